@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Why a filter was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum InvalidFilter {
     /// The parameter is no filter document.
     #[error("invalid filter")]
     Syntax,
@@ -30,12 +30,14 @@ impl Filters {
     /// Parses the query parameter; the empty text is no filter at all.
     ///
     /// # Errors
-    /// [`Error::Syntax`] if it is neither encoding.
-    pub fn parse(text: &str) -> Result<Self, Error> {
+    /// [`InvalidFilter::Syntax`] if it is neither encoding.
+    pub fn parse(text: &str) -> Result<Self, InvalidFilter> {
         if text.is_empty() {
             return Ok(Self::default());
         }
-        let Ok(Value::Object(keys)) = serde_json::from_str::<Value>(text) else { return Err(Error::Syntax) };
+        let Ok(Value::Object(keys)) = serde_json::from_str::<Value>(text) else {
+            return Err(InvalidFilter::Syntax);
+        };
         let mut filters = Self::default();
         for (key, values) in keys {
             let set = filters.0.entry(key).or_default();
@@ -43,12 +45,12 @@ impl Filters {
                 Value::Object(values) => set.extend(values.into_iter().map(|(value, _)| value)),
                 Value::Array(values) => {
                     for value in values {
-                        let Value::String(value) = value else { return Err(Error::Syntax) };
+                        let Value::String(value) = value else { return Err(InvalidFilter::Syntax) };
                         set.insert(value);
                     }
                 }
                 Value::Null => {}
-                Value::Bool(_) | Value::Number(_) | Value::String(_) => return Err(Error::Syntax),
+                Value::Bool(_) | Value::Number(_) | Value::String(_) => return Err(InvalidFilter::Syntax),
             }
         }
         Ok(filters)
@@ -99,10 +101,10 @@ impl Filters {
     /// Refuses keys that the endpoint does not know.
     ///
     /// # Errors
-    /// [`Error::Key`] for the first unknown key.
-    pub fn validate(&self, accepted: &[&str]) -> Result<(), Error> {
+    /// [`InvalidFilter::Key`] for the first unknown key.
+    pub fn validate(&self, accepted: &[&str]) -> Result<(), InvalidFilter> {
         match self.keys().find(|key| !accepted.contains(key)) {
-            Some(key) => Err(Error::Key(key.to_owned())),
+            Some(key) => Err(InvalidFilter::Key(key.to_owned())),
             None => Ok(()),
         }
     }
@@ -110,8 +112,8 @@ impl Filters {
     /// Returns the truth value of a key, `None` if it is absent.
     ///
     /// # Errors
-    /// [`Error::Value`] unless it has one value of `1`, `true`, `0` or `false`.
-    pub fn boolean(&self, key: &str) -> Result<Option<bool>, Error> {
+    /// [`InvalidFilter::Value`] unless it has one value of `1`, `true`, `0` or `false`.
+    pub fn boolean(&self, key: &str) -> Result<Option<bool>, InvalidFilter> {
         let Some(values) = self.0.get(key) else { return Ok(None) };
         let is = |words: &[&str]| words.iter().any(|word| values.contains(*word));
         match (is(&["1", "true"]), is(&["0", "false"])) {
@@ -119,7 +121,7 @@ impl Filters {
             (false, true) => Ok(Some(false)),
             (true, true) | (false, false) => {
                 let values = values.iter().map(String::as_str).collect::<Vec<_>>().join(" ");
-                Err(Error::Value { key: key.to_owned(), values })
+                Err(InvalidFilter::Value { key: key.to_owned(), values })
             }
         }
     }
@@ -165,7 +167,7 @@ mod tests {
         assert_eq!(Filters::parse(&new.encode()), Ok(new));
         assert_eq!(Filters::parse(""), Ok(Filters::default()));
         for bad in ["x", "[]", r#"{"a":1}"#, r#"{"a":[1]}"#] {
-            assert_eq!(Filters::parse(bad), Err(Error::Syntax), "{bad}");
+            assert_eq!(Filters::parse(bad), Err(InvalidFilter::Syntax), "{bad}");
         }
     }
 

@@ -94,20 +94,17 @@ impl Decoder {
         mut sink: impl FnMut(Stream, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         while !bytes.is_empty() {
-            let (stream, left) = match self.current {
-                Some(current) => current,
-                None => {
-                    let missing = HEADER - self.header.len();
-                    let (taken, rest) = bytes.split_at(missing.min(bytes.len()));
-                    self.header.extend_from_slice(taken);
-                    bytes = rest;
-                    let Ok(header) = <[u8; HEADER]>::try_from(self.header.as_slice()) else { return Ok(()) };
-                    self.header.clear();
-                    let [code, ..] = header;
-                    let (stream, length) = parse_header(header).ok_or(UnknownStream(code))?;
-                    self.current = (length > 0).then_some((stream, length as usize));
-                    continue;
-                }
+            let Some((stream, left)) = self.current else {
+                let missing = HEADER - self.header.len();
+                let (taken, rest) = bytes.split_at(missing.min(bytes.len()));
+                self.header.extend_from_slice(taken);
+                bytes = rest;
+                let Ok(header) = <[u8; HEADER]>::try_from(self.header.as_slice()) else { return Ok(()) };
+                self.header.clear();
+                let [code, ..] = header;
+                let (stream, length) = parse_header(header).ok_or(UnknownStream(code))?;
+                self.current = (length > 0).then_some((stream, length as usize));
+                continue;
             };
             let (payload, rest) = bytes.split_at(left.min(bytes.len()));
             self.current = (left > payload.len()).then(|| (stream, left - payload.len()));
