@@ -1,0 +1,29 @@
+//! A JSON line → an entry.
+
+use crate::{Attributes, Entry, Stream};
+use base::Timestamp;
+use serde::Deserialize;
+use std::borrow::Cow;
+
+#[derive(Deserialize)]
+struct Line<'a> {
+    #[serde(borrow)]
+    log: Cow<'a, str>,
+    #[serde(borrow)]
+    stream: Cow<'a, str>,
+    #[serde(default)]
+    attrs: Option<Attributes>,
+    #[serde(borrow)]
+    time: Cow<'a, str>,
+}
+
+/// Reads a line; `None` if it is not an entry (torn by a power cut, written by somebody else).
+pub(crate) fn json(line: &[u8]) -> Option<Entry> {
+    let line: Line<'_> = serde_json::from_slice(line).ok()?;
+    Some(Entry {
+        stream: if line.stream == "stderr" { Stream::Stderr } else { Stream::Stdout },
+        time: Timestamp::parse(&line.time)?,
+        line: line.log.into_owned().into_bytes(),
+        attributes: line.attrs.unwrap_or_default(),
+    })
+}
