@@ -1,1 +1,30 @@
-//! Placeholder.
+//! Container networks: addresses, links, packet filter, ports.
+//!
+//! The crate knows nothing of containers: it gets namespaces, names, addresses and ports as values. Decisions are pure
+//! ([`ipam`], [`ports`], [`files`], the rules in [`firewall`]); effects are netlink batches of our own encoding, so that
+//! no program is executed and a change costs microseconds:
+//!
+//! 1. [`bridge::ensure`] and [`firewall::Firewall::install`] when a network is made,
+//! 2. [`netns::create`], [`endpoint::attach`] and [`firewall::Firewall::publish`] when a container starts,
+//! 3. [`firewall::Firewall::unpublish`] and the closing of the namespace when it ends.
+//!
+//! Every function acts on the network namespace of the calling thread and blocks only as long as the kernel does.
+
+pub mod bridge;
+pub mod endpoint;
+mod error;
+pub mod files;
+pub mod host;
+mod ip;
+pub mod ipam;
+mod mac;
+mod netlink;
+pub mod netns;
+pub mod ports;
+mod random;
+
+pub use error::Error;
+pub use host::enable_forwarding;
+pub use ip::{InvalidNet, IpNet};
+pub use mac::{InvalidMac, Mac};
+pub use ports::{PortAllocator, Protocol};

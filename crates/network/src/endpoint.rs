@@ -1,0 +1,186 @@
+//! A container's interface on a bridge: one veth pair.
+//!
+//! Attaching is two netlink batches: on the host the pair is created in place (the near end up and on the bridge, the
+//! far end in the container's namespace), inside the namespace everything else follows with one ACK. Nothing is ever
+//! moved or deleted on the way of a start (hot-path.md §4).
+
+use crate::netlink::message::Batch;
+use crate::netlink::{Refused, Socket, route};
+use crate::{Error, IpNet, Mac, bridge, netns};
+use rustix::fd::BorrowedFd;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// An interface as it should be.
+#[derive(Debug, Clone)]
+pub struct EndpointPlan<'a> {
+    /// The container's network namespace.
+    pub netns: BorrowedFd<'a>,
+    /// What it hangs on.
+    pub link: Attachment,
+    /// The name in the container, e.g. `eth0`.
+    pub name: String,
+    /// The hardware address in the container.
+    pub mac: Mac,
+    /// The container's addresses with the length of the subnet's prefix.
+    pub addresses: Vec<IpNet>,
+    /// Where the default routes go, at most one of each family; empty in internal networks.
+    pub gateways: Vec<IpAddr>,
+    /// Further routes: destination and gateway.
+    pub routes: Vec<(IpNet, IpAddr)>,
+    /// The largest packet.
+    pub mtu: u32,
+    /// Settings of the namespace, dotted, written before the interface is up.
+    pub sysctls: Vec<(String, String)>,
+}
+
+/// How a container's interface reaches the network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Attachment {
+    /// A veth pair, whose host end is a port of a bridge.
+    Bridge {
+        /// The bridge's name.
+        bridge: String,
+        /// The name of the veth's end on the host, e.g. `veth1a2b3c4`.
+        host_name: String,
+    },
+    /// A macvlan device of a parent link.
+    Macvlan {
+        /// The parent's name.
+        parent: String,
+        /// How the devices of one parent see each other.
+        mode: MacvlanMode,
+    },
+}
+
+/// The modes of a macvlan device (`linux/if_link.h`, `macvlan_mode`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum MacvlanMode {
+    /// Nobody sees the others.
+    Private,
+    /// They see each other through an outside switch that reflects.
+    Vepa,
+    /// They see each other directly.
+    #[default]
+    Bridge,
+    /// One device takes over the parent.
+    Passthru,
+}
+
+impl MacvlanMode {
+    fn number(self) -> u32 {
+        match self {
+            Self::Private => 1,
+            Self::Vepa => 2,
+            Self::Bridge => 4,
+            Self::Passthru => 8,
+        }
+    }
+}
+
+/// Gives the container its interface: made, addressed, routed, up. `lo` is set up too.
+///
+/// An interface without an IPv6 address has IPv6 switched off (CVE-2024-32473), unless `sysctls` say otherwise. If a step
+/// fails, the interface is removed again.
+///
+/// # Errors
+/// [`Error::NoSuchLink`] without the bridge or parent, [`Error::Link`] naming the step, [`Error::Sysctl`].
+pub fn attach(plan: &EndpointPlan<'_>) -> Result<(), Error> {
+    let mut socket = Socket::route()?;
+    let mut batch = Batch::new();
+    let peer = route::Peer { netns: plan.netns, name: &plan.name, mac: plan.mac };
+    let (operation, name) = match &plan.link {
+        Attachment::Bridge { bridge, host_name } => {
+            let master = index(&mut socket, bridge)?;
+            route::create_veth(&mut batch, host_name, master, plan.mtu, peer);
+            ("create veth", host_name)
+        }
+        Attachment::Macvlan { parent, mode } => {
+            let parent = index(&mut socket, parent)?;
+            route::create_macvlan(&mut batch, parent, mode.number(), plan.mtu, peer);
+            ("create macvlan", &plan.name)
+        }
+    };
+    socket.execute(batch).map_err(|failure| {
+        failure.into_error(|refused| Error::Link { operation, name: name.clone(), source: refused.errno })
+    })?;
+    netns::inside(plan.netns, || configure(plan)).inspect_err(|_| {
+        // The first error is the one to tell; the interface may be gone by itself.
+        detach_inside(plan.netns, &plan.name).unwrap_or_default();
+    })
+}
+
+fn index(socket: &mut Socket, name: &str) -> Result<u32, Error> {
+    Ok(bridge::find(socket, name)?.ok_or_else(|| Error::NoSuchLink(name.to_owned()))?.index)
+}
+
+/// The part inside the namespace.
+fn configure(plan: &EndpointPlan<'_>) -> Result<(), Error> {
+    let mut socket = Socket::route()?;
+    let index = index(&mut socket, &plan.name)?;
+    write_sysctls(plan)?;
+    let mut batch = Batch::new();
+    let mut steps = Vec::new();
+    netns::loopback_up(&mut batch);
+    steps.push("set up lo beside");
+    for address in &plan.addresses {
+        route::add_address(&mut batch, index, *address);
+        steps.push("add address to");
+    }
+    route::set_up(&mut batch, index);
+    steps.push("set up");
+    // Routes come last: the kernel refuses a gateway that is not reachable yet.
+    for gateway in &plan.gateways {
+        route::add_route(&mut batch, index, everything(*gateway), *gateway);
+        steps.push("add default route through");
+    }
+    for (destination, gateway) in &plan.routes {
+        route::add_route(&mut batch, index, *destination, *gateway);
+        steps.push("add route through");
+    }
+    batch.acknowledge_last();
+    let word = |refused: Refused| Error::Link {
+        operation: steps.get(refused.index).copied().unwrap_or("configure"),
+        name: plan.name.clone(),
+        source: refused.errno,
+    };
+    socket.execute(batch).map_err(|failure| failure.into_error(word))
+}
+
+fn write_sysctls(plan: &EndpointPlan<'_>) -> Result<(), Error> {
+    let disable_ipv6 = format!("net.ipv6.conf.{}.disable_ipv6", plan.name.replace('.', "/"));
+    let named = plan.sysctls.iter().any(|(name, _)| *name == disable_ipv6);
+    if !named && !plan.addresses.iter().any(|address| address.is_ipv6()) {
+        match netns::write_sysctls([(disable_ipv6.as_str(), "1")]) {
+            // A kernel without IPv6 has nothing to switch off.
+            Err(Error::Sysctl { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+            result => result?,
+        }
+    }
+    netns::write_sysctls(plan.sysctls.iter().map(|(name, value)| (name.as_str(), value.as_str())))
+}
+
+/// The net that stands for "everything" in the family of `gateway`.
+fn everything(gateway: IpAddr) -> IpNet {
+    let any: IpAddr =
+        if gateway.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+    IpNet::new(any, 0).unwrap_or(IpNet::host(any))
+}
+
+/// Deletes the veth pair whose end on the host is `host_name`; one that is gone already is no error.
+///
+/// This waits for an RCU grace period: when the container has ended, close the last descriptor of its namespace instead,
+/// and the kernel deletes the pair on its own time.
+///
+/// # Errors
+/// [`Error::Link`].
+pub fn detach(host_name: &str) -> Result<(), Error> {
+    bridge::delete(&mut Socket::route()?, host_name)
+}
+
+/// Deletes the interface `name` inside a living container (`network disconnect`); gone already is no error.
+///
+/// # Errors
+/// [`Error::Namespace`], [`Error::Link`].
+pub fn detach_inside(netns: BorrowedFd<'_>, name: &str) -> Result<(), Error> {
+    netns::inside(netns, || bridge::delete(&mut Socket::route()?, name))
+}

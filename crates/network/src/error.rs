@@ -1,0 +1,112 @@
+//! What can go wrong with links, rules, ports and addresses.
+
+use base::{Classify, Kind};
+use rustix::io::Errno;
+use std::io;
+use std::net::SocketAddr;
+
+use crate::ipam::IpamError;
+use crate::ports::{PortError, Protocol};
+
+/// An operation on the network that failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[expect(clippy::error_impl_error, reason = "each crate has one Error, by the project's rule")]
+pub enum Error {
+    /// A netlink socket could not be made or used.
+    #[error("netlink: {operation}")]
+    Netlink {
+        /// What was tried.
+        operation: &'static str,
+        /// The kernel's answer.
+        source: Errno,
+    },
+    /// The kernel sent what it should not.
+    #[error("netlink: {0}: malformed answer")]
+    Malformed(&'static str),
+    /// The kernel refused a change to a link.
+    #[error("{operation} {name}")]
+    Link {
+        /// What was tried, e.g. "create veth".
+        operation: &'static str,
+        /// The link.
+        name: String,
+        /// The kernel's answer.
+        source: Errno,
+    },
+    /// A link of this name exists and is something else.
+    #[error("link {0} exists and is not a bridge")]
+    NotABridge(String),
+    /// A link does not exist.
+    #[error("link {0} not found")]
+    NoSuchLink(String),
+    /// The kernel refused a change to the packet filter.
+    #[error("nftables: {operation}")]
+    Firewall {
+        /// What was tried.
+        operation: &'static str,
+        /// The kernel's answer.
+        source: Errno,
+    },
+    /// A network namespace could not be made or entered.
+    #[error("network namespace: {operation}")]
+    Namespace {
+        /// What was tried.
+        operation: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A kernel setting could not be written.
+    #[error("write {value:?} to sysctl {name}")]
+    Sysctl {
+        /// The setting, dotted.
+        name: String,
+        /// What was to be written.
+        value: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A sysctl name that leads out of the network namespace's settings.
+    #[error("sysctl {0:?} is not a setting of a network namespace")]
+    ForeignSysctl(String),
+    /// A published port is in use by another process. The text is Docker's.
+    #[error("failed to bind host port {address}/{protocol}")]
+    Bind {
+        /// The protocol.
+        protocol: Protocol,
+        /// The host address and port.
+        address: SocketAddr,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A descriptor could not be watched, or a socket not be made.
+    #[error("{operation}")]
+    Socket {
+        /// What was tried.
+        operation: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// An address or subnet cannot be had.
+    #[error(transparent)]
+    Ipam(#[from] IpamError),
+    /// A host port cannot be had.
+    #[error(transparent)]
+    Ports(#[from] PortError),
+}
+
+impl Classify for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::NoSuchLink(_) => Kind::NotFound,
+            Self::NotABridge(_) | Self::Ports(_) => Kind::Conflict,
+            Self::ForeignSysctl(_) => Kind::InvalidArgument,
+            Self::Ipam(error) => match error {
+                IpamError::Overlap | IpamError::AddressInUse(_) => Kind::Forbidden,
+                IpamError::OutOfRange { .. } | IpamError::RangeOutside { .. } => Kind::InvalidArgument,
+                IpamError::PoolsExhausted | IpamError::Exhausted(_) => Kind::Internal,
+            },
+            _ => Kind::Internal,
+        }
+    }
+}
