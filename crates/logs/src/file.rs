@@ -3,11 +3,11 @@
 //! A file is put aside by renames only, never truncated, so that a reader that has it open loses nothing.
 
 use crate::{Error, Rotation};
-use flate2::Compression;
 use flate2::write::GzEncoder;
-use std::fs::{self, File, OpenOptions};
+use flate2::{Compression, GzBuilder};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Docker's mode for log files.
@@ -141,8 +141,11 @@ impl RotatingFile {
             return;
         }
         let Ok(source) = File::open(aside(&self.path, 1)) else { return };
+        let Ok(metadata) = source.metadata() else { return };
         let Ok(target) = open(&with_suffix(&self.path, ".1.gz.tmp"), true) else { return };
-        self.compression = Some(Step { source, target: GzEncoder::new(target, Compression::fast()) });
+        let origin = Origin::of(&metadata).to_extra_field();
+        let target = GzBuilder::new().extra(origin).write(target, Compression::fast());
+        self.compression = Some(Step { source, target });
     }
 
     /// Goes on compressing for a moment; says whether there is more to do.
@@ -158,7 +161,7 @@ impl RotatingFile {
         }
         let Some(step) = self.compression.take() else { return false };
         let unfinished = with_suffix(&self.path, ".1.gz.tmp");
-        // The time stays that of the last entry: readers tell by it which file this was.
+        // The time stays that of the last entry, by which readers pass over files too old for them.
         let done = more
             .and_then(|_| step.target.finish())
             .and_then(|target| target.set_modified(step.source.metadata()?.modified()?))
@@ -168,6 +171,40 @@ impl RotatingFile {
             Err(_kept_plain) => drop(fs::remove_file(unfinished)),
         }
         false
+    }
+}
+
+/// Which file a compressed one was made of, kept in its header's extra field (RFC 1952, *FEXTRA*): so that a reader that has
+/// read the plain file does not read it again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Origin {
+    inode: u64,
+    size: u64,
+    modified_nanos: u64,
+}
+
+impl Origin {
+    const SIZE: usize = 28;
+
+    /// Returns the identity of a plain file.
+    pub(crate) fn of(metadata: &Metadata) -> Self {
+        let nanos = metadata.mtime().wrapping_mul(1_000_000_000).wrapping_add(metadata.mtime_nsec());
+        Self { inode: metadata.ino(), size: metadata.size(), modified_nanos: nanos.cast_unsigned() }
+    }
+
+    fn to_extra_field(self) -> Vec<u8> {
+        let numbers = [self.inode, self.size, self.modified_nanos];
+        b"Wh\x18\0".iter().copied().chain(numbers.into_iter().flat_map(u64::to_le_bytes)).collect()
+    }
+
+    /// Reads the identity of the plain file off the compressed one.
+    pub(crate) fn read(compressed: &File) -> Option<Self> {
+        let mut header = [0; 12 + Self::SIZE];
+        compressed.read_exact_at(&mut header, 0).ok()?;
+        let field = header.get(12..)?.strip_prefix(b"Wh\x18\0")?;
+        let mut numbers = field.chunks_exact(8).map(|bytes| bytes.try_into().map(u64::from_le_bytes));
+        let mut next = || numbers.next()?.ok();
+        Some(Self { inode: next()?, size: next()?, modified_nanos: next()? })
     }
 }
 

@@ -1,6 +1,6 @@
 //! The files a log consists of, each a sequence of records.
 
-use crate::file::{aside, aside_compressed};
+use crate::file::{Origin, aside, aside_compressed};
 use crate::{Entry, decode, local};
 use flate2::read::MultiGzDecoder;
 use std::collections::VecDeque;
@@ -60,13 +60,15 @@ impl Segment {
 
     /// Says whether both are one file, or one is the other compressed.
     fn is_same(&self, other: &Self) -> bool {
-        same(&self.metadata, &other.metadata, self.compressed == other.compressed)
+        same((&self.file, &self.metadata, self.compressed), (&other.file, &other.metadata, other.compressed))
     }
 
     /// Says whether `self` is the file that `records` reads, compressed meanwhile or not.
     pub(crate) fn continues(&self, records: &Records) -> bool {
-        let Ok(metadata) = records.file.metadata() else { return false };
-        same(&self.metadata, &metadata, self.compressed == records.compressed)
+        records.file.metadata().is_ok_and(|metadata| {
+            let other = (&records.file, &metadata, records.compressed);
+            same((&self.file, &self.metadata, self.compressed), other)
+        })
     }
 
     /// When the file was written to last.
@@ -148,14 +150,13 @@ impl Segment {
     }
 }
 
-/// Says whether two files are one or, if they are not of one kind, whether one is the other compressed: it then has the
-/// time of its last entry.
-fn same(one: &Metadata, other: &Metadata, one_kind: bool) -> bool {
-    if one_kind {
-        return one.dev() == other.dev() && one.ino() == other.ino();
+/// Says whether two files are one, or one of them is the other compressed.
+fn same(one: (&File, &Metadata, bool), other: (&File, &Metadata, bool)) -> bool {
+    if one.2 == other.2 {
+        return one.1.dev() == other.1.dev() && one.1.ino() == other.1.ino();
     }
-    let modified = one.modified().ok();
-    modified.is_some() && modified == other.modified().ok()
+    let (compressed, plain) = if one.2 { (one, other) } else { (other, one) };
+    Origin::read(compressed.0) == Some(Origin::of(plain.1))
 }
 
 /// Where to start reading in a file.

@@ -1,5 +1,7 @@
 //! What is written is read again: batches, rotation, compression, tail, times, following.
 
+#![expect(clippy::unwrap_used, clippy::string_slice, reason = "helpers of tests")]
+
 use base::Timestamp;
 use logs::{Attributes, Defaults, Driver, Entry, LINE_LIMIT, Query, Reader, Rotation, Stream, Writer};
 use std::collections::BTreeMap;
