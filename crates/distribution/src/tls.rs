@@ -1,0 +1,142 @@
+//! TLS set-ups: which certificates are believed, and which one is shown.
+//!
+//! Roots are those of the Mozilla programme built in, the host's bundle, and `certs.d/HOST[:PORT]/*.crt` for that host
+//! alone. `certs.d/HOST[:PORT]/NAME.cert` with `NAME.key` is the client certificate (Docker's layout, *Verify
+//! repository client with certificates*).
+
+use crate::endpoint::Security;
+use crate::error::Error;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Where distributions keep the host's bundle of roots: Debian, Fedora, SUSE, Alpine.
+const SYSTEM_BUNDLES: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// The files of `certs.d` that concern one host.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct HostFiles {
+    roots: Vec<PathBuf>,
+    pairs: Vec<(PathBuf, PathBuf)>,
+}
+
+impl HostFiles {
+    /// Looks for `authority` in each of `directories`. A directory that is not there is no error.
+    pub(crate) fn find(directories: &[PathBuf], authority: &str) -> Self {
+        let mut files = Self::default();
+        if authority.contains('/') || authority.starts_with('.') {
+            return files;
+        }
+        for directory in directories {
+            let Ok(entries) = std::fs::read_dir(directory.join(authority)) else { continue };
+            let mut paths: Vec<PathBuf> =
+                entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
+            paths.sort();
+            for path in paths {
+                match path.extension().and_then(|extension| extension.to_str()) {
+                    Some("crt") => files.roots.push(path),
+                    Some("cert") => files.pairs.push((path.clone(), path.with_extension("key"))),
+                    _ => {}
+                }
+            }
+        }
+        files
+    }
+
+    /// Says whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.roots.is_empty() && self.pairs.is_empty()
+    }
+}
+
+/// Makes the TLS set-up for a host. Reads files: blocks.
+pub(crate) fn client_config(security: Security, files: &HostFiles) -> Result<ClientConfig, Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Error::Certificate { path: PathBuf::new(), problem: error.to_string() })?;
+    let builder = if security == Security::Verified {
+        builder.with_root_certificates(roots(files)?)
+    } else {
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate { provider }))
+    };
+    let Some((certificate, key)) = files.pairs.first() else { return Ok(builder.with_no_client_auth()) };
+    let chain = certificates(certificate)?;
+    let key = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, &error))?;
+    builder.with_client_auth_cert(chain, key).map_err(|error| unusable(certificate, &error))
+}
+
+fn roots(files: &HostFiles) -> Result<RootCertStore, Error> {
+    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    for bundle in SYSTEM_BUNDLES {
+        // The host's bundle is a bonus: what cannot be read or parsed there is left out.
+        if let Ok(found) = certificates(Path::new(bundle)) {
+            roots.add_parsable_certificates(found);
+            break;
+        }
+    }
+    for path in &files.roots {
+        for certificate in certificates(path)? {
+            roots.add(certificate).map_err(|error| unusable(path, &error))?;
+        }
+    }
+    Ok(roots)
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|error| unusable(path, &error))
+}
+
+fn unusable(path: &Path, problem: &dyn std::fmt::Display) -> Error {
+    Error::Certificate { path: path.to_owned(), problem: problem.to_string() }
+}
+
+/// Takes any certificate, for hosts that the user calls insecure. Signatures are still checked.
+#[derive(Debug)]
+struct AnyCertificate {
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,269 @@
+//! One HTTP request to one URL: connections, TLS, time-outs, and failures in words.
+//!
+//! HTTP/1.1 only: each parallel blob then has a TCP connection of its own, with its own window, and a registry cannot
+//! play with HTTP/2's flow control. Nothing here knows registries, credentials or redirects.
+
+use crate::endpoint::{self, Security};
+use crate::error::{BoxError, Error, Failure};
+use crate::tls::{self, HostFiles};
+use crate::uri;
+use bytes::{Bytes, BytesMut};
+use http::{Method, Request, Response, Uri};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use std::collections::HashMap;
+use std::error::Error as StdError;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// A request's body.
+pub(crate) type Body = UnsyncBoxBody<Bytes, BoxError>;
+type Http = legacy::Client<HttpsConnector<HttpConnector>, Body>;
+
+/// How long a TCP connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long an idle connection is kept.
+const IDLE: Duration = Duration::from_secs(30);
+/// The largest piece that is read from a connection at once.
+const READ_BUFFER: usize = 256 * 1024;
+
+/// Returns a body of bytes that are there.
+pub(crate) fn body(bytes: Bytes) -> Body {
+    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// The connections to all hosts.
+pub(crate) struct Transport {
+    certs_dirs: Vec<PathBuf>,
+    insecure: Vec<String>,
+    /// The time-out for the head of an answer, and between two pieces of its body.
+    pub(crate) stall: Duration,
+    /// Clients by the set-up they need: `None` is the one of verified hosts without files in `certs.d`.
+    clients: Mutex<HashMap<Option<(String, Security)>, Http>>,
+}
+
+impl Transport {
+    pub(crate) fn new(certs_dirs: Vec<PathBuf>, insecure: Vec<String>, stall: Duration) -> Self {
+        Self { certs_dirs, insecure, stall, clients: Mutex::default() }
+    }
+
+    /// Sends `request` and returns the head of the answer.
+    pub(crate) async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, Error> {
+        let method = method_name(request.method());
+        let url = request.uri().clone();
+        let client = self.client(&url).await?;
+        let failed =
+            |failure, source| Error::Request { method, url: uri::without_query(&url), failure, source };
+        match tokio::time::timeout(self.stall, client.request(request)).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(failed(explain(&error, &url), Some(Box::new(error)))),
+            Err(_elapsed) => Err(failed(Failure::Timeout(self.stall), None)),
+        }
+    }
+
+    /// Returns the next piece of a body, `None` at its end.
+    pub(crate) async fn chunk(&self, url: &Uri, body: &mut Incoming) -> Result<Option<Bytes>, Error> {
+        let failed =
+            |failure, source| Error::Request { method: "Get", url: uri::without_query(url), failure, source };
+        loop {
+            match tokio::time::timeout(self.stall, body.frame()).await {
+                Ok(None) => return Ok(None),
+                Ok(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) if data.is_empty() => {}
+                    Ok(data) => return Ok(Some(data)),
+                    Err(_trailers) => {}
+                },
+                Ok(Some(Err(error))) => {
+                    let problem = system_error(&error).map_or_else(|| "unexpected EOF".to_owned(), go_error);
+                    return Err(failed(Failure::Broken { problem }, Some(Box::new(error))));
+                }
+                Err(_elapsed) => return Err(failed(Failure::Timeout(self.stall), None)),
+            }
+        }
+    }
+
+    /// Reads a whole body of at most `limit` bytes.
+    pub(crate) async fn read(
+        &self,
+        url: &Uri,
+        response: Response<Incoming>,
+        limit: u64,
+    ) -> Result<Bytes, Error> {
+        let too_large = || Error::TooLarge { url: uri::without_query(url), limit };
+        let mut body = response.into_body();
+        let mut all = BytesMut::new();
+        while let Some(chunk) = self.chunk(url, &mut body).await? {
+            if (all.len() + chunk.len()) as u64 > limit {
+                return Err(too_large());
+            }
+            all.extend_from_slice(&chunk);
+        }
+        Ok(all.freeze())
+    }
+
+    async fn client(&self, url: &Uri) -> Result<Http, Error> {
+        let authority = url.authority().map(|authority| authority.as_str().to_owned()).unwrap_or_default();
+        let security = endpoint::security(&authority, &self.insecure);
+        let own = (authority, security);
+        {
+            let clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(client) = clients.get(&Some(own.clone())) {
+                return Ok(client.clone());
+            }
+        }
+        // Off the async threads: a certificate directory and the host's bundle of roots are read.
+        let directories = self.certs_dirs.clone();
+        let known = self.shared_client();
+        let (key, client) = tokio::task::spawn_blocking(move || {
+            let files = HostFiles::find(&directories, &own.0);
+            let shared = files.is_empty() && own.1 == Security::Verified;
+            if let (true, Some(client)) = (shared, known) {
+                return Ok((None, client));
+            }
+            // A plain request meets no certificate, and this set-up costs no reading.
+            let config = Arc::new(tls::client_config(own.1, &files)?);
+            Ok(((!shared).then_some(own), http_client(config.as_ref().clone())))
+        })
+        .await
+        .unwrap_or_else(|error| {
+            Err(Error::Certificate { path: PathBuf::new(), problem: error.to_string() })
+        })?;
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(clients.entry(key).or_insert(client).clone())
+    }
+
+    fn shared_client(&self) -> Option<Http> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner).get(&None).cloned()
+    }
+}
+
+impl std::fmt::Debug for Transport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Transport").field("certs_dirs", &self.certs_dirs).finish_non_exhaustive()
+    }
+}
+
+fn http_client(config: rustls::ClientConfig) -> Http {
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    connector.set_keepalive(Some(Duration::from_secs(30)));
+    let connector = HttpsConnectorBuilder::new()
+        .with_tls_config(config)
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(connector);
+    legacy::Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE)
+        .pool_max_idle_per_host(8)
+        .http1_max_buf_size(READ_BUFFER)
+        .build(connector)
+}
+
+/// Returns the method as Go's `url.Error` prints it.
+fn method_name(method: &Method) -> &'static str {
+    match *method {
+        Method::HEAD => "Head",
+        Method::POST => "Post",
+        Method::PUT => "Put",
+        Method::PATCH => "Patch",
+        Method::DELETE => "Delete",
+        _ => "Get",
+    }
+}
+
+/// Says in Go's words why no answer came.
+fn explain(error: &legacy::Error, url: &Uri) -> Failure {
+    let host = url.host().unwrap_or_default();
+    let address = match url.port_u16() {
+        Some(port) => format!("{host}:{port}"),
+        None if url.scheme_str() == Some("http") => format!("{host}:80"),
+        None => format!("{host}:443"),
+    };
+    if let Some(tls) = tls_error(error) {
+        return tls_failure(tls);
+    }
+    let system = system_error(error);
+    if !error.is_connect() {
+        let problem = system.map_or_else(|| "EOF".to_owned(), go_error);
+        return Failure::Broken { problem };
+    }
+    let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
+    while let Some(level) = cause {
+        if level.to_string().starts_with("dns error") {
+            return Failure::Lookup { host: endpoint::host(host).to_owned() };
+        }
+        cause = level.source();
+    }
+    match system {
+        Some(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            Failure::Tls { problem: "EOF".to_owned() }
+        }
+        Some(error) if error.kind() == std::io::ErrorKind::TimedOut => {
+            Failure::Connect { address, problem: "i/o timeout".to_owned() }
+        }
+        Some(error) => Failure::Connect { address, problem: go_error(error) },
+        None => Failure::Connect { address, problem: "failed".to_owned() },
+    }
+}
+
+fn tls_failure(error: &rustls::Error) -> Failure {
+    use rustls::CertificateError as Bad;
+    let certificate =
+        |problem: &str| Failure::Tls { problem: format!("failed to verify certificate: x509: {problem}") };
+    match error {
+        rustls::Error::InvalidMessage(_) => Failure::NotTls,
+        rustls::Error::InvalidCertificate(Bad::UnknownIssuer) => {
+            certificate("certificate signed by unknown authority")
+        }
+        rustls::Error::InvalidCertificate(
+            Bad::Expired | Bad::NotValidYet | Bad::ExpiredContext { .. } | Bad::NotValidYetContext { .. },
+        ) => certificate("certificate has expired or is not yet valid"),
+        rustls::Error::InvalidCertificate(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => {
+            certificate("certificate is not valid for this name")
+        }
+        rustls::Error::InvalidCertificate(other) => certificate(&format!("{other:?}")),
+        other => Failure::Tls { problem: other.to_string() },
+    }
+}
+
+/// Finds what `matches` in a chain of causes, looking into boxes inside I/O errors too.
+fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
+    let mut next = Some(error);
+    while let Some(level) = next {
+        if let Some(found) = level.downcast_ref::<T>() {
+            return Some(found);
+        }
+        if let Some(inner) = level.downcast_ref::<std::io::Error>().and_then(|error| error.get_ref()) {
+            let inner: &(dyn StdError + 'static) = inner;
+            if let Some(found) = find::<T>(inner) {
+                return Some(found);
+            }
+        }
+        next = level.source();
+    }
+    None
+}
+
+fn tls_error(error: &legacy::Error) -> Option<&rustls::Error> {
+    find::<rustls::Error>(error)
+}
+
+fn system_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a std::io::Error> {
+    find::<std::io::Error>(error)
+}
+
+/// Returns an I/O error's text as Go prints it: lower case, no number.
+fn go_error(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    text.to_lowercase()
+}
