@@ -1,0 +1,121 @@
+//! Messages as bytes: JSON, one message per packet.
+//!
+//! A message that may not fit a packet travels in a memory file (`memfd_create(2)`): the packet is then the single byte `M`,
+//! and the file's descriptor comes before those that belong to the message. All other packets are the JSON text itself.
+
+use crate::Error;
+use crate::protocol::{Event, Reply};
+use rustix::fs::{MemfdFlags, SealFlags};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// Larger messages travel in a memory file. Half of what a socket takes by default (`net.core.wmem_default`) at least.
+const INLINE: usize = 64 * 1024;
+/// No message is larger.
+const LIMIT: u64 = 64 * 1024 * 1024;
+/// The packet that stands for a memory file.
+const IN_MEMORY: &[u8] = b"M";
+
+/// What a supervisor sends.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Outgoing {
+    /// An answer.
+    Reply(Reply),
+    /// Something that happened.
+    Event(Event),
+}
+
+/// Sends one message with descriptors beside it.
+///
+/// # Errors
+///
+/// [`Error::System`], with `PIPE` if the peer is gone, with `AGAIN` if the socket does not block and is full.
+pub fn send<T: Serialize>(
+    socket: BorrowedFd<'_>,
+    message: &T,
+    descriptors: &[BorrowedFd<'_>],
+) -> Result<(), Error> {
+    let bytes = serde_json::to_vec(message).map_err(Error::Malformed)?;
+    send_bytes(socket, &bytes, descriptors)
+}
+
+/// Sends one message that is JSON already.
+pub(crate) fn send_bytes(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> Result<(), Error> {
+    let failed = Error::system("send message");
+    if bytes.len() <= INLINE {
+        return sys::socket::send_with_fds(socket, bytes, descriptors).map_err(failed);
+    }
+    let file = memory_file(bytes).map_err(Error::io("write message to", "memory file"))?;
+    let mut all = vec![file.as_fd()];
+    all.extend_from_slice(descriptors);
+    sys::socket::send_with_fds(socket, IN_MEMORY, &all).map_err(failed)
+}
+
+fn memory_file(bytes: &[u8]) -> std::io::Result<OwnedFd> {
+    let file = rustix::fs::memfd_create(c"wharf-message", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let mut file = std::fs::File::from(file);
+    file.write_all(bytes)?;
+    rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::WRITE | SealFlags::GROW)?;
+    Ok(file.into())
+}
+
+/// Receives one message and the descriptors that belong to it; `None` at the end of the connection.
+///
+/// # Errors
+///
+/// [`Error::System`], with `AGAIN` if the socket does not block and nothing is there; [`Error::Malformed`].
+pub fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> Result<Option<(T, Vec<OwnedFd>)>, Error> {
+    let mut buffer = vec![0; INLINE];
+    let (size, mut descriptors) =
+        sys::socket::recv_with_fds(socket, &mut buffer).map_err(Error::system("receive message"))?;
+    buffer.truncate(size);
+    if buffer.is_empty() {
+        return Ok(None);
+    }
+    if buffer == IN_MEMORY {
+        if descriptors.is_empty() {
+            return Err(Error::Unexpected("memory file missing"));
+        }
+        let mut file = std::fs::File::from(descriptors.remove(0));
+        buffer.clear();
+        file.seek(SeekFrom::Start(0))
+            .and_then(|_| file.take(LIMIT).read_to_end(&mut buffer))
+            .map_err(Error::io("read message from", "memory file"))?;
+    }
+    let message = serde_json::from_slice(&buffer).map_err(Error::Malformed)?;
+    Ok(Some((message, descriptors)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn messages_of_any_size_arrive_with_their_descriptors() {
+        let (one, two) = sys::socket::seqpacket_pair().unwrap();
+        for size in [0, 10, INLINE - 2, INLINE - 1, 1_000_000] {
+            let text = "x".repeat(size);
+            send(one.as_fd(), &text, &[one.as_fd()]).unwrap();
+            let (received, descriptors) = receive::<String>(two.as_fd()).unwrap().unwrap();
+            assert_eq!((received.len(), descriptors.len()), (size, 1));
+        }
+        drop(one);
+        assert!(receive::<String>(two.as_fd()).unwrap().is_none());
+    }
+
+    #[test]
+    fn rubbish_is_refused() {
+        let (one, two) = sys::socket::seqpacket_pair().unwrap();
+        for rubbish in [&b"M"[..], b"{", b"\xff"] {
+            sys::socket::send_with_fds(one.as_fd(), rubbish, &[]).unwrap();
+            assert!(receive::<Reply>(two.as_fd()).is_err());
+        }
+    }
+}
