@@ -73,6 +73,13 @@ impl Subject<'_> {
     fn own_credentials(&self) -> Credentials {
         if self.endpoint.origin { self.credentials.clone() } else { Credentials::default() }
     }
+
+    /// Says whether a name and password are asked for, and nothing else, and there are none.
+    pub(crate) fn cannot_answer(&self, challenges: &[Challenge]) -> bool {
+        let basic =
+            !challenges.is_empty() && challenges.iter().all(|challenge| *challenge == Challenge::Basic);
+        basic && self.own_credentials().basic().is_none()
+    }
 }
 
 impl Authenticator {

@@ -28,11 +28,9 @@ pub enum Error {
     },
     /// The repository may not be read, or does not exist: registries do not say which.
     #[error(
-        "{action} access denied for {name}, repository does not exist or may require 'docker login': {detail}"
+        "pull access denied for {name}, repository does not exist or may require 'docker login': {detail}"
     )]
     AccessDenied {
-        /// `pull` or `push`.
-        action: &'static str,
         /// The repository's familiar name.
         name: String,
         /// The registry's words.

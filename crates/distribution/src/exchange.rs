@@ -6,7 +6,7 @@
 use crate::auth::{Authenticator, Subject};
 use crate::challenge;
 use crate::endpoint::Security;
-use crate::error::Error;
+use crate::error::{Error, Refusal};
 use crate::refusal;
 use crate::transport::{self, Transport};
 use crate::uri;
@@ -110,6 +110,11 @@ impl Exchange {
         outcome
     }
 
+    /// Returns the `Authorization` that goes with a request without being asked for.
+    pub(crate) async fn authorization(&self, subject: Subject<'_>) -> Result<Option<HeaderValue>, Error> {
+        self.authenticator.header(&self.transport, subject).await
+    }
+
     fn schemes(&self) -> std::sync::MutexGuard<'_, HashMap<String, &'static str>> {
         self.schemes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -125,6 +130,12 @@ impl Exchange {
                 return Ok(answer);
             }
             let challenges = challenge::parse(refusal::authenticate(answer.response.headers()));
+            if subject.cannot_answer(&challenges) {
+                // Docker's words.
+                let message = "no basic auth credentials".to_owned();
+                let refusal = Refusal { status: 401, code: String::new(), message, retry_after: None };
+                return Err(Error::Refused { refusal });
+            }
             let next = self
                 .authenticator
                 .answer(&self.transport, subject, challenges, authorization.as_ref())

@@ -21,6 +21,8 @@ mod credentials;
 mod endpoint;
 mod error;
 mod exchange;
+mod login;
+mod push;
 mod refusal;
 mod repository;
 mod retry;
@@ -31,6 +33,7 @@ mod uri;
 pub use blob::Blob;
 pub use credentials::{Credentials, InvalidHeader};
 pub use error::{Error, Failure, Refusal};
+pub use push::{Progress, Source};
 pub use repository::{Access, Fetched, Repository};
 
 use exchange::Exchange;

@@ -22,7 +22,7 @@ const TAG_PAGES: usize = 1000;
 const ACCEPT: [&str; 4] =
     [media_type::OCI_INDEX, media_type::DOCKER_INDEX, media_type::OCI_MANIFEST, media_type::DOCKER_MANIFEST];
 
-const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+pub(crate) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
 /// What a repository is wanted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -254,6 +254,10 @@ impl Repository {
         Subject { endpoint, credentials: &self.inner.credentials, scope: &self.inner.scope }
     }
 
+    pub(crate) fn scope(&self) -> &str {
+        &self.inner.scope
+    }
+
     /// Returns the path of `rest` within the repository.
     pub(crate) fn path(&self, rest: &str) -> String {
         format!("/v2/{}/{rest}", self.inner.reference.path())
@@ -285,11 +289,9 @@ impl Repository {
         let Error::Refused { refusal } = &error else { return error };
         let detail = refusal.to_string();
         match (refusal.code.as_str(), refusal.status) {
-            ("DENIED", _) => Error::AccessDenied {
-                action: if self.inner.access == Access::Pull { "pull" } else { "push" },
-                name: reference.familiar_name(),
-                detail,
-            },
+            ("DENIED", _) if self.inner.access == Access::Pull => {
+                Error::AccessDenied { name: reference.familiar_name(), detail }
+            }
             ("MANIFEST_UNKNOWN", _) => Error::ManifestNotFound { reference: reference.familiar(), detail },
             ("NAME_UNKNOWN", _) => Error::RepositoryNotFound { name: reference.familiar_name(), detail },
             ("", 404) => {

@@ -56,15 +56,23 @@ impl Transport {
     /// Sends `request` and returns the head of the answer.
     pub(crate) async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, Error> {
         let method = method_name(request.method());
+        let url = uri::without_query(request.uri());
+        tokio::time::timeout(self.stall, self.send_untimed(request)).await.unwrap_or_else(|_elapsed| {
+            Err(Error::Request { method, url, failure: Failure::Timeout(self.stall), source: None })
+        })
+    }
+
+    /// As [`Transport::send`], without a limit of time.
+    pub(crate) async fn send_untimed(&self, request: Request<Body>) -> Result<Response<Incoming>, Error> {
+        let method = method_name(request.method());
         let url = request.uri().clone();
         let client = self.client(&url).await?;
-        let failed =
-            |failure, source| Error::Request { method, url: uri::without_query(&url), failure, source };
-        match tokio::time::timeout(self.stall, client.request(request)).await {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(failed(explain(&error, &url), Some(Box::new(error)))),
-            Err(_elapsed) => Err(failed(Failure::Timeout(self.stall), None)),
-        }
+        client.request(request).await.map_err(|error| Error::Request {
+            method,
+            url: uri::without_query(&url),
+            failure: explain(&error, &url),
+            source: Some(Box::new(error)),
+        })
     }
 
     /// Returns the next piece of a body, `None` at its end.

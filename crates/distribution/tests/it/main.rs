@@ -1,7 +1,8 @@
 //! The client against registries that behave, and ones that do not.
+#![cfg(test)]
 
-#[cfg(test)]
+mod debian;
 mod pull;
-#[cfg(test)]
+mod push;
 #[expect(dead_code, reason = "the engine's tests use the rest")]
 mod registry;

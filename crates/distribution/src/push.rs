@@ -1,0 +1,278 @@
+//! The pushing side of a repository: blobs asked for, mounted or uploaded; manifests put (distribution-spec *Push*).
+//!
+//! A blob goes up in one `PUT` to the location that a `POST` gave; after a break it starts again at a new location.
+//! Content is read by a thread of its own and goes through a short queue, so a slow registry slows the reading down.
+
+use crate::auth::Subject;
+use crate::endpoint::Endpoint;
+use crate::error::{BoxError, Error, Failure};
+use crate::exchange::{Answer, Call};
+use crate::refusal;
+use crate::repository::{CONTENT_DIGEST, Repository};
+use crate::{transport, uri};
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Uri, header};
+use http_body_util::{BodyExt as _, StreamBody};
+use hyper::body::Frame;
+use oci::{Descriptor, Digest};
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::mpsc;
+
+/// How much is read from a blob at once, and how many such pieces wait.
+const PIECE: usize = 256 * 1024;
+const QUEUE: usize = 4;
+
+/// Gives the bytes of a blob, from the beginning, each time it is called; called on a thread that may block.
+pub type Source = Arc<dyn Fn() -> std::io::Result<Box<dyn Read + Send>> + Send + Sync>;
+
+/// Is told how many bytes have been sent in the present try.
+pub type Progress = Arc<dyn Fn(u64) + Send + Sync>;
+
+impl Repository {
+    /// Says whether the registry has the blob in this repository.
+    ///
+    /// # Errors
+    ///
+    /// The registry's refusal, or that it cannot be reached.
+    pub async fn has_blob(&self, digest: &Digest) -> Result<bool, Error> {
+        let call = Call::new(Method::HEAD, self.path(&format!("blobs/{digest}")));
+        match self.repeated(self.origin()?, &call).await {
+            Ok(_) => Ok(true),
+            Err(Error::Refused { refusal }) if refusal.status == 404 => Ok(false),
+            Err(error) => Err(self.worded(Some(error))),
+        }
+    }
+
+    /// Says whether the registry has the manifest in this repository.
+    ///
+    /// # Errors
+    ///
+    /// The registry's refusal, or that it cannot be reached.
+    pub async fn has_manifest(&self, digest: &Digest) -> Result<bool, Error> {
+        let call = Call::new(Method::HEAD, self.path(&format!("manifests/{digest}")))
+            .header(header::ACCEPT, HeaderValue::from_static("*/*"));
+        match self.repeated(self.origin()?, &call).await {
+            Ok(_) => Ok(true),
+            Err(Error::Refused { refusal }) if refusal.status == 404 => Ok(false),
+            Err(error) => Err(self.worded(Some(error))),
+        }
+    }
+
+    /// Asks the registry to take the blob over from `other`, a repository (path) of the same registry.
+    ///
+    /// Returns whether it did; if not, the blob has to be uploaded.
+    ///
+    /// # Errors
+    ///
+    /// The registry's refusal of the whole repository, or that it cannot be reached.
+    pub async fn mount(&self, digest: &Digest, other: &str) -> Result<bool, Error> {
+        let path = uri::with_query(&self.path("blobs/uploads/"), "mount", &digest.to_string());
+        let call = Call::new(Method::POST, uri::with_query(&path, "from", other));
+        let scope = format!("{} repository:{other}:pull", self.scope());
+        let endpoint = self.origin()?;
+        let subject = Subject { scope: &scope, ..self.subject(endpoint) };
+        match self.exchange().success(subject, &call).await {
+            Ok(answer) if answer.response.status() == http::StatusCode::CREATED => Ok(true),
+            Ok(answer) => {
+                self.cancel(endpoint, &answer).await;
+                Ok(false)
+            }
+            // A user who may not read the other repository simply uploads.
+            Err(Error::Refused { .. } | Error::Token { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Uploads a blob: `source` gives its bytes, which must be those of `descriptor`.
+    ///
+    /// # Errors
+    ///
+    /// The registry's refusal, also of bytes that do not have the digest; or that `source` cannot be read.
+    pub async fn upload(
+        &self,
+        descriptor: &Descriptor,
+        source: Source,
+        progress: Progress,
+    ) -> Result<(), Error> {
+        let endpoint = self.origin()?;
+        let mut failed = 0;
+        loop {
+            let outcome = self.upload_once(endpoint, descriptor, &source, &progress).await;
+            let error = match outcome {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            // The token may have expired between the first request and the upload: a new start fetches a new one.
+            let expired =
+                failed == 0 && matches!(&error, Error::Refused { refusal } if refusal.status == 401);
+            if !(error.is_transient() || expired) {
+                return Err(self.worded(Some(error)));
+            }
+            failed += 1;
+            self.client().back_off(failed, error).await?;
+        }
+    }
+
+    /// Puts a manifest or index under `name`, a tag or its digest.
+    ///
+    /// # Errors
+    ///
+    /// The registry's refusal, or that it cannot be reached.
+    pub async fn put_manifest(
+        &self,
+        name: &str,
+        media_type: &str,
+        bytes: Bytes,
+    ) -> Result<Descriptor, Error> {
+        let descriptor = Descriptor::of(media_type, &bytes);
+        let mut call = Call::new(Method::PUT, self.path(&format!("manifests/{name}")));
+        if let Ok(media_type) = HeaderValue::try_from(media_type) {
+            call = call.header(header::CONTENT_TYPE, media_type);
+        }
+        call.body = bytes;
+        let answer = self.repeated(self.origin()?, &call).await.map_err(|error| self.worded(Some(error)))?;
+        match answer.header(&CONTENT_DIGEST).map(Digest::parse) {
+            Some(Ok(told))
+                if told != descriptor.digest && told.algorithm() == descriptor.digest.algorithm() =>
+            {
+                Err(Error::WrongDigest { expected: descriptor.digest.to_string(), found: told.to_string() })
+            }
+            _ => Ok(descriptor),
+        }
+    }
+
+    async fn upload_once(
+        &self,
+        endpoint: &Endpoint,
+        descriptor: &Descriptor,
+        source: &Source,
+        progress: &Progress,
+    ) -> Result<(), Error> {
+        let call = Call::new(Method::POST, self.path("blobs/uploads/"));
+        let answer = self.exchange().success(self.subject(endpoint), &call).await?;
+        let location = location(&answer)?;
+        let target = uri::with_query(&location.to_string(), "digest", &descriptor.digest.to_string());
+        let target: Uri = target.parse().map_err(|_ignored| protocol(&location, "location is not a URL"))?;
+        let ours = uri::same_origin(&target, &answer.url);
+        if target.scheme_str() != Some("https") && answer.url.scheme_str() == Some("https") {
+            return Err(protocol(&location, "location leaves HTTPS"));
+        }
+        let sent = Arc::new(AtomicU64::new(0));
+        let (pieces, failure) = read_ahead(Arc::clone(source));
+        let stream = {
+            let (sent, progress) = (Arc::clone(&sent), Arc::clone(progress));
+            futures_util::stream::unfold(pieces, move |mut pieces| {
+                let (sent, progress) = (Arc::clone(&sent), Arc::clone(&progress));
+                async move {
+                    let piece: Result<Bytes, std::io::Error> = pieces.recv().await?;
+                    let piece = piece.map(|bytes| {
+                        progress(sent.fetch_add(bytes.len() as u64, Ordering::Relaxed) + bytes.len() as u64);
+                        Frame::data(bytes)
+                    });
+                    Some((piece.map_err(BoxError::from), pieces))
+                }
+            })
+        };
+        let mut request = Request::new(StreamBody::new(stream).boxed_unsync());
+        *request.method_mut() = Method::PUT;
+        *request.uri_mut() = target.clone();
+        let headers = request.headers_mut();
+        headers.insert(header::USER_AGENT, HeaderValue::from_static(crate::USER_AGENT));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(descriptor.size));
+        if ours && let Some(authorization) = self.exchange().authorization(self.subject(endpoint)).await? {
+            headers.insert(header::AUTHORIZATION, authorization);
+        }
+        let outcome = self.exchange().transport.send_while(request, &sent).await;
+        if let Some(error) = failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take() {
+            return Err(Error::Source(error));
+        }
+        let response = outcome?;
+        if response.status().is_success() {
+            return Ok(());
+        }
+        Err(Error::Refused { refusal: refusal::read(&self.exchange().transport, &target, response).await? })
+    }
+
+    /// Gives an upload up that is not wanted, so that the registry need not keep it.
+    async fn cancel(&self, endpoint: &Endpoint, started: &Answer) {
+        let Ok(location) = location(started) else { return };
+        if !uri::same_origin(&location, &started.url) {
+            return;
+        }
+        let call = Call::new(Method::DELETE, location.to_string());
+        if let Err(error) = self.exchange().success(self.subject(endpoint), &call).await {
+            tracing::debug!(error = %base::chain(&error), "upload could not be cancelled");
+        }
+    }
+}
+
+type Failed = Arc<std::sync::Mutex<Option<std::io::Error>>>;
+
+/// Reads `source` on a thread; it ends when the receiver is dropped.
+fn read_ahead(source: Source) -> (mpsc::Receiver<Result<Bytes, std::io::Error>>, Failed) {
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    let failed = Failed::default();
+    let failing = Arc::clone(&failed);
+    drop(tokio::task::spawn_blocking(move || {
+        let read = || -> std::io::Result<()> {
+            let mut reader = source()?;
+            loop {
+                let mut piece = vec![0; PIECE];
+                let length = reader.read(&mut piece)?;
+                piece.truncate(length);
+                if length == 0 || sender.blocking_send(Ok(Bytes::from(piece))).is_err() {
+                    return Ok(());
+                }
+            }
+        };
+        if let Err(error) = read() {
+            let kind = error.kind();
+            *failing.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(error);
+            drop(sender.blocking_send(Err(kind.into())));
+        }
+    }));
+    (receiver, failed)
+}
+
+fn location(answer: &Answer) -> Result<Uri, Error> {
+    answer
+        .header(&header::LOCATION)
+        .and_then(|location| uri::join(&answer.url, location))
+        .ok_or_else(|| protocol(&answer.url, "no location for the upload"))
+}
+
+fn protocol(url: &Uri, problem: &str) -> Error {
+    Error::Protocol { url: uri::without_query(url), problem: problem.to_owned() }
+}
+
+impl transport::Transport {
+    /// As [`transport::Transport::send`], but the time-out starts again whenever `sent` has grown.
+    async fn send_while(
+        &self,
+        request: Request<transport::Body>,
+        sent: &AtomicU64,
+    ) -> Result<http::Response<hyper::body::Incoming>, Error> {
+        let url = uri::without_query(request.uri());
+        let sending = self.send_untimed(request);
+        tokio::pin!(sending);
+        let mut before = sent.load(Ordering::Relaxed);
+        loop {
+            if let Ok(outcome) = tokio::time::timeout(self.stall, &mut sending).await {
+                return outcome;
+            }
+            let now = sent.load(Ordering::Relaxed);
+            if now == before {
+                return Err(Error::Request {
+                    method: "Put",
+                    url,
+                    failure: Failure::Timeout(self.stall),
+                    source: None,
+                });
+            }
+            before = now;
+        }
+    }
+}
