@@ -42,6 +42,8 @@ pub enum Attachment {
         bridge: String,
         /// The name of the veth's end on the host, e.g. `veth1a2b3c4`.
         host_name: String,
+        /// Whether the container is kept from others on the bridge that are isolated too (`icc` off).
+        isolated: bool,
     },
     /// A macvlan device of a parent link.
     Macvlan {
@@ -89,9 +91,12 @@ pub fn attach(plan: &EndpointPlan<'_>) -> Result<(), Error> {
     let mut batch = Batch::new();
     let peer = route::Peer { netns: plan.netns, name: &plan.name, mac: plan.mac };
     let (operation, name) = match &plan.link {
-        Attachment::Bridge { bridge, host_name } => {
+        Attachment::Bridge { bridge, host_name, isolated } => {
             let master = index(&mut socket, bridge)?;
             route::create_veth(&mut batch, host_name, master, plan.mtu, peer);
+            if *isolated {
+                route::isolate_port(&mut batch, host_name);
+            }
             ("create veth", host_name)
         }
         Attachment::Macvlan { parent, mode } => {

@@ -14,6 +14,7 @@ pub mod bridge;
 pub mod endpoint;
 mod error;
 pub mod files;
+pub mod firewall;
 pub mod host;
 mod ip;
 pub mod ipam;

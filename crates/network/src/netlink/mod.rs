@@ -4,6 +4,7 @@
 //! kernel works on the batch inside `sendto`, so every answer is queued before the call returns: [`Socket::execute`]
 //! reads until the queue is empty and never waits.
 
+pub(crate) mod conntrack;
 pub(crate) mod message;
 pub(crate) mod nft;
 pub(crate) mod route;

@@ -36,6 +36,9 @@ const IFLA_LINKINFO: u16 = 18;
 const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
+const IFLA_INFO_SLAVE_KIND: u16 = 4;
+const IFLA_INFO_SLAVE_DATA: u16 = 5;
+const IFLA_BRPORT_ISOLATED: u16 = 33;
 const VETH_INFO_PEER: u16 = 1;
 const IFLA_MACVLAN_MODE: u16 = 1;
 // linux/if_addr.h
@@ -88,6 +91,17 @@ pub(crate) fn create_veth(batch: &mut Batch, name: &str, master: u32, mtu: u32, 
                     far.bytes(IFLA_NET_NS_FD, &peer.netns.as_raw_fd().to_ne_bytes());
                 });
             });
+        });
+    });
+}
+
+/// Lets a port of a bridge talk to the bridge itself only, not to other such ports (kernel ≥ 4.18).
+pub(crate) fn isolate_port(batch: &mut Batch, name: &str) {
+    batch.message(RTM_NEWLINK, ACK, &ifinfo(0, 0, 0), |link| {
+        link.text(IFLA_IFNAME, name);
+        link.nest(IFLA_LINKINFO, |info| {
+            info.text(IFLA_INFO_SLAVE_KIND, "bridge");
+            info.nest(IFLA_INFO_SLAVE_DATA, |data| data.bytes(IFLA_BRPORT_ISOLATED, &[1]));
         });
     });
 }

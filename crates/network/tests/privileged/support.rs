@@ -3,8 +3,6 @@
 //! Each test runs on a thread with a network namespace of its own that plays the host; everything it makes is gone with
 //! the namespace.
 
-#![allow(dead_code, reason = "each test file uses a part")]
-
 use network::endpoint::{Attachment, EndpointPlan};
 use network::{IpNet, Mac, endpoint, netns};
 use rustix::fd::{AsFd, OwnedFd};
@@ -43,10 +41,21 @@ pub(crate) fn addr(text: &str) -> SocketAddr {
 
 /// A namespace with one interface `eth0` on a bridge of the private host.
 pub(crate) fn container(bridge: &str, host_name: &str, addresses: &[&str], gateways: &[&str]) -> OwnedFd {
+    let link = Attachment::Bridge { bridge: bridge.into(), host_name: host_name.into(), isolated: false };
+    container_on(link, addresses, gateways)
+}
+
+/// The same for an isolated port.
+pub(crate) fn isolated(bridge: &str, host_name: &str, addresses: &[&str], gateways: &[&str]) -> OwnedFd {
+    let link = Attachment::Bridge { bridge: bridge.into(), host_name: host_name.into(), isolated: true };
+    container_on(link, addresses, gateways)
+}
+
+fn container_on(link: Attachment, addresses: &[&str], gateways: &[&str]) -> OwnedFd {
     let namespace = netns::create().unwrap();
     let plan = EndpointPlan {
         netns: namespace.as_fd(),
-        link: Attachment::Bridge { bridge: bridge.into(), host_name: host_name.into() },
+        link,
         name: "eth0".into(),
         mac: Mac::random(),
         addresses: addresses.iter().map(|text| net(text)).collect(),

@@ -1,13 +1,11 @@
 //! Links, addresses and routes as the kernel takes them.
 
-mod support;
-
+use crate::support::*;
 use network::bridge::{self, Bridge};
 use network::endpoint::{Attachment, EndpointPlan, MacvlanMode};
 use network::{Error, Mac, endpoint, host, netns};
 use rustix::fd::AsFd;
 use std::time::{Duration, Instant};
-use support::*;
 
 fn wharf0() -> Bridge {
     Bridge {
@@ -104,7 +102,7 @@ fn a_failed_attach_leaves_nothing() {
         let namespace = netns::create().unwrap();
         let plan = EndpointPlan {
             netns: namespace.as_fd(),
-            link: Attachment::Bridge { bridge: "wharf0".into(), host_name: "veth1".into() },
+            link: Attachment::Bridge { bridge: "wharf0".into(), host_name: "veth1".into(), isolated: false },
             name: "eth0".into(),
             mac: Mac::random(),
             addresses: vec![net("172.17.0.2/16")],
@@ -120,7 +118,7 @@ fn a_failed_attach_leaves_nothing() {
         );
         assert_eq!(host::ports_of("wharf0").unwrap(), [""; 0]);
 
-        let lost = Attachment::Bridge { bridge: "nosuch".into(), host_name: "veth1".into() };
+        let lost = Attachment::Bridge { bridge: "nosuch".into(), host_name: "veth1".into(), isolated: false };
         let error = endpoint::attach(&EndpointPlan { link: lost, ..plan.clone() }).unwrap_err();
         assert_eq!(error.to_string(), "link nosuch not found");
 

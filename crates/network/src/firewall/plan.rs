@@ -1,0 +1,378 @@
+//! Which rules there should be: a pure function from the networks to a value that prints as nft would.
+
+use super::{NetworkRules, TABLE};
+use crate::IpNet;
+use crate::netlink::nft::{Hook, Point, Target, Type, Verdict};
+use std::fmt;
+
+/// The administrator's chain: jumped to before our own rules for forwarded packets, and never written to.
+pub const USER_CHAIN: &str = "wharf-user";
+
+pub(super) const BRIDGES: &str = "bridges";
+pub(super) const INTERNAL: &str = "internal";
+pub(super) const INTRA: &str = "intra";
+pub(super) const LOOPBACK_PORTS: &str = "loopback-ports";
+
+// linux/netfilter_ipv4.h, `enum nf_ip_hook_priorities`.
+const RAW: i32 = -300;
+const DESTINATION_NAT: i32 = -100;
+const FILTER: i32 = 0;
+const SOURCE_NAT: i32 = 100;
+
+/// The map that holds the ports published on one address, or on all, of a family.
+pub(super) fn ports_map(ipv6: bool, any: bool) -> &'static str {
+    match (ipv6, any) {
+        (false, false) => "ports4",
+        (false, true) => "ports4-any",
+        (true, false) => "ports6",
+        (true, true) => "ports6-any",
+    }
+}
+
+/// Our table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Table {
+    pub(super) sets: Vec<Set>,
+    pub(super) chains: Vec<Chain>,
+}
+
+/// A set or map, and what is in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Set {
+    pub(super) name: &'static str,
+    pub(super) key: &'static [Type],
+    pub(super) target: Target,
+    pub(super) content: Content,
+}
+
+/// The elements of a set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Content {
+    /// Published ports: added and removed one by one, kept when the rules are written anew.
+    Kept,
+    /// Names of bridges.
+    Names(Vec<String>),
+    /// What may pass between two ports of a bridge.
+    Pairs(Vec<(String, Verdict)>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Chain {
+    pub(super) name: &'static str,
+    pub(super) hook: Option<Hook>,
+    /// `None`: somebody else's.
+    pub(super) rules: Option<Vec<Rule>>,
+}
+
+/// Statements from left to right; the first one that does not match ends the rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Rule(pub(super) Vec<Statement>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Statement {
+    /// `meta nfproto ipv4`
+    Family { ipv6: bool },
+    /// `iifname "lo"`, `oifname != "docker0"`
+    Name { side: Side, equal: bool, name: String },
+    /// `iifname @bridges`
+    NameIn { side: Side, set: &'static str },
+    /// `iifname . oifname vmap @intra`
+    PairVerdict,
+    /// `ip saddr 172.17.0.0/16`
+    Source(IpNet),
+    /// `ip daddr 127.0.0.0/8`
+    Destination(IpNet),
+    /// `fib daddr type local`
+    DestinationIsHost,
+    /// `ct state established,related`
+    Established,
+    /// `ct status dnat`
+    WasDestinationNat,
+    /// `meta l4proto . ip daddr . th dport @loopback-ports`
+    LoopbackPort,
+    /// `dnat ip to meta l4proto . ip daddr . th dport map @ports4`
+    PublishedPort { ipv6: bool, any: bool },
+    /// `masquerade`
+    Masquerade,
+    /// `accept`
+    Verdict(Verdict),
+}
+
+/// Which device of a packet is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Input,
+    Output,
+}
+
+/// Returns the table for these networks.
+pub(super) fn table(networks: &[NetworkRules]) -> Table {
+    Table { sets: sets(networks), chains: chains(networks) }
+}
+
+fn names(networks: &[NetworkRules], wanted: impl Fn(&NetworkRules) -> bool) -> Vec<String> {
+    networks.iter().filter(|network| wanted(network)).map(|network| network.bridge.clone()).collect()
+}
+
+fn names_set(name: &'static str, names: Vec<String>) -> Set {
+    Set { name, key: &[Type::InterfaceName], target: Target::Nothing, content: Content::Names(names) }
+}
+
+fn sets(networks: &[NetworkRules]) -> Vec<Set> {
+    let pairs = networks.iter().map(|network| {
+        let verdict = if network.icc { Verdict::Accept } else { Verdict::Drop };
+        (network.bridge.clone(), verdict)
+    });
+    let ports = |ipv6: bool, any: bool| {
+        let key: &'static [Type] = match (ipv6, any) {
+            (_, true) => &[Type::Protocol, Type::Port],
+            (false, false) => &[Type::Protocol, Type::Ipv4, Type::Port],
+            (true, false) => &[Type::Protocol, Type::Ipv6, Type::Port],
+        };
+        let value: &'static [Type] = if ipv6 { &[Type::Ipv6, Type::Port] } else { &[Type::Ipv4, Type::Port] };
+        Set { name: ports_map(ipv6, any), key, target: Target::Value(value), content: Content::Kept }
+    };
+    vec![
+        names_set(BRIDGES, names(networks, |_| true)),
+        names_set(INTERNAL, names(networks, |network| network.internal)),
+        Set {
+            name: INTRA,
+            key: &[Type::InterfaceName, Type::InterfaceName],
+            target: Target::Verdict,
+            content: Content::Pairs(pairs.collect()),
+        },
+        ports(false, false),
+        ports(false, true),
+        ports(true, false),
+        ports(true, true),
+        Set {
+            name: LOOPBACK_PORTS,
+            key: &[Type::Protocol, Type::Ipv4, Type::Port],
+            target: Target::Nothing,
+            content: Content::Kept,
+        },
+    ]
+}
+
+fn chains(networks: &[NetworkRules]) -> Vec<Chain> {
+    use Statement as S;
+    let rules = |rules: Vec<Vec<S>>| Some(rules.into_iter().map(Rule).collect());
+    let base = |name, kind, point, priority, list: Vec<Vec<S>>| Chain {
+        name,
+        hook: Some(Hook { kind, point, priority }),
+        rules: rules(list),
+    };
+    let verdict = S::Verdict;
+    let from = |set| S::NameIn { side: Side::Input, set };
+    let to = |set| S::NameIn { side: Side::Output, set };
+    let published = |ipv6, any| vec![S::Family { ipv6 }, S::PublishedPort { ipv6, any }];
+    vec![
+        Chain { name: USER_CHAIN, hook: None, rules: None },
+        // Ports bound on loopback are for this host alone, even where route_localnet is on (CVE-2020-8558).
+        base(
+            "raw-prerouting",
+            "filter",
+            Point::Prerouting,
+            RAW,
+            vec![vec![
+                S::Name { side: Side::Input, equal: false, name: "lo".into() },
+                S::Family { ipv6: false },
+                S::LoopbackPort,
+                verdict(Verdict::Drop),
+            ]],
+        ),
+        // Containers reach published ports through the listener on the host: their packets are not redirected, since the
+        // answer of a sibling would not pass here.
+        base(
+            "prerouting",
+            "nat",
+            Point::Prerouting,
+            DESTINATION_NAT,
+            vec![
+                vec![from(BRIDGES), verdict(Verdict::Return)],
+                vec![S::DestinationIsHost, verdict(Verdict::Jump("published"))],
+            ],
+        ),
+        base("output", "nat", Point::Output, DESTINATION_NAT, output()),
+        Chain {
+            name: "published",
+            hook: None,
+            rules: rules(vec![
+                published(false, false),
+                published(false, true),
+                published(true, false),
+                published(true, true),
+            ]),
+        },
+        base("postrouting", "nat", Point::Postrouting, SOURCE_NAT, masquerading(networks)),
+        base(
+            "forward",
+            "filter",
+            Point::Forward,
+            FILTER,
+            vec![
+                vec![verdict(Verdict::Jump(USER_CHAIN))],
+                vec![to(BRIDGES), verdict(Verdict::Goto("inbound"))],
+                vec![from(BRIDGES), verdict(Verdict::Goto("outbound"))],
+            ],
+        ),
+        Chain {
+            name: "inbound",
+            hook: None,
+            rules: rules(vec![
+                vec![S::PairVerdict],
+                vec![to(INTERNAL), verdict(Verdict::Drop)],
+                vec![from(INTERNAL), verdict(Verdict::Drop)],
+                vec![S::Established, verdict(Verdict::Accept)],
+                vec![from(BRIDGES), verdict(Verdict::Drop)],
+                vec![S::WasDestinationNat, verdict(Verdict::Accept)],
+                vec![verdict(Verdict::Drop)],
+            ]),
+        },
+        Chain {
+            name: "outbound",
+            hook: None,
+            rules: rules(vec![vec![from(INTERNAL), verdict(Verdict::Drop)], vec![verdict(Verdict::Accept)]]),
+        },
+    ]
+}
+
+/// Packets of the host itself: to its own addresses they are redirected, to loopback they reach the listener.
+fn output() -> Vec<Vec<Statement>> {
+    let loopback = ["127.0.0.0/8", "::1/128"].into_iter().filter_map(|net| net.parse().ok());
+    let mut rules: Vec<Vec<Statement>> =
+        loopback.map(|net| vec![Statement::Destination(net), Statement::Verdict(Verdict::Return)]).collect();
+    rules.push(vec![Statement::DestinationIsHost, Statement::Verdict(Verdict::Jump("published"))]);
+    rules
+}
+
+fn masquerading(networks: &[NetworkRules]) -> Vec<Vec<Statement>> {
+    let networks = networks.iter().filter(|network| network.masquerade && !network.internal);
+    let rule = |subnet: &IpNet, bridge: &String| {
+        let elsewhere = Statement::Name { side: Side::Output, equal: false, name: bridge.clone() };
+        vec![Statement::Source(subnet.network()), elsewhere, Statement::Masquerade]
+    };
+    networks
+        .flat_map(|network| network.subnets.iter().map(move |subnet| rule(subnet, &network.bridge)))
+        .collect()
+}
+
+// Printing: what `nft list table` shows.
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "table inet {TABLE} {{")?;
+        for set in &self.sets {
+            write!(f, "{set}")?;
+        }
+        for chain in &self.chains {
+            write!(f, "{chain}")?;
+        }
+        writeln!(f, "}}")
+    }
+}
+
+impl fmt::Display for Set {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if self.target == Target::Nothing { "set" } else { "map" };
+        write!(f, "\t{kind} {} {{ type {}", self.name, join(self.key))?;
+        match self.target {
+            Target::Nothing => {}
+            Target::Verdict => f.write_str(" : verdict")?,
+            Target::Value(parts) => write!(f, " : {}", join(parts))?,
+        }
+        let elements: Vec<String> = match &self.content {
+            Content::Kept => Vec::new(),
+            Content::Names(names) => names.iter().map(|name| format!("\"{name}\"")).collect(),
+            Content::Pairs(pairs) => pairs
+                .iter()
+                .map(|(name, verdict)| format!("\"{name}\" . \"{name}\" : {}", word(verdict)))
+                .collect(),
+        };
+        if !elements.is_empty() {
+            write!(f, "; elements = {{ {} }}", elements.join(", "))?;
+        }
+        writeln!(f, " }}")
+    }
+}
+
+impl fmt::Display for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\tchain {} {{", self.name)?;
+        if let Some(hook) = self.hook {
+            let point = match hook.point {
+                Point::Prerouting => "prerouting",
+                Point::Forward => "forward",
+                Point::Output => "output",
+                Point::Postrouting => "postrouting",
+            };
+            writeln!(f, "\t\ttype {} hook {point} priority {}; policy accept;", hook.kind, hook.priority)?;
+        }
+        for rule in self.rules.iter().flatten() {
+            let statements: Vec<String> = rule.0.iter().map(ToString::to_string).collect();
+            writeln!(f, "\t\t{}", statements.join(" "))?;
+        }
+        writeln!(f, "\t}}")
+    }
+}
+
+impl fmt::Display for Statement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Family { ipv6 } => write!(f, "meta nfproto ipv{}", if *ipv6 { 6 } else { 4 }),
+            Self::Name { side, equal, name } => {
+                write!(f, "{} {}\"{name}\"", side.word(), if *equal { "" } else { "!= " })
+            }
+            Self::NameIn { side, set } => write!(f, "{} @{set}", side.word()),
+            Self::PairVerdict => write!(f, "iifname . oifname vmap @{INTRA}"),
+            Self::Source(net) => write!(f, "{} saddr {net}", ip_word(net.is_ipv6())),
+            Self::Destination(net) => write!(f, "{} daddr {net}", ip_word(net.is_ipv6())),
+            Self::DestinationIsHost => f.write_str("fib daddr type local"),
+            Self::Established => f.write_str("ct state established,related"),
+            Self::WasDestinationNat => f.write_str("ct status dnat"),
+            Self::LoopbackPort => write!(f, "meta l4proto . ip daddr . th dport @{LOOPBACK_PORTS}"),
+            Self::PublishedPort { ipv6, any } => {
+                let ip = ip_word(*ipv6);
+                let daddr = if *any { String::new() } else { format!(" . {ip} daddr") };
+                let map = ports_map(*ipv6, *any);
+                write!(f, "dnat {ip} to meta l4proto{daddr} . th dport map @{map}")
+            }
+            Self::Masquerade => f.write_str("masquerade"),
+            Self::Verdict(verdict) => f.write_str(&word(verdict)),
+        }
+    }
+}
+
+impl Side {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Input => "iifname",
+            Self::Output => "oifname",
+        }
+    }
+}
+
+fn ip_word(ipv6: bool) -> &'static str {
+    if ipv6 { "ip6" } else { "ip" }
+}
+
+fn word(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Accept => "accept".into(),
+        Verdict::Drop => "drop".into(),
+        Verdict::Return => "return".into(),
+        Verdict::Jump(chain) => format!("jump {chain}"),
+        Verdict::Goto(chain) => format!("goto {chain}"),
+    }
+}
+
+fn join(types: &[Type]) -> String {
+    let word = |part: &Type| match part {
+        Type::Ipv4 => "ipv4_addr",
+        Type::Ipv6 => "ipv6_addr",
+        Type::Protocol => "inet_proto",
+        Type::Port => "inet_service",
+        Type::InterfaceName => "ifname",
+    };
+    types.iter().map(word).collect::<Vec<_>>().join(" . ")
+}
