@@ -10,6 +10,7 @@
 
 pub mod bpf;
 pub mod capability;
+pub mod datagram;
 mod error;
 pub mod event;
 pub mod mount;
