@@ -26,7 +26,7 @@ pub struct Bridge {
 pub fn ensure(bridge: &Bridge) -> Result<(), Error> {
     let refused = |operation| {
         let name = bridge.name.clone();
-        move |refused: crate::netlink::Refused| Error::Link { operation, name, source: refused.errno }
+        move |refused: crate::netlink::Refused| Error::Link { operation, name, errno: refused.errno }
     };
     let mut socket = Socket::route()?;
     let mut found = find(&mut socket, &bridge.name)?;
@@ -99,7 +99,7 @@ pub(crate) fn delete(socket: &mut Socket, name: &str) -> Result<(), Error> {
             failure.into_error(|refused| Error::Link {
                 operation: "delete",
                 name: name.to_owned(),
-                source: refused.errno,
+                errno: refused.errno,
             })
         }),
     }
@@ -111,7 +111,7 @@ pub(crate) fn find(socket: &mut Socket, name: &str) -> Result<Option<route::Link
         failure.into_error(|refused| Error::Link {
             operation: "look up",
             name: name.to_owned(),
-            source: refused.errno,
+            errno: refused.errno,
         })
     })
 }
@@ -123,7 +123,7 @@ fn set_ipv6(name: &str, on: bool) -> Result<(), Error> {
     let settings = [(setting("accept_ra"), "0"), (setting("disable_ipv6"), off)];
     match netns::write_sysctls(settings.iter().map(|(name, value)| (name.as_str(), *value))) {
         // A kernel without IPv6 has no such setting, and nothing to switch off.
-        Err(Error::Sysctl { source, .. }) if !on && source.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(Error::Sysctl { errno: Errno::NOENT, .. }) if !on => Ok(()),
         other => other,
     }
 }

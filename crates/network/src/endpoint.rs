@@ -8,6 +8,7 @@ use crate::netlink::message::Batch;
 use crate::netlink::{Refused, Socket, route};
 use crate::{Error, IpNet, Mac, bridge, netns};
 use rustix::fd::BorrowedFd;
+use rustix::io::Errno;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// An interface as it should be.
@@ -106,7 +107,7 @@ pub fn attach(plan: &EndpointPlan<'_>) -> Result<(), Error> {
         }
     };
     socket.execute(batch).map_err(|failure| {
-        failure.into_error(|refused| Error::Link { operation, name: name.clone(), source: refused.errno })
+        failure.into_error(|refused| Error::Link { operation, name: name.clone(), errno: refused.errno })
     })?;
     netns::inside(plan.netns, || configure(plan)).inspect_err(|_| {
         // The first error is the one to tell; the interface may be gone by itself.
@@ -146,7 +147,7 @@ fn configure(plan: &EndpointPlan<'_>) -> Result<(), Error> {
     let word = |refused: Refused| Error::Link {
         operation: steps.get(refused.index).copied().unwrap_or("configure"),
         name: plan.name.clone(),
-        source: refused.errno,
+        errno: refused.errno,
     };
     socket.execute(batch).map_err(|failure| failure.into_error(word))
 }
@@ -157,7 +158,7 @@ fn write_sysctls(plan: &EndpointPlan<'_>) -> Result<(), Error> {
     if !named && !plan.addresses.iter().any(|address| address.is_ipv6()) {
         match netns::write_sysctls([(disable_ipv6.as_str(), "1")]) {
             // A kernel without IPv6 has nothing to switch off.
-            Err(Error::Sysctl { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+            Err(Error::Sysctl { errno: Errno::NOENT, .. }) => {}
             result => result?,
         }
     }
@@ -185,7 +186,7 @@ pub fn detach(host_name: &str) -> Result<(), Error> {
 /// Deletes the interface `name` inside a living container (`network disconnect`); gone already is no error.
 ///
 /// # Errors
-/// [`Error::Namespace`], [`Error::Link`].
+/// [`Error::System`], [`Error::Link`].
 pub fn detach_inside(netns: BorrowedFd<'_>, name: &str) -> Result<(), Error> {
     netns::inside(netns, || bridge::delete(&mut Socket::route()?, name))
 }

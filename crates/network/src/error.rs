@@ -2,8 +2,8 @@
 
 use base::{Classify, Kind};
 use rustix::io::Errno;
-use std::io;
 use std::net::SocketAddr;
+use sys::message;
 
 use crate::ipam::IpamError;
 use crate::ports::{PortError, Protocol};
@@ -14,25 +14,25 @@ use crate::ports::{PortError, Protocol};
 #[expect(clippy::error_impl_error, reason = "each crate has one Error, by the project's rule")]
 pub enum Error {
     /// A netlink socket could not be made or used.
-    #[error("netlink: {operation}")]
+    #[error("netlink: {operation}: {}", message(*.errno))]
     Netlink {
         /// What was tried.
         operation: &'static str,
         /// The kernel's answer.
-        source: Errno,
+        errno: Errno,
     },
     /// The kernel sent what it should not.
     #[error("netlink: {0}: malformed answer")]
     Malformed(&'static str),
     /// The kernel refused a change to a link.
-    #[error("{operation} {name}")]
+    #[error("{operation} {name}: {}", message(*.errno))]
     Link {
         /// What was tried, e.g. "create veth".
         operation: &'static str,
         /// The link.
         name: String,
         /// The kernel's answer.
-        source: Errno,
+        errno: Errno,
     },
     /// A link of this name exists and is something else.
     #[error("link {0} exists and is not a bridge")]
@@ -41,51 +41,38 @@ pub enum Error {
     #[error("link {0} not found")]
     NoSuchLink(String),
     /// The kernel refused a change to the packet filter.
-    #[error("nftables: {operation}")]
+    #[error("nftables: {operation}: {}", message(*.errno))]
     Firewall {
         /// What was tried.
         operation: &'static str,
         /// The kernel's answer.
-        source: Errno,
+        errno: Errno,
     },
-    /// A network namespace could not be made or entered.
-    #[error("network namespace: {operation}")]
-    Namespace {
-        /// What was tried.
-        operation: &'static str,
-        /// The kernel's answer.
-        source: io::Error,
-    },
+    /// A system call on a namespace, timer or socket failed.
+    #[error(transparent)]
+    System(#[from] sys::Error),
     /// A kernel setting could not be written.
-    #[error("write {value:?} to sysctl {name}")]
+    #[error("write {value:?} to sysctl {name}: {}", message(*.errno))]
     Sysctl {
         /// The setting, dotted.
         name: String,
         /// What was to be written.
         value: String,
         /// The kernel's answer.
-        source: io::Error,
+        errno: Errno,
     },
     /// A sysctl name that leads out of the network namespace's settings.
     #[error("sysctl {0:?} is not a setting of a network namespace")]
     ForeignSysctl(String),
     /// A published port is in use by another process. The text is Docker's.
-    #[error("failed to bind host port {address}/{protocol}")]
+    #[error("failed to bind host port {address}/{protocol}: {}", message(*.errno))]
     Bind {
         /// The protocol.
         protocol: Protocol,
         /// The host address and port.
         address: SocketAddr,
         /// The kernel's answer.
-        source: io::Error,
-    },
-    /// A descriptor could not be watched, or a socket not be made.
-    #[error("{operation}")]
-    Socket {
-        /// What was tried.
-        operation: &'static str,
-        /// The kernel's answer.
-        source: io::Error,
+        errno: Errno,
     },
     /// An address or subnet cannot be had.
     #[error(transparent)]

@@ -38,7 +38,7 @@ pub fn ports_of(bridge: &str) -> Result<Vec<String>, Error> {
 }
 
 fn word(operation: &'static str) -> impl FnOnce(Refused) -> Error {
-    move |refused| Error::Netlink { operation, source: refused.errno }
+    move |refused| Error::Netlink { operation, errno: refused.errno }
 }
 
 /// Lets the host forward packets between its devices, for the families of `subnets`.

@@ -9,8 +9,8 @@ use crate::netlink::message::Batch;
 use crate::netlink::route;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
-use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
-use std::io;
+use rustix::io::Errno;
+use sys::namespace::{self, Namespace};
 
 /// The index of `lo` in every network namespace.
 const LOOPBACK: u32 = 1;
@@ -20,41 +20,34 @@ const LOOPBACK: u32 = 1;
 /// It lives as long as the descriptor, or a process or mount that holds it.
 ///
 /// # Errors
-/// [`Error::Namespace`].
+/// [`Error::System`].
 pub fn create() -> Result<OwnedFd, Error> {
-    on_fresh_thread(|| {
-        unshare(UnshareFlags::NEWNET).map_err(fail("unshare"))?;
-        current()
-    })
+    Ok(namespace::create(Namespace::Network)?)
 }
 
 /// Returns the network namespace of the calling thread.
 ///
 /// # Errors
-/// [`Error::Namespace`].
+/// [`Error::System`].
 pub fn current() -> Result<OwnedFd, Error> {
-    rustix::fs::open("/proc/thread-self/ns/net", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(fail("open /proc/thread-self/ns/net"))
+    Ok(namespace::current(Namespace::Network)?)
 }
 
 /// Runs `work` on a fresh thread inside `netns` and returns what it returns.
 ///
 /// # Errors
-/// [`Error::Namespace`] if the namespace cannot be entered, or what `work` says.
+/// [`Error::System`] if the namespace cannot be entered, or what `work` says.
 pub fn inside<T: Send>(
     netns: BorrowedFd<'_>,
     work: impl FnOnce() -> Result<T, Error> + Send,
 ) -> Result<T, Error> {
-    on_fresh_thread(|| {
-        move_into_link_name_space(netns, Some(LinkNameSpaceType::Network)).map_err(fail("enter"))?;
-        work()
-    })
+    namespace::within(netns, Namespace::Network, work)?
 }
 
 /// Sets `lo` up in a namespace that gets no other interface (`--network none`).
 ///
 /// # Errors
-/// [`Error::Namespace`] and netlink errors.
+/// [`Error::System`] and netlink errors.
 pub fn set_loopback_up(netns: BorrowedFd<'_>) -> Result<(), Error> {
     inside(netns, || {
         let mut batch = Batch::new();
@@ -64,7 +57,7 @@ pub fn set_loopback_up(netns: BorrowedFd<'_>) -> Result<(), Error> {
             failure.into_error(|refused| Error::Link {
                 operation: "set up",
                 name: "lo".into(),
-                source: refused.errno,
+                errno: refused.errno,
             })
         })
     })
@@ -73,25 +66,6 @@ pub fn set_loopback_up(netns: BorrowedFd<'_>) -> Result<(), Error> {
 /// Adds `lo` up to a batch that is sent inside a namespace.
 pub(crate) fn loopback_up(batch: &mut Batch) {
     route::set_up(batch, LOOPBACK);
-}
-
-fn on_fresh_thread<T: Send>(work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("netns".into()).spawn_scoped(scope, work);
-        let thread = thread.map_err(|source| Error::Namespace { operation: "start a thread", source })?;
-        thread.join().unwrap_or_else(|_| {
-            Err(Error::Namespace { operation: "run", source: io::Error::other("the thread panicked") })
-        })
-    })
-}
-
-#[expect(deprecated, reason = "unsound only with UnshareFlags::FILES, which is never passed here")]
-pub(crate) fn unshare(flags: UnshareFlags) -> rustix::io::Result<()> {
-    rustix::thread::unshare(flags)
-}
-
-fn fail(operation: &'static str) -> impl FnOnce(rustix::io::Errno) -> Error {
-    move |errno| Error::Namespace { operation, source: errno.into() }
 }
 
 /// Writes settings of the calling thread's network namespace (`net.…`, dotted).
@@ -104,19 +78,19 @@ pub(crate) fn write_sysctls<'a>(settings: impl IntoIterator<Item = (&'a str, &'a
     }
     let root =
         rustix::fs::open("/proc/sys", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(fail("open /proc/sys"))?;
+            .map_err(sys::Error::on("open", "/proc/sys"))?;
     for (name, value) in settings {
         let path = sysctl_path(name).ok_or_else(|| Error::ForeignSysctl(name.to_owned()))?;
-        write_beneath(root.as_fd(), &path, value).map_err(|source| Error::Sysctl {
+        write_beneath(root.as_fd(), &path, value).map_err(|errno| Error::Sysctl {
             name: name.to_owned(),
             value: value.to_owned(),
-            source,
+            errno,
         })?;
     }
     Ok(())
 }
 
-fn write_beneath(root: BorrowedFd<'_>, path: &str, value: &str) -> io::Result<()> {
+fn write_beneath(root: BorrowedFd<'_>, path: &str, value: &str) -> Result<(), Errno> {
     let file = rustix::fs::openat(root, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
     rustix::io::write(&file, value.as_bytes())?;
     Ok(())

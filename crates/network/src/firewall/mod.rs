@@ -182,7 +182,7 @@ impl Firewall {
 }
 
 fn word(operation: &'static str) -> impl FnOnce(Failure) -> Error {
-    move |failure| failure.into_error(|refused| Error::Firewall { operation, source: refused.errno })
+    move |failure| failure.into_error(|refused| Error::Firewall { operation, errno: refused.errno })
 }
 
 /// Returns the element that opens a port, and the map or set it goes into.

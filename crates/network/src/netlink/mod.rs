@@ -81,7 +81,7 @@ impl Socket {
     }
 
     fn open(protocol: Option<Protocol>) -> Result<Self, Error> {
-        let fail = |operation| move |source| Error::Netlink { operation, source };
+        let fail = |operation| move |errno| Error::Netlink { operation, errno };
         let fd = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)
             .map_err(fail("open socket"))?;
         rustix::net::bind(&fd, &SocketAddrNetlink::new(0, 0)).map_err(fail("bind socket"))?;
@@ -102,7 +102,7 @@ impl Socket {
                 Ok((received, _)) => received,
                 Err(Errno::AGAIN) => break,
                 Err(Errno::INTR) => continue,
-                Err(source) => return Err(Failure::Socket(Error::Netlink { operation: "receive", source })),
+                Err(errno) => return Err(Failure::Socket(Error::Netlink { operation: "receive", errno })),
             };
             let Some(datagram) = self.buffer.get(..received) else { break };
             for answer in Answers::new(datagram) {
@@ -148,7 +148,7 @@ impl Socket {
             let received = match recv(&self.fd, &mut self.buffer[..], RecvFlags::empty()) {
                 Ok((received, _)) => received,
                 Err(Errno::INTR) => continue,
-                Err(source) => return Err(Failure::Socket(Error::Netlink { operation: "dump", source })),
+                Err(errno) => return Err(Failure::Socket(Error::Netlink { operation: "dump", errno })),
             };
             let Some(datagram) = self.buffer.get(..received) else { return Ok(disturbed) };
             for answer in Answers::new(datagram).filter(|answer| answer.sequence == sequence) {
@@ -184,7 +184,7 @@ impl Socket {
             match sendto(&self.fd, bytes, SendFlags::empty(), &kernel) {
                 Ok(_) => return Ok(first),
                 Err(Errno::INTR) => {}
-                Err(source) => return Err(Error::Netlink { operation: "send", source }),
+                Err(errno) => return Err(Error::Netlink { operation: "send", errno }),
             }
         }
     }

@@ -37,7 +37,7 @@ fn nft(arguments: &[&str]) -> String {
 
 fn errno(error: &Error) -> Option<Errno> {
     match error {
-        Error::Firewall { source, .. } => Some(*source),
+        Error::Firewall { errno, .. } => Some(*errno),
         _ => None,
     }
 }
@@ -355,7 +355,7 @@ fn without_tables_nothing_is_published() {
         let mut firewall = Firewall::open().unwrap();
         let port = [mapping(Protocol::Tcp, "0.0.0.0:8080", "172.17.0.2:80")];
         let error = firewall.publish(&port).unwrap_err();
-        assert_eq!(base::chain(&error), "nftables: publish ports: No such file or directory (os error 2)");
+        assert_eq!(base::chain(&error), "nftables: publish ports: no such file or directory");
         firewall.unpublish(&port).unwrap();
         firewall.remove().unwrap();
     });

@@ -6,7 +6,6 @@
 use network::endpoint::{Attachment, EndpointPlan};
 use network::{IpNet, Mac, endpoint, netns};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::thread::UnshareFlags;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread::JoinHandle;
@@ -19,8 +18,7 @@ pub(crate) const SILENCE: Duration = Duration::from_millis(300);
 /// Runs `test` on a thread in a fresh network namespace with `lo` up.
 pub(crate) fn on_private_host<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'static) -> T {
     let thread = std::thread::spawn(|| {
-        #[expect(deprecated, reason = "unsound only with UnshareFlags::FILES")]
-        rustix::thread::unshare(UnshareFlags::NEWNET).unwrap();
+        sys::namespace::unshare(&[sys::namespace::Namespace::Network]).unwrap();
         netns::set_loopback_up(netns::current().unwrap().as_fd()).unwrap();
         test()
     });
@@ -75,7 +73,7 @@ pub(crate) fn spawn_in<T: Send + 'static>(
 ) -> JoinHandle<T> {
     let namespace = namespace.try_clone().unwrap();
     std::thread::spawn(move || {
-        rustix::thread::move_into_link_name_space(namespace.as_fd(), None).unwrap();
+        sys::namespace::enter(namespace.as_fd(), sys::namespace::Namespace::Network).unwrap();
         work()
     })
 }
