@@ -77,7 +77,8 @@ impl Blobs {
             return Err(Error::TooLarge { digest: digest.clone(), size, limit });
         }
         let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
-        file.read_to_end(&mut bytes).at("read", &path)?;
+        // The descriptor and not the name, which may go away meanwhile.
+        (&mut file).take(limit).read_to_end(&mut bytes).at("read", &path)?;
         let mut hasher = Hasher::new(digest.algorithm());
         hasher.update(&bytes);
         let found = hasher.finish();

@@ -7,11 +7,14 @@ const BUFFER: usize = 128 * 1024;
 /// The largest window a zstd frame may ask for: 128 MiB, what the zstd command accepts.
 const ZSTD_WINDOW_LOG: u32 = 27;
 
+/// A stream whose first bytes were looked at.
+type Whole<R> = Chain<Cursor<Vec<u8>>, R>;
+
 /// A stream, decompressed.
 pub(crate) enum Decoder<R: Read> {
-    None(Chain<Cursor<Vec<u8>>, R>),
-    Gzip(Box<flate2::bufread::MultiGzDecoder<BufReader<Chain<Cursor<Vec<u8>>, R>>>>),
-    Zstd(Box<zstd::stream::read::Decoder<'static, BufReader<Chain<Cursor<Vec<u8>>, R>>>>),
+    None(Whole<R>),
+    Gzip(Box<flate2::bufread::MultiGzDecoder<BufReader<Whole<R>>>>),
+    Zstd(Box<zstd::stream::read::Decoder<'static, BufReader<Whole<R>>>>),
 }
 
 impl<R: Read> Decoder<R> {

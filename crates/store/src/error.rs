@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// An operation of the store that failed.
+#[expect(clippy::error_impl_error, reason = "each crate has one error, named by its path")]
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -129,6 +130,14 @@ pub enum Error {
     /// More than one image has this beginning.
     #[error("multiple IDs found with provided prefix: {0}")]
     Ambiguous(String),
+    /// The image is here, but not for this platform. The text is Docker's.
+    #[error("image with reference {name} was found but does not provide the specified platform ({platform})")]
+    NoPlatform {
+        /// As asked for.
+        name: String,
+        /// As asked for.
+        platform: String,
+    },
     /// The text names no image, whatever there is.
     #[error("{0}")]
     Reference(#[from] oci::InvalidReference),
@@ -157,7 +166,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Classify for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::NoBlob(_) | Self::NoImage(_) => Kind::NotFound,
+            Self::NoBlob(_) | Self::NoImage(_) | Self::NoPlatform { .. } => Kind::NotFound,
             Self::Busy(_) => Kind::Conflict,
             Self::Cancelled => Kind::Cancelled,
             Self::Ambiguous(_)

@@ -18,10 +18,15 @@
 //! caller holds its lock.
 
 pub mod blobs;
+pub mod collect;
 mod compression;
 mod content;
 pub mod database;
 pub mod error;
+pub mod hello;
+pub mod images;
+#[cfg(test)]
+mod images_tests;
 pub mod layers;
 pub mod snapshots;
 pub mod tar;
@@ -30,9 +35,11 @@ mod testing;
 mod workspace;
 
 pub use blobs::{Blobs, Ingest, Tee};
+pub use collect::{Collected, Keep};
 pub use content::Lease;
 pub use database::{Database, Durability, Transaction};
 pub use error::{Error, Result};
+pub use images::{Image, Images};
 pub use layers::{Layer, Layers, Limits};
 pub use snapshots::{Snapshot, Snapshots};
 
@@ -58,6 +65,7 @@ pub struct Store {
     blobs: Blobs,
     layers: Layers,
     snapshots: Snapshots,
+    images: Images,
 }
 
 impl Store {
@@ -84,15 +92,13 @@ impl Store {
         let safe: HashSet<Key> =
             database.scan(content::BUCKET)?.iter().filter_map(|(key, _)| Key::parse(key)).collect();
         let content = Arc::new(Content::new(safe));
-        let store = Self {
-            paths: paths.clone(),
-            blobs: Blobs::new(paths.blobs(), Arc::clone(&workspace), Arc::clone(&content))?,
-            layers: Layers::new(paths.layers(), limits, Arc::clone(&workspace), Arc::clone(&content))?,
-            snapshots: Snapshots::new(paths.clone(), Arc::clone(&workspace)),
-            database,
-            workspace,
-            content,
-        };
+        let blobs = Blobs::new(paths.blobs(), Arc::clone(&workspace), Arc::clone(&content))?;
+        let layers = Layers::new(paths.layers(), limits, Arc::clone(&workspace), Arc::clone(&content))?;
+        let shared = (Arc::clone(&workspace), Arc::clone(&content));
+        let images = Images::open(database.clone(), blobs.clone(), layers.clone(), shared.0, shared.1)?;
+        let snapshots = Snapshots::new(paths.clone(), Arc::clone(&workspace));
+        let paths = paths.clone();
+        let store = Self { paths, database, workspace, content, blobs, layers, snapshots, images };
         store.distrust(&boot_id()?)?;
         Ok(store)
     }
@@ -133,6 +139,11 @@ impl Store {
     /// Returns the unpacked layers.
     pub fn layers(&self) -> &Layers {
         &self.layers
+    }
+
+    /// Returns the image records.
+    pub fn images(&self) -> &Images {
+        &self.images
     }
 
     /// Returns the writable layers of containers.

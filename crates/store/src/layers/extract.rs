@@ -26,7 +26,7 @@ use std::rc::Rc;
 
 /// Directory descriptors that are kept.
 const CACHE: usize = 48;
-/// Links followed to make a directory behind a dangling one, as in path_resolution(7).
+/// Links followed to make a directory behind a dangling one, as in `path_resolution(7)`.
 const MAX_LINKS: usize = 40;
 /// Files of at least this size get holes where they have zeros.
 const SPARSE_FROM: u64 = 1 << 20;

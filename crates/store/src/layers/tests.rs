@@ -85,7 +85,7 @@ fn plain_gzip_and_zstd_give_the_same_layer() {
         assert_eq!(layer.path.join("h").metadata().unwrap().nlink(), 2);
         // Nothing is read when it is here.
         assert_eq!(store.layers().unpack(&mut io::empty(), &diff_id).unwrap(), layer);
-        assert_eq!(store.layers().lower_dirs(&[diff_id.clone()]).unwrap(), [layer.path]);
+        assert_eq!(store.layers().lower_dirs(std::slice::from_ref(&diff_id)).unwrap(), [layer.path]);
     }
 }
 

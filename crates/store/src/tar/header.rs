@@ -118,9 +118,8 @@ impl Header {
 
     pub(crate) fn dialect(&self) -> Dialect {
         match self.field(257, 8) {
-            b"ustar\x0000" => Dialect::Ustar,
             b"ustar  \0" => Dialect::Gnu,
-            // Some writers get the version wrong.
+            // The version should follow, "00"; some writers get it wrong.
             [b'u', b's', b't', b'a', b'r', b'\0', ..] => Dialect::Ustar,
             _ => Dialect::V7,
         }

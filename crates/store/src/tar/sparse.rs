@@ -40,7 +40,7 @@ pub(crate) fn old_gnu_size(block: &Header) -> Result<u64, Malformed> {
 /// Makes the map of PAX formats 0.0 and 0.1 from the records.
 pub(crate) fn from_records(records: &SparseRecords) -> Result<Map, Malformed> {
     let blocks = records.blocks.and_then(|blocks| usize::try_from(blocks).ok());
-    if records.numbers.len() % 2 != 0 || blocks != Some(records.numbers.len() / 2) {
+    if !records.numbers.len().is_multiple_of(2) || blocks != Some(records.numbers.len() / 2) {
         return Err(Malformed::Sparse);
     }
     Ok(records.numbers.chunks_exact(2).filter_map(|pair| Some((*pair.first()?, *pair.last()?))).collect())
