@@ -1,0 +1,98 @@
+//! What the engine needs to know of the daemon's configuration, as typed values.
+
+use base::paths::{DataPaths, ExecPaths};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The engine's configuration.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// What survives a reboot.
+    pub data: DataPaths,
+    /// What does not.
+    pub exec: ExecPaths,
+    /// The executable that plays zygote and supervisor.
+    pub executable: PathBuf,
+    /// The parent of containers' control groups, from the root of each hierarchy (`/wharf`).
+    pub cgroup_parent: String,
+    /// The default bridge network.
+    pub bridge: BridgeSettings,
+    /// Pools that new networks get their subnets of, as (pool, prefix length); empty means Docker's.
+    pub address_pools: Vec<(network::IpNet, u8)>,
+    /// Name servers of containers that are given none.
+    pub dns: Vec<IpAddr>,
+    /// Resolver options of containers that are given none.
+    pub dns_options: Vec<String>,
+    /// Search domains of containers that are given none.
+    pub dns_search: Vec<String>,
+    /// Log driver and options of containers that are given none.
+    pub log: LogSettings,
+    /// Resource limits of every container, by name (`nofile`): soft and hard.
+    pub ulimits: BTreeMap<String, (i64, i64)>,
+    /// Whether containers get an init process that reaps unless they say otherwise.
+    pub init: bool,
+    /// Whether containers get `no_new_privs` unless they say otherwise.
+    pub no_new_privileges: bool,
+    /// Size of `/dev/shm` in bytes.
+    pub shm_size: u64,
+    /// How long `stop` waits for a container that does not say.
+    pub stop_timeout: Duration,
+    /// Layers downloaded at the same time.
+    pub max_concurrent_downloads: usize,
+    /// Blobs uploaded at the same time.
+    pub max_concurrent_uploads: usize,
+    /// Attempts for a download.
+    pub max_download_attempts: u32,
+    /// Mirrors of Docker Hub.
+    pub registry_mirrors: Vec<String>,
+    /// Registries spoken to without verified TLS: hosts or CIDR ranges.
+    pub insecure_registries: Vec<String>,
+    /// Labels of the daemon, as `info` shows them.
+    pub labels: Vec<String>,
+    /// Whether debug output is on.
+    pub debug: bool,
+    /// Whether experimental features are on.
+    pub experimental: bool,
+    /// Whether defaults that differ from Docker's are Docker's.
+    pub strict: bool,
+}
+
+/// The default bridge network's configuration (daemon.json `bridge`, `bip`, …).
+#[derive(Debug, Clone)]
+pub struct BridgeSettings {
+    /// The device; `None` for no default network at all (`--bridge none`).
+    pub name: Option<String>,
+    /// Whether the administrator made the device (`--bridge NAME`): it is then used as found, never made or removed.
+    pub existing: bool,
+    /// The device's own address and subnet (`--bip`).
+    pub address: Option<network::IpNet>,
+    /// The part of the subnet that containers get addresses of.
+    pub fixed_cidr: Option<network::IpNet>,
+    /// The gateway, if it is not the bridge itself.
+    pub default_gateway: Option<IpAddr>,
+    /// Maximum transmission unit in bytes.
+    pub mtu: u32,
+    /// Whether containers may reach each other.
+    pub icc: bool,
+    /// Whether traffic to outside gets the host's address.
+    pub masquerade: bool,
+    /// Whether packet filter rules are kept at all (`--iptables`).
+    pub firewall: bool,
+    /// Whether forwarding is switched on.
+    pub ip_forward: bool,
+    /// The address that ports are published on by default.
+    pub host_ip: IpAddr,
+    /// Whether the supervisor listens on published ports for local traffic.
+    pub userland_proxy: bool,
+}
+
+/// A log driver and its options.
+#[derive(Debug, Clone)]
+pub struct LogSettings {
+    /// The driver's name (`json-file`).
+    pub driver: String,
+    /// Its options.
+    pub options: BTreeMap<String, String>,
+}
