@@ -1,0 +1,207 @@
+//! Volumes: named folders that outlive containers. Driver `local` without options.
+//!
+//! A volume is a record in the database's `volumes` bucket and a folder `volumes/NAME/_data`. The record is committed
+//! after the folder is made and deleted before the folder goes, so that a crash leaves at most an unnamed folder, which
+//! the next creation of that name adopts empty or the sweep at start deletes.
+
+use crate::error::{Error, Result};
+use crate::events::{Events, random_id};
+use api::StringMap;
+use base::event::Type;
+use base::paths::DataPaths;
+use base::{Kind, Timestamp, VolumeName};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+use store::{Database, Durability};
+
+const BUCKET: &str = "volumes";
+/// The label Docker puts on volumes that were given no name.
+const ANONYMOUS: &str = "com.docker.volume.anonymous";
+
+/// A volume as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    /// Its name; 64 hexadecimal digits if it was given none.
+    pub name: String,
+    /// When it was created, in nanoseconds since the epoch.
+    pub created: i64,
+    /// The user's labels.
+    pub labels: StringMap,
+    /// Driver options.
+    pub options: StringMap,
+}
+
+impl Volume {
+    /// Says whether the volume was given no name.
+    pub fn is_anonymous(&self) -> bool {
+        self.labels.contains_key(ANONYMOUS)
+    }
+}
+
+/// The volumes of an engine.
+#[derive(Debug)]
+pub struct Volumes {
+    paths: DataPaths,
+    database: Database,
+    events: Events,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    volumes: BTreeMap<String, Arc<Volume>>,
+    /// Which containers (by ID) refer to a volume, whether they run or not.
+    users: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Volumes {
+    /// Reads the records and sweeps folders that have none.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database cannot be read or holds a record that is not a volume.
+    pub fn open(paths: DataPaths, database: Database, events: Events) -> Result<Self> {
+        let mut volumes = BTreeMap::new();
+        for (name, value) in database.scan(BUCKET)? {
+            let volume: Volume = serde_json::from_slice(&value).map_err(|source| {
+                Error::known(Kind::Internal, format!("read the record of volume {name}: {source}"))
+            })?;
+            volumes.insert(name, Arc::new(volume));
+        }
+        let state = Mutex::new(State { volumes, users: BTreeMap::new() });
+        Ok(Self { paths, database, events, state })
+    }
+
+    /// Returns all volumes by name.
+    pub fn list(&self) -> Vec<Arc<Volume>> {
+        self.state().volumes.values().cloned().collect()
+    }
+
+    /// Returns the volume called `name`.
+    ///
+    /// # Errors
+    ///
+    /// `get NAME: no such volume` if there is none.
+    pub fn get(&self, name: &str) -> Result<Arc<Volume>> {
+        let state = self.state();
+        state.volumes.get(name).cloned().ok_or_else(|| Error::not_found(format!("get {name}: no such volume")))
+    }
+
+    /// Returns the folder with the volume's contents.
+    pub fn data(&self, name: &str) -> PathBuf {
+        self.paths.volumes().join(name).join("_data")
+    }
+
+    /// Returns the IDs of the containers that refer to the volume.
+    pub fn users(&self, name: &str) -> Vec<String> {
+        self.state().users.get(name).into_iter().flatten().cloned().collect()
+    }
+
+    /// Creates a volume, or returns the one that has the name already. An empty name means a random one.
+    ///
+    /// Returns whether it was made by this call as well.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the name has characters that are not allowed, the driver is not `local`, it has options, or the folder
+    /// or the record cannot be made.
+    pub fn create(&self, request: &api::volume::CreateRequest) -> Result<(Arc<Volume>, bool)> {
+        if !matches!(request.driver.as_str(), "" | "local" | "default") {
+            let driver = &request.driver;
+            return Err(Error::not_found(format!(
+                "error looking up volume plugin {driver}: plugin \"{driver}\" not found"
+            )));
+        }
+        if let Some(option) = request.driver_opts.keys().next() {
+            return Err(Error::invalid(format!("create {}: invalid option: {option:?}", request.name)));
+        }
+        let mut labels = request.labels.clone();
+        let name = if request.name.is_empty() {
+            labels.insert(ANONYMOUS.to_owned(), String::new());
+            random_id().to_string()
+        } else {
+            request.name.clone()
+        };
+        if VolumeName::parse(&name).is_none() {
+            return Err(Error::invalid(format!(
+                "create {name}: {name:?} includes invalid characters for a local volume name, only \
+                 \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
+            )));
+        }
+        let mut state = self.state();
+        if let Some(volume) = state.volumes.get(&name) {
+            return Ok((Arc::clone(volume), false));
+        }
+        let data = self.data(&name);
+        std::fs::create_dir_all(&data).map_err(Error::file("create the folder of a volume", &data))?;
+        let created = Timestamp::from_system(SystemTime::now()).as_nanos();
+        let volume = Volume { name: name.clone(), created, labels, options: StringMap::new() };
+        self.database.put(BUCKET, &name, &encode(&volume)?, Durability::Durable)?;
+        let volume = Arc::new(volume);
+        state.volumes.insert(name.clone(), Arc::clone(&volume));
+        drop(state);
+        self.events.now(Type::Volume, "create", &name, driver_attribute());
+        Ok((volume, true))
+    }
+
+    /// Notes that a container refers to volumes. The container's record is what is stored.
+    pub(crate) fn hold<'a>(&self, container: &str, names: impl IntoIterator<Item = &'a str>) {
+        let mut state = self.state();
+        for name in names {
+            state.users.entry(name.to_owned()).or_default().insert(container.to_owned());
+        }
+    }
+
+    /// Notes that a container is gone.
+    pub(crate) fn release(&self, container: &str) {
+        let mut state = self.state();
+        state.users.retain(|_, users| {
+            users.remove(container);
+            !users.is_empty()
+        });
+    }
+
+    /// Removes a volume and its contents.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is none (unless `force`) or a container refers to it.
+    pub fn remove(&self, name: &str, force: bool) -> Result<()> {
+        let mut state = self.state();
+        if !state.volumes.contains_key(name) {
+            return if force { Ok(()) } else { Err(Error::not_found(format!("get {name}: no such volume"))) };
+        }
+        if let Some(users) = state.users.get(name) {
+            let users: Vec<&str> = users.iter().map(String::as_str).collect();
+            return Err(Error::conflict(format!("remove {name}: volume is in use - [{}]", users.join(", "))));
+        }
+        self.database.delete(BUCKET, name, Durability::Durable)?;
+        state.volumes.remove(name);
+        drop(state);
+        let folder = self.paths.volumes().join(name);
+        match std::fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::file("remove the folder of a volume", &folder)(error));
+            }
+            _ => {}
+        }
+        self.events.now(Type::Volume, "destroy", name, driver_attribute());
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn driver_attribute() -> BTreeMap<String, String> {
+    BTreeMap::from([("driver".to_owned(), "local".to_owned())])
+}
+
+fn encode(volume: &Volume) -> Result<Vec<u8>> {
+    serde_json::to_vec(volume)
+        .map_err(|source| Error::known(Kind::Internal, format!("write the record of volume {}: {source}", volume.name)))
+}

@@ -1,0 +1,111 @@
+//! Tiny images as docker archives (`docker save`'s older form, which every engine loads).
+
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use std::io::Write;
+use std::path::Path;
+
+/// One entry of a layer.
+#[derive(Debug, Clone)]
+pub enum Entry<'a> {
+    /// A folder: path and mode.
+    Folder(&'a str, u32),
+    /// A file: path, mode, contents.
+    File(&'a str, u32, &'a [u8]),
+    /// A symbolic link: path and target.
+    Link(&'a str, &'a str),
+}
+
+/// Returns the tar archive of a layer.
+pub fn layer(entries: &[Entry<'_>]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for entry in entries {
+        let mut header = tar::Header::new_gnu();
+        header.set_mtime(1_700_000_000);
+        let (path, data): (&str, &[u8]) = match *entry {
+            Entry::Folder(path, mode) => {
+                header.set_entry_type(tar::EntryType::Directory);
+                header.set_mode(mode);
+                (path, &[])
+            }
+            Entry::File(path, mode, data) => {
+                header.set_entry_type(tar::EntryType::Regular);
+                header.set_mode(mode);
+                (path, data)
+            }
+            Entry::Link(path, target) => {
+                header.set_entry_type(tar::EntryType::Symlink);
+                header.set_mode(0o777);
+                header.set_link_name(target).expect("a link's target");
+                (path, &[])
+            }
+        };
+        header.set_size(data.len() as u64);
+        builder.append_data(&mut header, path, data).expect("append to a tar in memory");
+    }
+    builder.into_inner().expect("end a tar in memory")
+}
+
+/// Returns a layer with the static busybox, a link for each of its commands, and the usual files of /etc.
+pub fn busybox_layer() -> Vec<u8> {
+    let busybox = std::fs::read("/bin/busybox").expect("read /bin/busybox (package busybox-static)");
+    let list = std::process::Command::new("/bin/busybox").arg("--list").output().expect("run busybox");
+    let commands: Vec<String> = String::from_utf8_lossy(&list.stdout)
+        .lines()
+        .filter(|name| *name != "busybox")
+        .map(|name| format!("bin/{name}"))
+        .collect();
+    let mut entries = vec![
+        Entry::Folder("bin", 0o755),
+        Entry::Folder("dev", 0o755),
+        Entry::Folder("etc", 0o755),
+        Entry::Folder("home", 0o755),
+        Entry::Folder("proc", 0o555),
+        Entry::Folder("root", 0o700),
+        Entry::Folder("sys", 0o555),
+        Entry::Folder("tmp", 0o1777),
+        Entry::Folder("var", 0o755),
+        Entry::File("bin/busybox", 0o755, &busybox),
+        Entry::File(
+            "etc/passwd",
+            0o644,
+            b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/home:/bin/false\nalice:x:1000:1000::/home/alice:/bin/sh\n",
+        ),
+        Entry::File("etc/group", 0o644, b"root:x:0:\nwheel:x:10:root,alice\nnobody:x:65534:\nalice:x:1000:\n"),
+    ];
+    entries.extend(commands.iter().map(|path| Entry::Link(path, "busybox")));
+    layer(&entries)
+}
+
+/// Writes a docker archive of one image to `path`. `config` is the image's `config` object.
+pub fn write_archive(path: &Path, names: &[&str], layers: &[Vec<u8>], config: &Value) {
+    let hash = |bytes: &[u8]| hex::encode(Sha256::digest(bytes));
+    let diff_ids: Vec<String> = layers.iter().map(|layer| format!("sha256:{}", hash(layer))).collect();
+    let architecture = match std::env::consts::ARCH {
+        "aarch64" => "arm64",
+        _ => "amd64",
+    };
+    let document = json!({
+        "architecture": architecture, "os": "linux", "created": "2023-11-14T22:13:20Z", "config": config,
+        "rootfs": {"type": "layers", "diff_ids": diff_ids},
+        "history": layers.iter().map(|_| json!({"created": "2023-11-14T22:13:20Z", "created_by": "test"})).collect::<Vec<_>>(),
+    });
+    let document = serde_json::to_vec(&document).expect("serialise a config");
+    let config_name = format!("{}.json", hash(&document));
+    let layer_names: Vec<String> = layers.iter().map(|layer| format!("{}/layer.tar", hash(layer))).collect();
+    let manifest = json!([{"Config": config_name, "RepoTags": names, "Layers": layer_names}]);
+    let manifest = serde_json::to_vec(&manifest).expect("serialise a manifest");
+    let mut entries = vec![Entry::File(&config_name, 0o644, &document)];
+    entries.extend(layer_names.iter().zip(layers).map(|(name, layer)| Entry::File(name, 0o644, layer)));
+    entries.push(Entry::File("manifest.json", 0o644, &manifest));
+    let mut file = std::fs::File::create(path).expect("create an archive");
+    file.write_all(&layer(&entries)).expect("write an archive");
+}
+
+/// Writes the archive of `NAME`: busybox with a shell as its command.
+pub fn write_busybox(path: &Path, name: &str) {
+    let config = json!({
+        "Cmd": ["sh"], "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
+    });
+    write_archive(path, &[name], &[busybox_layer()], &config);
+}

@@ -1,0 +1,85 @@
+//! A network and a mount namespace of a test's own, kept by a sleeping process.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+/// A private network namespace (loopback up, an uplink that leads nowhere) and mount namespace.
+#[derive(Debug)]
+pub struct Namespaces {
+    keeper: Child,
+}
+
+const SET_UP: &str = "mount --make-rprivate / && ip link set lo up && \
+    ip link add eth0 type veth peer name uplink0 && ip link set uplink0 up && \
+    ip addr add 10.99.0.2/24 dev eth0 && ip link set eth0 up && ip route add default via 10.99.0.1 && \
+    mount -t tmpfs tmpfs /run && echo ready && exec sleep 86400";
+
+impl Namespaces {
+    /// Makes the namespaces.
+    pub fn new() -> Self {
+        let mut keeper = Command::new("unshare")
+            .args(["--net", "--mount", "--propagation", "private", "sh", "-c", SET_UP])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("run unshare");
+        let mut line = String::new();
+        BufReader::new(keeper.stdout.take().expect("a pipe"))
+            .read_line(&mut line)
+            .expect("read from the keeper");
+        assert_eq!(line, "ready\n", "the namespaces could not be set up");
+        Self { keeper }
+    }
+
+    /// Returns the keeper's process id.
+    pub fn pid(&self) -> u32 {
+        self.keeper.id()
+    }
+
+    /// Returns a command that runs `program` inside.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &self.pid().to_string(), "--net", "--mount", "--", program]);
+        command
+    }
+
+    /// Returns the process ids of everything that runs in the network namespace or in its descendants' mounts, but
+    /// for the keeper.
+    pub fn processes(&self) -> Vec<u32> {
+        let of = |pid: u32| std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+        let own: Option<PathBuf> = of(self.pid());
+        let entries = std::fs::read_dir("/proc").expect("read /proc").flatten();
+        entries
+            .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
+            .filter(|pid| *pid != self.pid() && own.is_some() && of(*pid) == own)
+            .collect()
+    }
+
+    /// Returns the network devices inside, by name.
+    pub fn links(&self) -> Vec<String> {
+        let output = self.command("ip").args(["-o", "link"]).output().expect("run ip");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.lines()
+            .filter_map(|line| line.split(": ").nth(1))
+            .map(|name| name.split('@').next().unwrap_or(name).to_owned())
+            .collect()
+    }
+}
+
+impl Default for Namespaces {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Namespaces {
+    fn drop(&mut self) {
+        // Whatever a failed test left running ends with its namespace.
+        for pid in self.processes() {
+            drop(Command::new("kill").args(["-9", &pid.to_string()]).stderr(Stdio::null()).status());
+        }
+        drop(self.keeper.kill());
+        drop(self.keeper.wait());
+    }
+}
