@@ -1,4 +1,4 @@
-//! Events as the Engine API shows them (`GET /events`, *EventMessage*).
+//! Events as the Engine API shows them (`GET /events`, `EventMessage`).
 
 use crate::Timestamp;
 use std::collections::BTreeMap;

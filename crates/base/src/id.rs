@@ -77,7 +77,7 @@ pub type NetworkId = HexId;
 /// Identifies an exec instance.
 pub type ExecId = HexId;
 
-/// The name of a volume: `[a-zA-Z0-9][a-zA-Z0-9_.-]+` (moby, *RestrictedNamePattern*).
+/// The name of a volume: `[a-zA-Z0-9][a-zA-Z0-9_.-]+` (moby, `RestrictedNamePattern`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct VolumeName(String);
 

@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+type Step<'a> = (&'static str, Box<dyn FnOnce() + Send + 'a>);
+
 /// Undo steps, run last first when the guard is dropped before [`Rollback::disarm`].
 #[derive(Default)]
 pub struct Rollback<'a> {
-    steps: Vec<(&'static str, Box<dyn FnOnce() + Send + 'a>)>,
+    steps: Vec<Step<'a>>,
 }
 
 impl<'a> Rollback<'a> {

@@ -7,6 +7,7 @@ use base::{Classify, Kind};
 /// An engine error.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
+#[expect(clippy::error_impl_error, reason = "one `Error` per crate, named with its crate by its users")]
 pub enum Error {
     /// A failure that a caller can tell by its kind; `message` is worded as dockerd words it.
     #[error("{message}")]
@@ -82,11 +83,10 @@ impl Classify for Error {
             Self::Known { kind, .. } => *kind,
             // dockerd answers 400 when the command cannot be found or executed, and 500 else.
             Self::Start { exit_code: 126 | 127, .. } => Kind::InvalidArgument,
-            Self::Start { .. } => Kind::Internal,
             Self::Store(error) => error.kind(),
             Self::Network(error) => error.kind(),
             Self::Supervisor(error) => error.kind(),
-            Self::Cgroup(_) | Self::File { .. } => Kind::Internal,
+            Self::Start { .. } | Self::Cgroup(_) | Self::File { .. } => Kind::Internal,
         }
     }
 }

@@ -1,1 +1,71 @@
-//! Placeholder.
+//! The engine: containers, images, networks, volumes, events, and what keeps them in order after a restart.
+//!
+//! Each service owns its state and its lock; what spans several takes them as parts. Methods block, but those that pull
+//! or wait; the daemon calls them on threads that may. Nothing here knows HTTP: [`Error`] says its kind, and the daemon
+//! turns that into a status.
+//!
+//! [`assemble`] is the one place that sees all services.
+
+pub mod container;
+mod copy;
+mod error;
+pub mod events;
+mod hub;
+pub mod network;
+mod settings;
+pub mod system;
+pub mod volume;
+
+pub use container::Containers;
+pub use error::{Error, Result};
+pub use events::Events;
+
+pub use network::Networks;
+pub use settings::{BridgeSettings, LogSettings, Settings};
+pub use volume::Volumes;
+
+use std::sync::Arc;
+use store::Store;
+
+/// The services of one engine.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    /// Containers and their execs.
+    pub containers: Arc<Containers>,
+    /// Networks.
+    pub networks: Arc<Networks>,
+    /// Volumes.
+    pub volumes: Arc<Volumes>,
+    /// The event bus.
+    pub events: Events,
+    /// The configuration it was made with.
+    pub settings: Arc<Settings>,
+    /// Blobs, layers and the database.
+    pub store: Store,
+}
+
+/// Opens the store, makes the services, spawns the zygote, and takes over the containers that run.
+///
+/// # Errors
+///
+/// Fails if the data cannot be read, the zygote cannot be spawned, or the host's network cannot be set up.
+pub fn assemble(settings: Settings) -> Result<Engine> {
+    let settings = Arc::new(settings);
+    let zygote = supervisor::Zygote::spawn(&settings.executable)?;
+    let store = Store::open(&settings.data)?;
+    let events = Events::default();
+    let database = store.database().clone();
+    let networks = Arc::new(Networks::open(Arc::clone(&settings), database.clone(), events.clone())?);
+    let volumes = Arc::new(Volumes::open(settings.data.clone(), database, events.clone())?);
+    let containers = Containers::open(container::Parts {
+        settings: Arc::clone(&settings),
+        store: store.clone(),
+        networks: Arc::clone(&networks),
+        volumes: Arc::clone(&volumes),
+        events: events.clone(),
+        zygote,
+        hub: hub::Hub::new()?,
+    })?;
+    containers.reconcile()?;
+    Ok(Engine { containers, networks, volumes, events, settings, store })
+}

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 /// The engine's configuration.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches of daemon.json, by name")]
 pub struct Settings {
     /// What survives a reboot.
     pub data: DataPaths,
@@ -61,6 +62,7 @@ pub struct Settings {
 
 /// The default bridge network's configuration (daemon.json `bridge`, `bip`, …).
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches of daemon.json, by name")]
 pub struct BridgeSettings {
     /// The device; `None` for no default network at all (`--bridge none`).
     pub name: Option<String>,

@@ -93,7 +93,12 @@ pub(super) fn normalize(list: &str, names: &[String]) -> Result<Vec<String>> {
 /// # Errors
 ///
 /// Fails for a name that is not a capability.
-pub(super) fn grant(add: &[String], drop: &[String], privileged: bool, available: &[&str]) -> Result<Vec<String>> {
+pub(super) fn grant(
+    add: &[String],
+    drop: &[String],
+    privileged: bool,
+    available: &[&str],
+) -> Result<Vec<String>> {
     let (add, drop) = (normalize("CapAdd", add)?, normalize("CapDrop", drop)?);
     let has = |list: &[String], name: &str| list.iter().any(|entry| entry == name);
     if privileged {

@@ -3,7 +3,9 @@
 //! This is the on-disk format of the database's `containers` bucket (docs/formats/database.md).
 
 use super::state::State;
-use api::container::{ContainerConfig, EndpointSettings, HostConfig};
+use api::container::Config;
+use api::host_config::HostConfig;
+use api::network::EndpointSettings;
 use base::ContainerId;
 use oci::Digest;
 use serde::{Deserialize, Serialize};
@@ -20,7 +22,7 @@ pub struct Container {
     /// When it was created, in nanoseconds since the epoch.
     pub created: i64,
     /// The intent: what was asked, merged with the image's defaults as Docker merges them.
-    pub config: ContainerConfig,
+    pub config: Config,
     /// The host-dependent part of the intent, as asked.
     pub host: HostConfig,
     /// The image it was made of.

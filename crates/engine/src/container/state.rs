@@ -1,6 +1,6 @@
 //! The life of a container as one pure state machine.
 //!
-//! Engine API, *ContainerState*: created, running, paused, restarting, removing, exited, dead.
+//! Engine API, `ContainerState`: created, running, paused, restarting, removing, exited, dead.
 
 use base::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -85,12 +85,13 @@ pub struct Unfit {
 pub fn next(state: State, change: Change) -> Result<State, Unfit> {
     use State::{Created, Dead, Exited, Paused, Removing, Restarting, Running};
     match (state, change) {
-        (Created(_) | Exited(_) | Restarting(_), Change::Started(run)) => Ok(Running(run)),
+        (Created(_) | Exited(_) | Restarting(_), Change::Started(run)) | (Paused(run), Change::Unpaused) => {
+            Ok(Running(run))
+        }
         (Created(_), Change::StartFailed(exit)) => Ok(Created(Some(exit))),
-        (Exited(_) | Restarting(_), Change::StartFailed(exit)) => Ok(Exited(exit)),
+        (Exited(_) | Restarting(_), Change::StartFailed(exit))
+        | (Running(_) | Paused(_) | Restarting(_), Change::Exited(exit)) => Ok(Exited(exit)),
         (Running(run), Change::Paused) => Ok(Paused(run)),
-        (Paused(run), Change::Unpaused) => Ok(Running(run)),
-        (Running(_) | Paused(_) | Restarting(_), Change::Exited(exit)) => Ok(Exited(exit)),
         (Running(_) | Paused(_) | Restarting(_), Change::WillRestart(exit)) => Ok(Restarting(exit)),
         (Created(exit), Change::Remove) => Ok(Removing(exit.unwrap_or_default())),
         (Exited(exit) | Dead(exit) | Removing(exit), Change::Remove) => Ok(Removing(exit)),
@@ -130,7 +131,9 @@ impl State {
     pub fn exit(&self) -> Option<&Exit> {
         match self {
             Self::Created(exit) => exit.as_ref(),
-            Self::Restarting(exit) | Self::Exited(exit) | Self::Removing(exit) | Self::Dead(exit) => Some(exit),
+            Self::Restarting(exit) | Self::Exited(exit) | Self::Removing(exit) | Self::Dead(exit) => {
+                Some(exit)
+            }
             Self::Running(_) | Self::Paused(_) => None,
         }
     }

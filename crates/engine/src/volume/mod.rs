@@ -87,7 +87,11 @@ impl Volumes {
     /// `get NAME: no such volume` if there is none.
     pub fn get(&self, name: &str) -> Result<Arc<Volume>> {
         let state = self.state();
-        state.volumes.get(name).cloned().ok_or_else(|| Error::not_found(format!("get {name}: no such volume")))
+        state
+            .volumes
+            .get(name)
+            .cloned()
+            .ok_or_else(|| Error::not_found(format!("get {name}: no such volume")))
     }
 
     /// Returns the folder with the volume's contents.
@@ -202,6 +206,7 @@ fn driver_attribute() -> BTreeMap<String, String> {
 }
 
 fn encode(volume: &Volume) -> Result<Vec<u8>> {
-    serde_json::to_vec(volume)
-        .map_err(|source| Error::known(Kind::Internal, format!("write the record of volume {}: {source}", volume.name)))
+    serde_json::to_vec(volume).map_err(|source| {
+        Error::known(Kind::Internal, format!("write the record of volume {}: {source}", volume.name))
+    })
 }

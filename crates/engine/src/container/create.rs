@@ -1,0 +1,333 @@
+//! Creating a container: validate, place, record.
+
+use super::handle::{self, Handle};
+use super::record::{Container, Endpoint, ImageUse, LogChoice, MountKind, MountPoint};
+use super::state::State;
+use super::{Containers, intent, mounts, names, now};
+use crate::error::{Error, Result};
+use crate::events::random_id;
+use api::container::CreateRequest;
+use api::host_config::HostConfig;
+use base::id::is_restricted_name;
+use base::{ContainerId, Kind, Rollback};
+use std::collections::BTreeMap;
+use std::path::Path;
+use store::Durability;
+
+/// The image that a container is made of.
+#[derive(Debug, Clone)]
+pub struct ImageChoice {
+    /// The image's identifier: the digest of its manifest or index.
+    pub id: oci::Digest,
+    /// The configuration of the platform that was chosen.
+    pub config: oci::ImageConfig,
+}
+
+impl Containers {
+    /// Creates a container. Returns its identifier and warnings.
+    ///
+    /// # Errors
+    ///
+    /// Fails with Docker's text if the name is taken or something asked for cannot be; nothing is left then.
+    pub fn create(
+        &self,
+        name: Option<&str>,
+        request: CreateRequest,
+        image: &ImageChoice,
+    ) -> Result<(ContainerId, Vec<String>)> {
+        let CreateRequest { mut config, host_config: mut host, networking_config } = request;
+        intent::merge(&mut config, &image.config.config);
+        let capacity = intent::Capacity { processors: self.host.processors };
+        let warnings = intent::check(&config, &host, capacity)?;
+        self.default_host(&mut host);
+        let log = self.log_choice(&host)?;
+        super::ports::wishes(&config, &host)?;
+        let endpoints =
+            self.endpoints(&config, &host, networking_config.endpoints_config.unwrap_or_default())?;
+        let mounts = self.plan_mounts(&config, &host)?;
+        let id = self.new_id();
+        let mut rollback = Rollback::new();
+        let name = self.reserve_name(name, id)?;
+        let reserved = name.clone();
+        rollback.push("give the name back", move || self.table().release(&reserved, &id));
+        let snapshot = self.store.snapshots().create(&id)?;
+        drop(snapshot);
+        rollback.push("remove the folders", || {
+            if let Err(error) = self.store.snapshots().remove(&id) {
+                tracing::warn!(container = %id, error = %base::chain(&error), "removing the folders of a failed creation");
+            }
+        });
+        let made = self.make_volumes(&id, mounts, image)?;
+        rollback.push("release the volumes", {
+            let anonymous: Vec<String> =
+                made.iter().filter(|point| point.anonymous).map(|point| point.name.clone()).collect();
+            move || {
+                self.volumes.release(&id.to_string());
+                for volume in anonymous {
+                    drop(self.volumes.remove(&volume, true));
+                }
+            }
+        });
+        let container = Container {
+            id,
+            name: name.clone(),
+            created: now().as_nanos(),
+            image: image_use(&config.image, image),
+            config,
+            host,
+            state: State::Created(None),
+            restart_count: 0,
+            stopped_by_user: false,
+            endpoints,
+            ports: Vec::new(),
+            mounts: made,
+            log,
+            health: None,
+        };
+        // The spec is made at each start; making it here refuses now what could never start.
+        super::spec::spec(&container, &self.facts(&container, &[])?)?;
+        let durability = if container.host.auto_remove { Durability::Relaxed } else { Durability::Durable };
+        handle::store(self.store.database(), &container, durability)?;
+        rollback.disarm();
+        self.tell(&container, "create", &[]);
+        self.table().insert(Handle::new(container));
+        Ok((id, warnings))
+    }
+
+    /// An identifier whose first twelve digits are no number, since they become the host name.
+    fn new_id(&self) -> ContainerId {
+        loop {
+            let id = random_id();
+            if !id.short().bytes().all(|digit| digit.is_ascii_digit()) && self.handle(&id).is_none() {
+                return id;
+            }
+        }
+    }
+
+    fn reserve_name(&self, wanted: Option<&str>, id: ContainerId) -> Result<String> {
+        if let Some(wanted) = wanted.filter(|name| !name.is_empty()) {
+            let name = wanted.strip_prefix('/').unwrap_or(wanted);
+            check_name(name)?;
+            self.table().reserve(name, id)?;
+            return Ok(name.to_owned());
+        }
+        let seed = id.to_string();
+        for attempt in 0..6_u32 {
+            let start = usize::try_from(attempt).unwrap_or(0) * 8;
+            let digits = seed.get(start..start + 16).unwrap_or_default();
+            let name = names::generate(u64::from_str_radix(digits, 16).unwrap_or(0), attempt);
+            if self.table().reserve(&name, id).is_ok() {
+                return Ok(name);
+            }
+        }
+        let name = id.short();
+        self.table().reserve(&name, id)?;
+        Ok(name)
+    }
+
+    /// Fills in what dockerd shows for what was not said.
+    fn default_host(&self, host: &mut HostConfig) {
+        if matches!(host.network_mode.as_str(), "" | "default") {
+            let default = if self.settings.bridge.name.is_some() { "bridge" } else { "none" };
+            default.clone_into(&mut host.network_mode);
+        }
+        if host.restart_policy.name.is_empty() {
+            "no".clone_into(&mut host.restart_policy.name);
+        }
+        if host.ipc_mode.is_empty() {
+            "private".clone_into(&mut host.ipc_mode);
+        }
+        if host.cgroupns_mode.is_empty() {
+            let private = self.host.unified && !host.privileged;
+            (if private { "private" } else { "host" }).clone_into(&mut host.cgroupns_mode);
+        }
+        if host.shm_size == 0 {
+            host.shm_size = i64::try_from(self.settings.shm_size).unwrap_or(i64::MAX);
+        }
+        if host.resources.memory > 0 && host.resources.memory_swap == 0 {
+            host.resources.memory_swap = host.resources.memory.saturating_mul(2);
+        }
+        if host.log_config.driver.is_empty() {
+            host.log_config.driver.clone_from(&self.settings.log.driver);
+        }
+    }
+
+    fn log_choice(&self, host: &HostConfig) -> Result<LogChoice> {
+        let driver = host.log_config.driver.clone();
+        let mut options = host.log_config.config.clone().unwrap_or_default();
+        if driver == self.settings.log.driver && options.is_empty() {
+            options.clone_from(&self.settings.log.options);
+        }
+        ::logs::validate(&driver, &options).map_err(|error| Error::invalid(error.to_string()))?;
+        Ok(LogChoice { driver, options })
+    }
+
+    /// Returns the networks a container begins with.
+    fn endpoints(
+        &self,
+        config: &api::container::Config,
+        host: &HostConfig,
+        asked: BTreeMap<String, api::network::EndpointSettings>,
+    ) -> Result<BTreeMap<String, Endpoint>> {
+        let mode = host.network_mode.as_str();
+        if let Some(other) = mode.strip_prefix("container:") {
+            self.find(other)?;
+            let conflict =
+                |what: &str| Err(Error::invalid(format!("conflicting options: {what} and the network mode")));
+            if !config.hostname.is_empty() {
+                return conflict("hostname");
+            }
+            if host.port_bindings.as_ref().is_some_and(|ports| !ports.is_empty()) {
+                return conflict("port publishing");
+            }
+            if host.dns.as_ref().is_some_and(|dns| !dns.is_empty()) {
+                return conflict("dns");
+            }
+            if host.extra_hosts.as_ref().is_some_and(|hosts| !hosts.is_empty()) {
+                return conflict("custom host-to-IP mapping");
+            }
+            return Ok(BTreeMap::new());
+        }
+        let mut wanted = asked;
+        if !wanted.contains_key(mode) {
+            let by_id = self.networks.get(mode).ok().map(|network| network.name.clone());
+            let has = by_id.as_ref().is_some_and(|name| wanted.contains_key(name));
+            if !has {
+                wanted.insert(mode.to_owned(), api::network::EndpointSettings::default());
+            }
+        }
+        let mut endpoints = BTreeMap::new();
+        for (name, mut settings) in wanted {
+            let key = if matches!(name.as_str(), "default" | "") { "bridge".to_owned() } else { name };
+            // dockerd looks the network up at the start, so that a container can be created before it.
+            let network = self.networks.get(&key).ok();
+            let name = network.as_ref().map_or(key, |network| network.name.clone());
+            if settings.mac_address.is_empty() {
+                settings.mac_address.clone_from(&config.mac_address);
+            }
+            let network_id = network.map_or_else(String::new, |network| network.id.clone());
+            endpoints.insert(name, Endpoint { settings, network_id, ..Endpoint::default() });
+        }
+        Ok(endpoints)
+    }
+
+    fn plan_mounts(
+        &self,
+        config: &api::container::Config,
+        host: &HostConfig,
+    ) -> Result<Vec<mounts::Planned>> {
+        let mut from = Vec::new();
+        for text in host.volumes_from.iter().flatten() {
+            let (name, mode) = text.split_once(':').unwrap_or((text, ""));
+            let read_only = match mode {
+                "" | "rw" | "z" | "Z" => None,
+                "ro" => Some(true),
+                mode => return Err(Error::invalid(format!("invalid mode: {mode}"))),
+            };
+            from.push((self.get(name)?.mounts.clone(), read_only));
+        }
+        mounts::plan(&mounts::Asked {
+            binds: host.binds.as_deref().unwrap_or_default(),
+            mounts: &host.mounts,
+            tmpfs: &host.tmpfs,
+            volumes: config.volumes.iter().flatten().map(|(path, _)| path.as_str()).collect(),
+            from,
+        })
+    }
+
+    /// Creates volumes and missing folders, and fills new volumes with what the image has there.
+    fn make_volumes(
+        &self,
+        id: &ContainerId,
+        planned: Vec<mounts::Planned>,
+        image: &ImageChoice,
+    ) -> Result<Vec<MountPoint>> {
+        let mut points = Vec::new();
+        for mounts::Planned { mut point, labels, create_source, copy } in planned {
+            match point.kind {
+                MountKind::Tmpfs => {}
+                MountKind::Bind => {
+                    let source = Path::new(&point.source);
+                    if !source.exists() {
+                        if !create_source {
+                            return Err(Error::invalid(format!(
+                                "invalid mount config for type \"bind\": bind source path does not exist: {}",
+                                point.source
+                            )));
+                        }
+                        std::fs::create_dir_all(source).map_err(|error| {
+                            Error::known(
+                                Kind::Internal,
+                                format!(
+                                    "error while creating mount source path '{}': mkdir {0}: {error}",
+                                    point.source
+                                ),
+                            )
+                        })?;
+                    }
+                }
+                MountKind::Volume => {
+                    let request = api::volume::CreateRequest {
+                        name: point.name.clone(),
+                        labels,
+                        ..api::volume::CreateRequest::default()
+                    };
+                    let (volume, _new) = self.volumes.create(&request)?;
+                    volume.name.clone_into(&mut point.name);
+                    let data = self.volumes.data(&volume.name);
+                    self.volumes.hold(&id.to_string(), [volume.name.as_str()]);
+                    if copy {
+                        super::files::fill_volume(
+                            &self.store,
+                            &image.config.rootfs.diff_ids,
+                            Path::new(&point.destination),
+                            &data,
+                        )?;
+                    }
+                    point.source = subpath(&data, &point)?;
+                }
+            }
+            points.push(point);
+        }
+        Ok(points)
+    }
+}
+
+/// The folder of a volume that is mounted: the whole, or a part that must lie inside.
+fn subpath(data: &Path, point: &MountPoint) -> Result<String> {
+    let Some(sub) = point.options.iter().find_map(|option| option.strip_prefix("subpath=")) else {
+        return Ok(data.display().to_string());
+    };
+    let wrong = |why: &str| Error::invalid(format!("failed to mount volume subpath {sub:?}: {why}"));
+    let folder = sys::path::open_directory(data).map_err(|error| wrong(&error.to_string()))?;
+    use std::os::fd::AsFd as _;
+    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
+    let found = sys::path::open_beneath(folder.as_fd(), Path::new(sub), flags)
+        .map_err(|error| wrong(&error.to_string()))?;
+    let real = std::fs::read_link(sys::path::of_descriptor(found.as_fd()))
+        .map_err(|error| wrong(&error.to_string()))?;
+    Ok(real.display().to_string())
+}
+
+fn image_use(reference: &str, image: &ImageChoice) -> ImageUse {
+    ImageUse {
+        reference: reference.to_owned(),
+        id: image.id.clone(),
+        layers: image.config.rootfs.diff_ids.clone(),
+        platform: format!("{}/{}", image.config.os, image.config.architecture),
+    }
+}
+
+/// Checks a name that a user chose.
+///
+/// # Errors
+///
+/// Docker's text for a name that is not allowed.
+pub(super) fn check_name(name: &str) -> Result<()> {
+    if is_restricted_name(name) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+    )))
+}

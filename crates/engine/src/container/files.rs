@@ -1,0 +1,202 @@
+//! The files the engine writes for a container: `hosts`, `hostname`, `resolv.conf`; and the first contents of its volumes.
+
+use super::record::Container;
+use super::{Containers, spec};
+use crate::error::{Error, Result};
+use ::network::IpNet;
+use ::network::files::{Hosts, ResolvConf, hosts, resolv_conf};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use store::Store;
+
+/// A linked container: its address and the names it gets.
+#[derive(Debug, Clone)]
+pub(super) struct Link {
+    pub(super) address: IpAddr,
+    pub(super) names: Vec<String>,
+    /// Environment variables for the linking container.
+    pub(super) variables: Vec<String>,
+}
+
+impl Containers {
+    /// Writes the three files for the coming run. A file the user changed inside is written anew, as in Docker.
+    ///
+    /// # Errors
+    ///
+    /// Fails if one cannot be written, or an extra host cannot be read.
+    pub(super) fn write_files(&self, container: &Container, own: &[IpAddr], links: &[Link]) -> Result<()> {
+        let folder = self.settings.data.container(&container.id);
+        let facts = spec::Facts { hostname: container.id.short(), ..spec::Facts::default() };
+        let hostname = match container.host.uts_mode.as_str() {
+            "host" => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            _ if container.host.network_mode == "host" && container.config.hostname.is_empty() => {
+                rustix::system::uname().nodename().to_string_lossy().into_owned()
+            }
+            _ => spec::hostname(container, &facts),
+        };
+        write(&folder.join("hostname"), &format!("{hostname}\n"))?;
+        if let Some(other) = container.host.network_mode.strip_prefix("container:") {
+            // Whoever shares a network shares the files that describe it.
+            let other = self.settings.data.container(&self.get(other)?.id);
+            for name in ["hosts", "resolv.conf", "hostname"] {
+                let text = std::fs::read_to_string(other.join(name)).unwrap_or_default();
+                write(&folder.join(name), &text)?;
+            }
+            return Ok(());
+        }
+        if container.host.network_mode == "host" {
+            for name in ["hosts", "resolv.conf"] {
+                let text = std::fs::read_to_string(Path::new("/etc").join(name)).unwrap_or_default();
+                write(&folder.join(name), &text)?;
+            }
+            return Ok(());
+        }
+        let plan = Hosts {
+            ipv6: own.iter().any(IpAddr::is_ipv6),
+            extra: self.extra_hosts(container)?,
+            own: own.to_vec(),
+            hostname,
+            domainname: container.config.domainname.clone(),
+            links: links.iter().map(|link| (link.address, link.names.clone())).collect(),
+        };
+        write(&folder.join("hosts"), &hosts(&plan))?;
+        write(&folder.join("resolv.conf"), &resolv_conf(&self.resolver(container)?))
+    }
+
+    fn resolver(&self, container: &Container) -> Result<ResolvConf> {
+        let mut text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        if ResolvConf::parse(&text).is_resolved_stub()
+            && let Ok(real) = std::fs::read_to_string("/run/systemd/resolve/resolv.conf")
+        {
+            text = real;
+        }
+        let host = &container.host;
+        let own = |list: &Option<Vec<String>>, default: &[String]| {
+            list.clone().filter(|list| !list.is_empty()).unwrap_or_else(|| default.to_vec())
+        };
+        let mut servers: Vec<IpAddr> = Vec::new();
+        for address in host.dns.iter().flatten() {
+            servers.push(
+                address
+                    .parse()
+                    .map_err(|_error| Error::invalid(format!("bad format for DNS server: {address}")))?,
+            );
+        }
+        if servers.is_empty() {
+            servers.clone_from(&self.settings.dns);
+        }
+        let search = own(&host.dns_search, &self.settings.dns_search);
+        let options = own(&host.dns_options, &self.settings.dns_options);
+        Ok(ResolvConf::parse(&text).overridden(&servers, &search, &options).for_default_bridge(false))
+    }
+
+    fn extra_hosts(&self, container: &Container) -> Result<Vec<(String, IpAddr)>> {
+        let mut extra = Vec::new();
+        for text in container.host.extra_hosts.iter().flatten() {
+            let wrong = || Error::invalid(format!("bad format for add-host: {text:?}"));
+            let (name, address) = text.split_once(['=', ':']).ok_or_else(wrong)?;
+            let address = match address.trim_matches(['[', ']']) {
+                "host-gateway" => self
+                    .host_gateway()
+                    .ok_or_else(|| Error::invalid("unable to derive the IP value for host-gateway"))?,
+                address => address.parse().map_err(|_error| wrong())?,
+            };
+            extra.push((name.to_owned(), address));
+        }
+        Ok(extra)
+    }
+
+    fn host_gateway(&self) -> Option<IpAddr> {
+        let bridge = self.networks.get("bridge").ok()?;
+        bridge.subnets.first().map(|subnet| subnet.gateway)
+    }
+
+    /// Resolves `--link`: the linked containers must run on the default bridge.
+    ///
+    /// # Errors
+    ///
+    /// Fails if one does not exist or run.
+    pub(super) fn links(&self, container: &Container) -> Result<Vec<Link>> {
+        let mut links = Vec::new();
+        for text in container.host.links.iter().flatten() {
+            let (name, alias) = text.split_once(':').unwrap_or((text, text));
+            let alias = alias.rsplit('/').next().unwrap_or(alias);
+            let other = self.get(name)?;
+            let address: Option<IpNet> = other
+                .endpoints
+                .values()
+                .find_map(|endpoint| format!("{}/{}", endpoint.address, endpoint.prefix_len).parse().ok());
+            let (Some(address), true) = (address, other.state.run().is_some()) else {
+                return Err(Error::conflict(format!(
+                    "Cannot link to a non running container: /{} AS /{}/{alias}",
+                    other.name, container.name
+                )));
+            };
+            let address = address.address();
+            let mut names = vec![alias.to_owned(), other.id.short()];
+            if other.name != alias {
+                names.push(other.name.clone());
+            }
+            links.push(Link { address, names, variables: link_variables(container, &other, alias, address) });
+        }
+        Ok(links)
+    }
+}
+
+/// Docker's variables of a link: `ALIAS_NAME`, `ALIAS_PORT…`, `ALIAS_ENV_…`.
+fn link_variables(container: &Container, other: &Container, alias: &str, address: IpAddr) -> Vec<String> {
+    let prefix = alias.to_uppercase().replace('-', "_");
+    let mut variables = vec![format!("{prefix}_NAME=/{}/{alias}", container.name)];
+    let mut ports: Vec<(u16, &str)> = other
+        .config
+        .exposed_ports
+        .keys()
+        .filter_map(|text| {
+            let (port, protocol) = super::ports::port(text).ok()?;
+            Some((port, protocol.as_str()))
+        })
+        .collect();
+    ports.sort_unstable();
+    if let Some((port, protocol)) = ports.first() {
+        variables.push(format!("{prefix}_PORT={protocol}://{address}:{port}"));
+    }
+    for (port, protocol) in ports {
+        let name = format!("{prefix}_PORT_{port}_{}", protocol.to_uppercase());
+        variables.push(format!("{name}={protocol}://{address}:{port}"));
+        variables.push(format!("{name}_ADDR={address}"));
+        variables.push(format!("{name}_PORT={port}"));
+        variables.push(format!("{name}_PROTO={protocol}"));
+    }
+    for variable in other.config.env.iter().flatten() {
+        let name = variable.split('=').next().unwrap_or_default();
+        if !matches!(name, "HOME" | "PATH") {
+            variables.push(format!("{prefix}_ENV_{variable}"));
+        }
+    }
+    variables
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    // Written in place: the file is bind-mounted while the container runs, so its inode must stay.
+    std::fs::write(path, text).map_err(Error::file("write", path))
+}
+
+/// Copies what the image has at `destination` into a volume that is empty.
+///
+/// # Errors
+///
+/// Fails if something cannot be copied; what was copied stays, and the volume counts as used.
+pub(super) fn fill_volume(
+    store: &Store,
+    layers: &[oci::Digest],
+    destination: &Path,
+    data: &Path,
+) -> Result<()> {
+    let empty = std::fs::read_dir(data).is_ok_and(|mut entries| entries.next().is_none());
+    if !empty {
+        return Ok(());
+    }
+    let lower: Vec<PathBuf> = store.layers().lower_dirs(layers)?;
+    let lower: Vec<&Path> = lower.iter().map(PathBuf::as_path).collect();
+    crate::copy::from_image(&lower, destination, data)
+}

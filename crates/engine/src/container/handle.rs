@@ -1,0 +1,194 @@
+//! One container in memory: its record, who waits for it, and what belongs to its present run.
+//!
+//! Operations that change a container hold `operation` from begin to end, so they are ordered; readers take snapshots
+//! and never wait. What the supervisor reports (an exit) changes the record without `operation`: it is a fact, not a wish.
+
+use super::record::Container;
+use super::state::{Exit, State};
+use crate::error::{Error, Result};
+use base::{ContainerId, Kind};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use store::{Database, Durability};
+use tokio::sync::watch;
+
+/// The database's bucket of containers.
+pub(super) const BUCKET: &str = "containers";
+
+/// How long a supervisor may take to clean up after it told the end.
+const SUPERVISOR_END: Duration = Duration::from_secs(5);
+
+/// What waiters see.
+#[derive(Debug, Clone)]
+pub(super) struct Snapshot {
+    pub(super) container: Arc<Container>,
+    /// How many runs have ended since this daemon knows the container.
+    pub(super) exits: u64,
+    /// Whether the container is gone.
+    pub(super) removed: bool,
+}
+
+/// What belongs to the present or coming run, and is nowhere stored.
+#[derive(Debug, Default)]
+pub(super) struct Live {
+    /// Connections that attached before the start, with what they want.
+    pub(super) waiting: Vec<(supervisor::protocol::AttachOptions, OwnedFd)>,
+    /// The network namespace.
+    pub(super) netns: Option<OwnedFd>,
+    /// The supervisor's process, if this daemon spawned it.
+    pub(super) supervisor: Option<OwnedFd>,
+}
+
+/// A container in memory.
+#[derive(Debug)]
+pub(super) struct Handle {
+    pub(super) id: ContainerId,
+    operation: Mutex<()>,
+    snapshot: watch::Sender<Snapshot>,
+    live: Mutex<Live>,
+}
+
+impl Handle {
+    pub(super) fn new(container: Container) -> Arc<Self> {
+        let id = container.id;
+        let snapshot = Snapshot { container: Arc::new(container), exits: 0, removed: false };
+        Arc::new(Self {
+            id,
+            operation: Mutex::new(()),
+            snapshot: watch::Sender::new(snapshot),
+            live: Mutex::default(),
+        })
+    }
+
+    /// Begins an operation; the next one waits until the guard is dropped.
+    pub(super) fn operate(&self) -> MutexGuard<'_, ()> {
+        self.operation.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn live(&self) -> MutexGuard<'_, Live> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until the last run's supervisor has cleaned up and gone, so that its end does not meet the next beginning.
+    pub(super) fn await_supervisor(&self) {
+        let gone = self.live().supervisor.take();
+        if let Some(pidfd) = gone
+            && !sys::pidfd::ended_within(pidfd.as_fd(), SUPERVISOR_END).unwrap_or(true)
+        {
+            tracing::warn!(container = %self.id, "the supervisor of an ended container does not go away");
+        }
+    }
+
+    /// Returns the record as it is now.
+    pub(super) fn get(&self) -> Arc<Container> {
+        Arc::clone(&self.snapshot.borrow().container)
+    }
+
+    /// Returns a receiver of every change.
+    pub(super) fn watch(&self) -> watch::Receiver<Snapshot> {
+        self.snapshot.subscribe()
+    }
+
+    /// Changes the record, stores it and tells the waiters. Returns the new record.
+    ///
+    /// # Errors
+    ///
+    /// Fails if `change` refuses or the database does; nothing has changed then.
+    pub(super) fn update(
+        &self,
+        database: &Database,
+        durability: Durability,
+        change: impl FnOnce(&mut Container) -> Result<()>,
+    ) -> Result<Arc<Container>> {
+        let mut outcome = Ok(());
+        self.snapshot.send_if_modified(|snapshot| {
+            let mut container = Container::clone(&snapshot.container);
+            let ended =
+                |container: &Container| matches!(container.state, State::Exited(_) | State::Restarting(_));
+            outcome = change(&mut container).and_then(|()| store(database, &container, durability));
+            if outcome.is_err() {
+                return false;
+            }
+            if ended(&container) && snapshot.container.state.run().is_some() {
+                snapshot.exits += 1;
+            }
+            snapshot.container = Arc::new(container);
+            true
+        });
+        outcome.map(|()| self.get())
+    }
+
+    /// Tells the waiters that the container is gone.
+    pub(super) fn mark_removed(&self) {
+        self.snapshot.send_modify(|snapshot| snapshot.removed = true);
+    }
+}
+
+/// Writes a record.
+///
+/// # Errors
+///
+/// Fails if the database does.
+pub(super) fn store(database: &Database, container: &Container, durability: Durability) -> Result<()> {
+    let value = serde_json::to_vec(container).map_err(|source| {
+        Error::known(Kind::Internal, format!("write the record of container {}: {source}", container.id))
+    })?;
+    Ok(database.put(BUCKET, &container.id.to_string(), &value, durability)?)
+}
+
+/// What a waiter waits for (Engine API, `ContainerWait`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WaitCondition {
+    /// Not running now, or the end of the present run.
+    NotRunning,
+    /// The end of the present or the next run.
+    NextExit,
+    /// The container is gone.
+    Removed,
+}
+
+/// What a waiter learns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waited {
+    /// The exit status.
+    pub code: i32,
+    /// Why the container could not be started, if it could not.
+    pub error: Option<String>,
+}
+
+/// A registered wait: nothing that happens after its making is missed.
+#[derive(Debug)]
+pub struct Waiter {
+    receiver: watch::Receiver<Snapshot>,
+    condition: WaitCondition,
+    exits: u64,
+}
+
+impl Waiter {
+    pub(super) fn new(handle: &Handle, condition: WaitCondition) -> Self {
+        let receiver = handle.watch();
+        let exits = receiver.borrow().exits;
+        Self { receiver, condition, exits }
+    }
+
+    /// Waits. Ends early when the container is removed, whatever the condition.
+    pub async fn wait(mut self) -> Waited {
+        let (condition, exits) = (self.condition, self.exits);
+        let done = |snapshot: &Snapshot| {
+            snapshot.removed
+                || match condition {
+                    WaitCondition::NotRunning => !snapshot.container.state.is_alive(),
+                    WaitCondition::NextExit => snapshot.exits > exits,
+                    WaitCondition::Removed => false,
+                }
+        };
+        // The sender lives in the container's handle, which the table or an operation holds until removal is told.
+        let exit = match self.receiver.wait_for(done).await {
+            Ok(snapshot) => snapshot.container.state.exit().cloned(),
+            Err(_gone) => None,
+        };
+        let Exit { code, error, .. } = exit.unwrap_or_default();
+        Waited { code, error: Some(error).filter(|error| !error.is_empty()) }
+    }
+}

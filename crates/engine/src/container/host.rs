@@ -1,0 +1,134 @@
+//! What the engine finds out about the host once, when it starts.
+
+use super::Containers;
+use super::record::Container;
+use super::spec::Facts;
+use crate::error::{Error, Result};
+use oci::runtime::{Device, NamespaceKind};
+use std::path::Path;
+
+/// Facts that do not change while the daemon runs.
+#[derive(Debug)]
+pub(super) struct Host {
+    /// Online processors.
+    pub(super) processors: u32,
+    /// Whether control groups are version 2 alone.
+    pub(super) unified: bool,
+    /// The hierarchies of control groups.
+    pub(super) hierarchy: Option<cgroups::Hierarchy>,
+    /// Capabilities the daemon has.
+    available: Vec<String>,
+    /// Folders of thermal throttling counters, which are masked.
+    thermal: Vec<String>,
+}
+
+impl Host {
+    pub(super) fn detect() -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let hierarchy = cgroups::Manager::detect().ok();
+        let bounding = sys::capability::bounding();
+        let held = sys::capability::current().map_or(bounding, |sets| sets.permitted.intersection(bounding));
+        Self {
+            processors: u32::try_from(processors).unwrap_or(u32::MAX),
+            unified: hierarchy.as_ref().is_some_and(cgroups::Hierarchy::is_unified),
+            hierarchy,
+            available: held.names(),
+            thermal: thermal(),
+        }
+    }
+}
+
+fn thermal() -> Vec<String> {
+    let entries = std::fs::read_dir("/sys/devices/system/cpu").into_iter().flatten().flatten();
+    let mut folders: Vec<String> = entries
+        .map(|entry| entry.path().join("thermal_throttle"))
+        .filter(|folder| folder.is_dir())
+        .map(|folder| folder.display().to_string())
+        .collect();
+    folders.sort();
+    folders
+}
+
+impl Containers {
+    /// Gathers what a container's spec depends on besides its record.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a container whose namespaces it joins does not run.
+    pub(super) fn facts(&self, container: &Container, link_variables: &[String]) -> Result<Facts> {
+        let settings = &self.settings;
+        let devices = if container.host.privileged { all_devices(Path::new("/dev")) } else { Vec::new() };
+        Ok(Facts {
+            unified: self.host.unified,
+            available: self.host.available.clone(),
+            no_new_privileges: settings.no_new_privileges,
+            init: settings.init,
+            executable: settings.executable.clone(),
+            ulimits: settings.ulimits.clone(),
+            shm_size: settings.shm_size,
+            cgroup_parent: settings.cgroup_parent.clone(),
+            files: settings.data.container(&container.id),
+            link_variables: link_variables.to_vec(),
+            joined: Vec::new(),
+            devices,
+            thermal: self.host.thermal.clone(),
+            hostname: container.id.short(),
+        })
+    }
+
+    /// Returns the namespaces of other containers that this one joins.
+    ///
+    /// # Errors
+    ///
+    /// Fails if one of them does not run.
+    pub(super) fn joined(&self, container: &Container) -> Result<Vec<(NamespaceKind, String)>> {
+        let modes =
+            [(NamespaceKind::Pid, &container.host.pid_mode), (NamespaceKind::Ipc, &container.host.ipc_mode)];
+        let mut joined = Vec::new();
+        for (kind, mode) in modes {
+            let Some(name) = mode.strip_prefix("container:") else { continue };
+            let pid = self.running_pid(name)?;
+            let file = if kind == NamespaceKind::Pid { "pid" } else { "ipc" };
+            joined.push((kind, format!("/proc/{pid}/ns/{file}")));
+        }
+        Ok(joined)
+    }
+
+    /// Returns the init's process id of a container that another one joins.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it does not exist or run.
+    pub(super) fn running_pid(&self, name: &str) -> Result<i32> {
+        let other = self.get(name)?;
+        match other.state.run() {
+            Some(run) => Ok(run.pid),
+            None => Err(Error::conflict(format!(
+                "cannot join namespace of a non running container: container {} is {}",
+                other.id,
+                other.state.as_str()
+            ))),
+        }
+    }
+}
+
+/// Returns every device below `folder` but terminals of other mounts (/dev/pts, /dev/shm, /dev/mqueue, /dev/console).
+fn all_devices(folder: &Path) -> Vec<Device> {
+    let mut devices = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let (path, Ok(kind)) = (entry.path(), entry.file_type()) else { continue };
+        let name = entry.file_name();
+        if folder == Path::new("/dev")
+            && ["pts", "shm", "fd", "mqueue", "console", ".lxc"].iter().any(|skip| name == *skip)
+        {
+            continue;
+        }
+        if kind.is_dir() {
+            devices.extend(all_devices(&path));
+        } else if !kind.is_file() && !kind.is_symlink() {
+            let found = path.to_str().and_then(|path| super::spec::host_devices(path).ok());
+            devices.extend(found.into_iter().flatten());
+        }
+    }
+    devices
+}

@@ -1,0 +1,133 @@
+//! Connecting containers to networks and disconnecting them, running or not.
+
+use super::Containers;
+use super::record::{Container, Endpoint};
+use super::state::State;
+use crate::error::{Error, Result};
+use crate::network::Attach;
+use crate::network::record::Driver;
+use api::network::EndpointSettings;
+use base::Kind;
+use std::os::fd::AsFd as _;
+use store::Durability;
+
+impl Containers {
+    /// Connects a container to a network; a running one gets its interface at once.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it is connected already, shares another's network, or no address can be had.
+    pub fn connect_network(&self, name: &str, network: &str, settings: EndpointSettings) -> Result<()> {
+        let handle = self.find(name)?;
+        let network = self.networks.get(network)?;
+        let _operation = handle.operate();
+        let container = handle.get();
+        let mode = container.host.network_mode.as_str();
+        let forbidden = |message: String| Err(Error::known(Kind::Forbidden, message));
+        if mode.starts_with("container:") {
+            return forbidden("container sharing network namespace with another container or host cannot be connected to any other network".to_owned());
+        }
+        if mode == "host" || network.driver == Driver::Host {
+            return forbidden("container cannot be connected to host network or disconnected from it; create the container with it".to_owned());
+        }
+        if mode == "none" && container.state.is_alive() && network.driver == Driver::Null {
+            return forbidden("container cannot be connected to multiple networks with one of the networks in private (none) mode".to_owned());
+        }
+        if container.endpoints.contains_key(&network.name) {
+            return forbidden(format!(
+                "endpoint with name {} already exists in network {}",
+                container.name, network.name
+            ));
+        }
+        if matches!(container.state, State::Removing(_) | State::Dead(_)) {
+            return Err(Error::conflict(format!(
+                "Container {} is marked for removal and cannot be connected or disconnected to the network {}",
+                container.id, network.name
+            )));
+        }
+        let id = handle.id.to_string();
+        if container.state.run().is_some() {
+            let netns = handle.live().netns.as_ref().map(|netns| netns.try_clone()).transpose();
+            let Ok(Some(netns)) = netns else {
+                return Err(Error::known(
+                    Kind::Internal,
+                    format!("find the network namespace of container {id}"),
+                ));
+            };
+            let device = next_device(&container);
+            let routed = container.endpoints.values().any(|endpoint| !endpoint.gateway.is_empty());
+            let wish = Attach {
+                container: &id,
+                name: &container.name,
+                settings: &settings,
+                netns: netns.as_fd(),
+                device: &device,
+                default_route: !routed,
+            };
+            let member = self.networks.attach(&network, &wish)?;
+            self.add_endpoint(&handle, &network.name, Endpoint { settings, ..Endpoint::default() })?;
+            self.record_endpoint(&handle, &network, &member, &device)?;
+        } else {
+            let endpoint = Endpoint { settings, network_id: network.id.clone(), ..Endpoint::default() };
+            self.add_endpoint(&handle, &network.name, endpoint)?;
+        }
+        self.networks.tell(&network, "connect", Some(&id));
+        Ok(())
+    }
+
+    fn add_endpoint(&self, handle: &super::handle::Handle, network: &str, endpoint: Endpoint) -> Result<()> {
+        handle.update(self.store.database(), Durability::Durable, |container| {
+            container.endpoints.insert(network.to_owned(), endpoint);
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// Disconnects a container from a network; `force` also where the interface cannot be removed.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it is not connected.
+    pub fn disconnect_network(&self, name: &str, network: &str, force: bool) -> Result<()> {
+        let handle = self.find(name)?;
+        let network = self.networks.get(network)?;
+        let _operation = handle.operate();
+        let container = handle.get();
+        let Some(endpoint) = container.endpoints.get(&network.name) else {
+            return Err(Error::known(
+                Kind::Forbidden,
+                format!("container {} is not connected to network {}", container.id, network.name),
+            ));
+        };
+        if network.driver == Driver::Host {
+            return Err(Error::known(
+                Kind::Forbidden,
+                "container cannot be disconnected from host network or connected to host network",
+            ));
+        }
+        if container.state.run().is_some() && network.driver == Driver::Bridge {
+            let netns = handle.live().netns.as_ref().and_then(|netns| netns.try_clone().ok());
+            let removed = match netns {
+                Some(netns) => ::network::endpoint::detach_inside(netns.as_fd(), &endpoint.device),
+                None => ::network::endpoint::detach(&endpoint.host_device),
+            };
+            if !force {
+                removed?;
+            }
+        }
+        let id = handle.id.to_string();
+        self.networks.release(&network.id, &id);
+        handle.update(self.store.database(), Durability::Durable, |container| {
+            container.endpoints.remove(&network.name);
+            Ok(())
+        })?;
+        self.networks.tell(&network, "disconnect", Some(&id));
+        Ok(())
+    }
+}
+
+/// The first `ethN` that no endpoint has.
+fn next_device(container: &Container) -> String {
+    let taken = |name: &str| container.endpoints.values().any(|endpoint| endpoint.device == name);
+    (0_u32..).map(|index| format!("eth{index}")).find(|name| !taken(name)).unwrap_or_default()
+}

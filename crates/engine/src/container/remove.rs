@@ -1,0 +1,172 @@
+//! Removing containers: the record goes first, what it leaves on disk follows.
+
+use super::handle::{BUCKET, Handle, WaitCondition, Waiter};
+use super::state::{Change, State, next};
+use super::{Containers, control, start};
+use crate::error::{Error, Result};
+use std::sync::Arc;
+use store::Durability;
+
+/// How to remove.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RemoveOptions {
+    /// Whether a running container is killed first.
+    pub force: bool,
+    /// Whether its anonymous volumes go with it.
+    pub volumes: bool,
+}
+
+impl Containers {
+    /// Removes a container.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it runs and `force` is not given.
+    pub fn remove(&self, name: &str, options: RemoveOptions) -> Result<()> {
+        let handle = self.find(name)?;
+        if handle.get().state.is_alive() {
+            if !options.force {
+                return Err(Error::conflict(refusal(name, &handle.get().state)));
+            }
+            self.kill_for_good(&handle);
+        }
+        let operation = handle.operate();
+        let container = handle.get();
+        if container.state.is_alive() {
+            return Err(Error::conflict(refusal(name, &container.state)));
+        }
+        if self.handle(&handle.id).is_none() {
+            // Automatic removal was quicker.
+            return Ok(());
+        }
+        let outcome = self.remove_now(&handle, options.volumes);
+        drop(operation);
+        outcome
+    }
+
+    /// Ends a container so that no policy brings it back.
+    fn kill_for_good(&self, handle: &Handle) {
+        let waiter = Waiter::new(handle, WaitCondition::NotRunning);
+        let request = supervisor::protocol::Request::Stop { signal: 9, timeout_ms: Some(0) };
+        match self.ask(handle, "kill", &request) {
+            Ok(()) => control::block_on(waiter),
+            Err(error) => {
+                tracing::debug!(container = %handle.id, error = %base::chain(&error), "killing a container to remove it");
+                // Its end may be just being recorded.
+                control::block_on(waiter);
+            }
+        }
+    }
+
+    /// Removes a container whose operation is held and which does not run.
+    fn remove_now(&self, handle: &Handle, volumes: bool) -> Result<()> {
+        let container = handle.update(self.store.database(), Durability::Relaxed, |container| {
+            container.state =
+                next(container.state.clone(), Change::Remove).map_err(|error| start::unfit(&error))?;
+            Ok(())
+        })?;
+        handle.await_supervisor();
+        handle.live().waiting.clear();
+        let id = handle.id.to_string();
+        let outcome = self
+            .store
+            .snapshots()
+            .remove(&handle.id)
+            .map_err(Error::from)
+            .and_then(|()| Ok(self.store.database().delete(BUCKET, &id, Durability::Relaxed)?));
+        if let Err(error) = outcome {
+            handle.update(self.store.database(), Durability::Relaxed, |container| {
+                container.state = next(container.state.clone(), Change::RemoveFailed)
+                    .map_err(|error| start::unfit(&error))?;
+                Ok(())
+            })?;
+            return Err(error);
+        }
+        drop(std::fs::remove_dir_all(self.settings.exec.container(&handle.id)));
+        self.forget_execs(&handle.id);
+        self.table().remove(&handle.id);
+        self.volumes.release(&id);
+        if volumes || container.host.auto_remove {
+            for point in container.mounts.iter().filter(|point| point.anonymous) {
+                // Another container may have taken it by --volumes-from; then it stays.
+                drop(self.volumes.remove(&point.name, true));
+            }
+        }
+        self.tell(&container, "destroy", &[]);
+        handle.mark_removed();
+        Ok(())
+    }
+
+    /// Removes a container that ended and wants to be removed then, unless something else removed it.
+    ///
+    /// # Errors
+    ///
+    /// Fails if its folders or its record cannot be removed.
+    pub(super) fn remove_quietly(&self, handle: &Handle) -> Result<()> {
+        let _operation = handle.operate();
+        if self.handle(&handle.id).is_none() || handle.get().state.is_alive() {
+            return Ok(());
+        }
+        self.remove_now(handle, true)
+    }
+
+    /// As [`Containers::remove_quietly`], on a thread of its own.
+    pub(super) fn remove_in_background(self: &Arc<Self>, handle: &Arc<Handle>) {
+        let (containers, handle) = (Arc::clone(self), Arc::clone(handle));
+        std::thread::spawn(move || {
+            if let Err(error) = containers.remove_quietly(&handle) {
+                tracing::error!(container = %handle.id, error = %base::chain(&error), "removing a container");
+            }
+        });
+    }
+
+    /// Removes all containers that do not run and that `wanted` names. Returns their identifiers and the bytes freed.
+    ///
+    /// # Errors
+    ///
+    /// Fails if one cannot be removed.
+    pub fn prune(&self, wanted: impl Fn(&super::Container) -> bool) -> Result<(Vec<String>, u64)> {
+        let (mut removed, mut freed) = (Vec::new(), 0);
+        for container in self.list() {
+            if container.state.is_alive() || !wanted(&container) {
+                continue;
+            }
+            let bytes = self.writable_size(&container);
+            match self.remove(&container.id.to_string(), RemoveOptions::default()) {
+                Ok(()) => {
+                    removed.push(container.id.to_string());
+                    freed += bytes;
+                }
+                // Started or removed meanwhile.
+                Err(error)
+                    if matches!(
+                        base::Classify::kind(&error),
+                        base::Kind::NotFound | base::Kind::Conflict
+                    ) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((removed, freed))
+    }
+
+    /// Returns the bytes of a container's writable layer.
+    pub fn writable_size(&self, container: &super::Container) -> u64 {
+        self.store.snapshots().usage(&container.id).unwrap_or(0)
+    }
+}
+
+fn refusal(name: &str, state: &State) -> String {
+    match state {
+        State::Paused(_) => {
+            format!("cannot remove container \"{name}\": container is paused and must be unpaused first")
+        }
+        State::Restarting(_) => {
+            format!(
+                "cannot remove container \"{name}\": container is restarting: stop the container before removing or force remove"
+            )
+        }
+        _ => format!(
+            "cannot remove container \"{name}\": container is running: stop the container before removing or force remove"
+        ),
+    }
+}

@@ -1,0 +1,424 @@
+//! Starting a container: network, files, supervisor, launch.
+//!
+//! The supervisor is spawned first and finds its way into the kernel while the network is made; one `Launch` message then
+//! carries everything. A failure gives back all that was taken, in reverse.
+
+use super::handle::Handle;
+use super::record::{Container, Endpoint, PublishedPort};
+use super::state::{Change, Exit, Run, State, next};
+use super::{Containers, ports, spec};
+use crate::error::{Error, Result};
+use crate::network::record::{Driver, Network};
+use crate::network::{Attach, Member, Published};
+use base::{Kind, Rollback};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use store::Durability;
+use supervisor::protocol as say;
+use supervisor::{Connection, EventStream, StartError, Started};
+
+impl Containers {
+    /// Starts a container.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::NotModified`] if it runs; Docker's text if it cannot be started. A container with automatic removal that
+    /// cannot be started is removed.
+    pub fn start(self: &Arc<Self>, name: &str) -> Result<()> {
+        let handle = self.find(name)?;
+        let operation = handle.operate();
+        let container = handle.get();
+        match &container.state {
+            State::Running(_) | State::Restarting(_) => {
+                return Err(Error::known(Kind::NotModified, "container is already running"));
+            }
+            State::Paused(_) => {
+                return Err(Error::conflict("cannot start a paused container, try unpause instead"));
+            }
+            State::Removing(_) | State::Dead(_) => {
+                return Err(Error::conflict("container is marked for removal and cannot be started"));
+            }
+            State::Created(_) | State::Exited(_) => {}
+        }
+        let outcome = self.start_now(&handle, 0);
+        if outcome.is_err() && container.host.auto_remove {
+            drop(operation);
+            if let Err(error) = self.remove_quietly(&handle) {
+                tracing::warn!(container = %handle.id, error = %base::chain(&error), "removing a container that did not start");
+            }
+        }
+        outcome
+    }
+
+    /// Starts a container whose operation is held. `restart_count` is what the policy has counted so far.
+    pub(super) fn start_now(self: &Arc<Self>, handle: &Handle, restart_count: u32) -> Result<()> {
+        match self.launch(handle, restart_count) {
+            Ok((started, stream)) => {
+                let running = Run { pid: started.pid, started_at: started.started_at.as_nanos() };
+                let container = handle.update(self.store.database(), Durability::Relaxed, |container| {
+                    container.state = next(container.state.clone(), Change::Started(running))
+                        .map_err(|error| unfit(&error))?;
+                    container.stopped_by_user = false;
+                    container.restart_count = restart_count;
+                    container.health = super::finish::first_health(container);
+                    Ok(())
+                })?;
+                self.tell_at(&container, "start", &[], started.started_at);
+                self.hub.listen(handle.id, stream)
+            }
+            Err(error) => {
+                // Whoever attached learns it by the end of the stream.
+                handle.live().waiting.clear();
+                let exit_code = match &error {
+                    Error::Start { exit_code, .. } => *exit_code,
+                    _ => 128,
+                };
+                let exit = Exit { code: exit_code, error: error.to_string(), ..Exit::default() };
+                handle.update(self.store.database(), Durability::Relaxed, |container| {
+                    container.state = next(container.state.clone(), Change::StartFailed(exit))
+                        .map_err(|error| unfit(&error))?;
+                    clear_addresses(container);
+                    Ok(())
+                })?;
+                Err(error)
+            }
+        }
+    }
+
+    fn launch(&self, handle: &Handle, restart_count: u32) -> Result<(Started, EventStream)> {
+        let container = handle.get();
+        let exec_dir = self.settings.exec.container(&handle.id);
+        handle.await_supervisor();
+        drop(std::fs::remove_dir_all(&exec_dir));
+        std::fs::create_dir_all(&exec_dir).map_err(Error::file("create", &exec_dir))?;
+        let mut rollback = Rollback::new();
+        rollback.push("remove the run's folder", || drop(std::fs::remove_dir_all(&exec_dir)));
+        let (connection, theirs) = Connection::pair()?;
+        let supervisor = self.zygote.supervise(theirs, &format!("wharf: {}", handle.id.short()))?;
+        // A supervisor that is gone already will be missed by the launch.
+        handle.live().supervisor = sys::pidfd::open(supervisor).ok();
+        let joined = self.joined(&container)?;
+        let links = self.links(&container)?;
+        let netns = self.namespace(&container)?;
+        let attached = match &netns {
+            Some(netns) => self.attach_networks(handle, netns.as_fd())?,
+            None => Attached::default(),
+        };
+        rollback.push("give the networks back", || self.detach_networks(handle));
+        let container = handle.get();
+        self.write_files(&container, &attached.addresses, &links)?;
+        let variables: Vec<String> = links.iter().flat_map(|link| link.variables.clone()).collect();
+        let mut facts = self.facts(&container, &variables)?;
+        facts.joined = joined;
+        let launch = self.describe(&container, &attached, &facts, netns.is_some(), restart_count)?;
+        let waiting = std::mem::take(&mut handle.live().waiting);
+        let mut launch = Box::new(launch);
+        launch.attach = waiting.iter().map(|(options, _)| options.clone()).collect();
+        let mut descriptors: Vec<BorrowedFd<'_>> = netns.iter().map(|netns| netns.as_fd()).collect();
+        descriptors.extend(waiting.iter().map(|(_, client)| client.as_fd()));
+        let started = connection.launch(launch, &descriptors).map_err(|error| match error {
+            StartError::Failed { kind: _, message, exit_code } => {
+                Error::Start { exit_code, message: worded(&message) }
+            }
+            StartError::Other(error) => error.into(),
+        })?;
+        rollback.disarm();
+        handle.live().netns = netns;
+        Ok(started)
+    }
+
+    /// Makes or finds the network namespace; `None` for the host's own.
+    fn namespace(&self, container: &Container) -> Result<Option<OwnedFd>> {
+        let mode = container.host.network_mode.as_str();
+        if mode == "host" {
+            return Ok(None);
+        }
+        if let Some(other) = mode.strip_prefix("container:") {
+            let pid = self.running_pid(other)?;
+            let path = std::path::PathBuf::from(format!("/proc/{pid}/ns/net"));
+            let namespace = sys::namespace::open(&path).map_err(|error| {
+                Error::known(Kind::Internal, format!("join the network of {other}: {}", base::chain(&error)))
+            })?;
+            return Ok(Some(namespace));
+        }
+        Ok(Some(::network::netns::create()?))
+    }
+
+    /// Gives the container its interfaces and published ports, and records them.
+    fn attach_networks(&self, handle: &Handle, netns: BorrowedFd<'_>) -> Result<Attached> {
+        let container = handle.get();
+        if container.host.network_mode.starts_with("container:") {
+            return Ok(Attached::default());
+        }
+        let mut attached = Attached::default();
+        let mut rollback = Rollback::new();
+        rollback.push("give the networks back", || self.detach_networks(handle));
+        let mut bridged: Vec<(Arc<Network>, Endpoint)> = Vec::new();
+        for (name, endpoint) in &container.endpoints {
+            let network = self.networks.get(name)?;
+            if network.driver == Driver::Bridge {
+                bridged.push((network, endpoint.clone()));
+            }
+        }
+        // The default route goes to the network of highest priority, then by name, as in Docker.
+        bridged.sort_by(|left, right| {
+            right
+                .1
+                .settings
+                .gw_priority
+                .cmp(&left.1.settings.gw_priority)
+                .then_with(|| left.0.name.cmp(&right.0.name))
+        });
+        let route = bridged.iter().position(|(network, _)| !network.internal);
+        if bridged.is_empty() {
+            ::network::netns::set_loopback_up(netns)?;
+        }
+        let id = handle.id.to_string();
+        for (index, (network, endpoint)) in bridged.iter().enumerate() {
+            let device = format!("eth{index}");
+            let wish = Attach {
+                container: &id,
+                name: &container.name,
+                settings: &endpoint.settings,
+                netns,
+                device: &device,
+                default_route: route == Some(index),
+            };
+            let member = self.networks.attach(network, &wish)?;
+            attached.addresses.extend(member.ipv4.iter().chain(&member.ipv6).map(|net| net.address()));
+            self.record_endpoint(handle, network, &member, &device)?;
+            self.networks.tell(network, "connect", Some(&id));
+            if route == Some(index) {
+                let wishes = ports::wishes(&container.config, &container.host)?;
+                let published = self.networks.publish(network, &member, &wishes)?;
+                attached.proxies = proxies(&member, &published);
+                let ports: Vec<PublishedPort> = published.iter().map(port_record).collect();
+                handle.update(self.store.database(), Durability::Relaxed, |container| {
+                    container.ports = ports;
+                    Ok(())
+                })?;
+            }
+        }
+        rollback.disarm();
+        if !self.settings.bridge.userland_proxy {
+            attached.proxies.clear();
+        }
+        Ok(attached)
+    }
+
+    pub(super) fn record_endpoint(
+        &self,
+        handle: &Handle,
+        network: &Network,
+        member: &Member,
+        device: &str,
+    ) -> Result<()> {
+        handle.update(self.store.database(), Durability::Relaxed, |container| {
+            let (short, name) = (container.id.short(), container.name.clone());
+            let endpoint = container.endpoints.entry(network.name.clone()).or_default();
+            fill(endpoint, network, member, device);
+            if !network.is_predefined() {
+                let mut names = vec![name, short];
+                names.extend(endpoint.settings.aliases.iter().flatten().cloned());
+                names.dedup();
+                endpoint.dns_names = names;
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// Gives addresses and ports back, in the networks and in the record.
+    pub(super) fn detach_networks(&self, handle: &Handle) {
+        let container = handle.get();
+        let id = handle.id.to_string();
+        let published: Vec<Published> = container.ports.iter().filter_map(published).collect();
+        for (name, endpoint) in
+            container.endpoints.iter().filter(|(_, endpoint)| !endpoint.endpoint_id.is_empty())
+        {
+            let Ok(network) = self.networks.get(name) else { continue };
+            if let Some(member) = self.networks.members(&network.id).get(&id)
+                && !published.is_empty()
+                && let Err(error) = self.networks.unpublish(member, &published)
+            {
+                tracing::warn!(container = %id, error = %base::chain(&error), "closing published ports");
+            }
+            self.networks.release(&network.id, &id);
+            self.networks.tell(&network, "disconnect", Some(&id));
+            tracing::trace!(container = %id, endpoint = endpoint.endpoint_id, "endpoint released");
+        }
+        let cleared = handle.update(self.store.database(), Durability::Relaxed, |container| {
+            clear_addresses(container);
+            Ok(())
+        });
+        if let Err(error) = cleared {
+            tracing::error!(container = %id, error = %base::chain(&error), "recording the end of a container's network");
+        }
+        handle.live().netns = None;
+    }
+
+    /// Returns the message for the supervisor, but for the clients.
+    fn describe(
+        &self,
+        container: &Container,
+        attached: &Attached,
+        facts: &spec::Facts,
+        netns: bool,
+        restart_count: u32,
+    ) -> Result<say::Launch> {
+        let spec = spec::spec(container, facts)?;
+        let folder = self.settings.data.container(&container.id);
+        let overlay = say::Overlay {
+            lower: self.store.layers().lower_dirs(&container.image.layers)?,
+            upper: folder.join("upper"),
+            work: folder.join("work"),
+            volatile: container.host.auto_remove,
+        };
+        Ok(say::Launch {
+            id: container.id,
+            health: super::finish::health_check(container, &spec),
+            spec,
+            rootfs: say::Rootfs::Overlay(overlay),
+            user: Some(say::ImageUser {
+                user: container.config.user.clone(),
+                groups: container.host.group_add.clone().unwrap_or_default(),
+            }),
+            create_cwd: true,
+            netns,
+            open_stdin: container.config.open_stdin,
+            stdin_once: container.config.stdin_once,
+            attach: Vec::new(),
+            log: say::LogConfig {
+                driver: container.log.driver.clone(),
+                options: container.log.options.clone(),
+                docker_defaults: self.settings.strict,
+                path: self.settings.data.log(&container.id),
+                attributes: super::logs::attributes(container),
+            },
+            restart: super::finish::restart_policy(&container.host.restart_policy),
+            restart_count,
+            exec_dir: self.settings.exec.container(&container.id),
+            ports: attached.proxies.clone(),
+            stop_signal: sys::signal::parse(&container.config.stop_signal),
+        })
+    }
+}
+
+/// What a container has of its networks.
+#[derive(Debug, Default)]
+struct Attached {
+    addresses: Vec<IpAddr>,
+    proxies: Vec<say::ProxyPort>,
+}
+
+pub(super) fn unfit(error: &super::state::Unfit) -> Error {
+    Error::known(Kind::Conflict, error.to_string())
+}
+
+/// Puts Docker's frame around a runtime's message, which scripts and the command line's exit codes look for.
+fn worded(message: &str) -> String {
+    format!(
+        "failed to create task for container: failed to create shim task: OCI runtime create failed: {message}"
+    )
+}
+
+fn clear_addresses(container: &mut Container) {
+    container.ports.clear();
+    for endpoint in container.endpoints.values_mut() {
+        *endpoint = Endpoint {
+            settings: std::mem::take(&mut endpoint.settings),
+            network_id: std::mem::take(&mut endpoint.network_id),
+            ..Endpoint::default()
+        };
+    }
+}
+
+pub(super) fn fill(endpoint: &mut Endpoint, network: &Network, member: &Member, device: &str) {
+    endpoint.network_id.clone_from(&network.id);
+    endpoint.endpoint_id.clone_from(&member.endpoint_id);
+    endpoint.mac.clone_from(&member.mac);
+    endpoint.host_device.clone_from(&member.host_device);
+    device.clone_into(&mut endpoint.device);
+    let gateway = |ipv6: bool| {
+        let found = member.gateways.iter().find(|gateway| gateway.is_ipv6() == ipv6 && !network.internal);
+        found.map_or_else(String::new, ToString::to_string)
+    };
+    if let Some(net) = member.ipv4 {
+        endpoint.address = net.address().to_string();
+        endpoint.prefix_len = net.prefix();
+        endpoint.gateway = gateway(false);
+    }
+    if let Some(net) = member.ipv6 {
+        endpoint.address6 = net.address().to_string();
+        endpoint.prefix_len6 = net.prefix();
+        endpoint.gateway6 = gateway(true);
+    }
+}
+
+fn port_record(published: &Published) -> PublishedPort {
+    PublishedPort {
+        protocol: published.protocol.as_str().to_owned(),
+        host_ip: published.host.ip().to_string(),
+        host_port: published.host.port(),
+        container_port: published.container_port,
+    }
+}
+
+/// Reads a recorded port back.
+pub(super) fn published(port: &PublishedPort) -> Option<Published> {
+    Some(Published {
+        protocol: port.protocol.parse().ok()?,
+        host: SocketAddr::new(port.host_ip.parse().ok()?, port.host_port),
+        container_port: port.container_port,
+    })
+}
+
+/// Reads a recorded endpoint back.
+pub(super) fn member(name: &str, endpoint: &Endpoint) -> Member {
+    let net = |address: &str, prefix: u8| ::network::IpNet::new(address.parse().ok()?, prefix);
+    Member {
+        name: name.to_owned(),
+        endpoint_id: endpoint.endpoint_id.clone(),
+        mac: endpoint.mac.clone(),
+        ipv4: net(&endpoint.address, endpoint.prefix_len),
+        ipv6: net(&endpoint.address6, endpoint.prefix_len6),
+        gateways: [&endpoint.gateway, &endpoint.gateway6]
+            .into_iter()
+            .filter_map(|text| text.parse().ok())
+            .collect(),
+        host_device: endpoint.host_device.clone(),
+    }
+}
+
+fn proxies(member: &Member, published: &[Published]) -> Vec<say::ProxyPort> {
+    published
+        .iter()
+        .filter_map(|port| {
+            // A listener on an IPv6 address serves a container that has IPv4 alone, too.
+            let own = if port.host.is_ipv6() { member.ipv6.or(member.ipv4) } else { member.ipv4 };
+            let protocol = match port.protocol {
+                ::network::Protocol::Tcp => say::Protocol::Tcp,
+                ::network::Protocol::Udp => say::Protocol::Udp,
+                ::network::Protocol::Sctp => say::Protocol::Sctp,
+            };
+            let container = SocketAddr::new(own?.address(), port.container_port);
+            Some(say::ProxyPort { protocol, host: port.host, container })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recorded_port_is_read_back() {
+        let port = Published {
+            protocol: ::network::Protocol::Udp,
+            host: "[::]:53".parse().unwrap(),
+            container_port: 53,
+        };
+        assert_eq!(published(&port_record(&port)), Some(port));
+    }
+}

@@ -1,0 +1,139 @@
+//! A network as it is stored (database bucket `networks`).
+
+use api::StringMap;
+use network::IpNet;
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+
+/// What makes a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Driver {
+    /// A bridge of the host with address translation.
+    Bridge,
+    /// The host's own network namespace.
+    Host,
+    /// Nothing but loopback.
+    Null,
+}
+
+impl Driver {
+    /// Returns the API's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Bridge => "bridge",
+            Self::Host => "host",
+            Self::Null => "null",
+        }
+    }
+}
+
+/// One subnet of a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subnet {
+    /// The subnet.
+    #[serde(with = "text")]
+    pub subnet: IpNet,
+    /// The part that addresses are chosen of.
+    #[serde(with = "optional_text", default)]
+    pub range: Option<IpNet>,
+    /// The containers' gateway: the bridge's own address, but for a default gateway of the user's.
+    pub gateway: IpAddr,
+    /// Addresses that are not given out, by name.
+    #[serde(default)]
+    pub auxiliary: std::collections::BTreeMap<String, IpAddr>,
+}
+
+/// A network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// 64 hexadecimal digits.
+    pub id: String,
+    /// Its name, unique.
+    pub name: String,
+    /// What makes it.
+    pub driver: Driver,
+    /// When it was created, in nanoseconds since the epoch.
+    pub created: i64,
+    /// Its subnets; none for `host` and `null`.
+    pub subnets: Vec<Subnet>,
+    /// Whether it has no way out.
+    pub internal: bool,
+    /// Stored and shown; without meaning on one host.
+    pub attachable: bool,
+    /// Whether it has IPv6 subnets.
+    pub ipv6: bool,
+    /// Driver options.
+    pub options: StringMap,
+    /// The user's labels.
+    pub labels: StringMap,
+    /// The bridge's device; empty for `host` and `null`.
+    pub device: String,
+}
+
+impl Network {
+    /// Says whether it is one of `bridge`, `host` and `none`.
+    pub fn is_predefined(&self) -> bool {
+        matches!(self.name.as_str(), "bridge" | "host" | "none")
+    }
+
+    /// Returns a boolean driver option, or `default`.
+    pub(super) fn flag(&self, option: &str, default: bool) -> bool {
+        self.options
+            .get(option)
+            .map_or(default, |value| matches!(value.as_str(), "1" | "t" | "T" | "true" | "TRUE" | "True"))
+    }
+
+    /// Whether traffic to outside gets the host's address.
+    pub(super) fn masquerade(&self) -> bool {
+        self.flag("com.docker.network.bridge.enable_ip_masquerade", true)
+    }
+
+    /// Whether containers on it may reach each other.
+    pub(super) fn icc(&self) -> bool {
+        self.flag("com.docker.network.bridge.enable_icc", true)
+    }
+
+    /// Maximum transmission unit in bytes.
+    pub(super) fn mtu(&self, default: u32) -> u32 {
+        self.options.get("com.docker.network.driver.mtu").and_then(|mtu| mtu.parse().ok()).unwrap_or(default)
+    }
+
+    /// The address ports are published on by default.
+    pub(super) fn host_ip(&self) -> Option<IpAddr> {
+        self.options
+            .get("com.docker.network.bridge.host_binding_ipv4")
+            .and_then(|address| address.parse().ok())
+    }
+}
+
+mod text {
+    use network::IpNet;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(net: &IpNet, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(net)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IpNet, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+mod optional_text {
+    use network::IpNet;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    #[expect(clippy::ref_option, reason = "serde's `with` gives a reference to the field")]
+    pub(super) fn serialize<S: Serializer>(net: &Option<IpNet>, serializer: S) -> Result<S::Ok, S::Error> {
+        match net {
+            Some(net) => serializer.collect_str(net),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<IpNet>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        text.map(|text| text.parse().map_err(D::Error::custom)).transpose()
+    }
+}
