@@ -57,6 +57,11 @@ impl Events {
         (history.iter().cloned().collect(), self.inner.sender.subscribe())
     }
 
+    /// Returns how many listen.
+    pub fn listeners(&self) -> usize {
+        self.inner.sender.receiver_count()
+    }
+
     fn history(&self) -> MutexGuard<'_, VecDeque<Arc<Event>>> {
         self.inner.history.lock().unwrap_or_else(PoisonError::into_inner)
     }

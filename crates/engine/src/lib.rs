@@ -42,6 +42,8 @@ pub struct Engine {
     pub settings: Arc<Settings>,
     /// Blobs, layers and the database.
     pub store: Store,
+    /// Identifies this engine: made when the data root was, and stored there.
+    pub id: String,
 }
 
 /// Opens the store, makes the services, spawns the zygote, and takes over the containers that run.
@@ -55,6 +57,7 @@ pub fn assemble(settings: Settings) -> Result<Engine> {
     let store = Store::open(&settings.data)?;
     let events = Events::default();
     let database = store.database().clone();
+    let id = identity(&database)?;
     let networks = Arc::new(Networks::open(Arc::clone(&settings), database.clone(), events.clone())?);
     let volumes = Arc::new(Volumes::open(settings.data.clone(), database, events.clone())?);
     let containers = Containers::open(container::Parts {
@@ -67,5 +70,18 @@ pub fn assemble(settings: Settings) -> Result<Engine> {
         hub: hub::Hub::new()?,
     })?;
     containers.reconcile()?;
-    Ok(Engine { containers, networks, volumes, events, settings, store })
+    Ok(Engine { containers, networks, volumes, events, settings, store, id })
+}
+
+/// Returns the engine's identifier, made at the first start.
+fn identity(database: &store::Database) -> Result<String> {
+    if let Some(value) = database.get("engine", "id")? {
+        return Ok(String::from_utf8_lossy(&value).into_owned());
+    }
+    let digits = events::random_id().to_string();
+    // The form of a UUID, as dockerd's.
+    let part = |from: usize, to: usize| digits.get(from..to).unwrap_or_default();
+    let id = [part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32)].join("-");
+    database.put("engine", "id", id.as_bytes(), store::Durability::Durable)?;
+    Ok(id)
 }

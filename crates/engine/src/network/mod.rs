@@ -298,6 +298,27 @@ impl Networks {
         Ok(())
     }
 
+    /// Removes the networks of the user's that no container is on and that `wanted` names. Returns their names.
+    ///
+    /// # Errors
+    ///
+    /// Fails if one cannot be removed.
+    pub fn prune(&self, wanted: impl Fn(&Network) -> bool) -> Result<Vec<String>> {
+        let mut removed = Vec::new();
+        for network in self.list().iter().filter(|network| !network.is_predefined() && wanted(network)) {
+            if !self.members(&network.id).is_empty() {
+                continue;
+            }
+            match self.remove(&network.id) {
+                Ok(()) => removed.push(network.name.clone()),
+                // Taken or removed meanwhile.
+                Err(error) if matches!(base::Classify::kind(&error), Kind::Forbidden | Kind::NotFound) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(removed)
+    }
+
     /// Gives a container its interface on `network`: address, veth, routes, inside `netns`.
     ///
     /// # Errors

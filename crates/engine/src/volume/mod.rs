@@ -196,6 +196,36 @@ impl Volumes {
         Ok(())
     }
 
+    /// Removes the volumes that no container refers to and that `wanted` names. Returns their names and the bytes freed.
+    ///
+    /// # Errors
+    ///
+    /// Fails if one cannot be removed.
+    pub fn prune(&self, wanted: impl Fn(&Volume) -> bool) -> Result<(Vec<String>, u64)> {
+        let (mut removed, mut freed) = (Vec::new(), 0);
+        for volume in self.list().iter().filter(|volume| wanted(volume)) {
+            if !self.users(&volume.name).is_empty() {
+                continue;
+            }
+            let bytes = self.usage(&volume.name);
+            match self.remove(&volume.name, false) {
+                Ok(()) => {
+                    removed.push(volume.name.clone());
+                    freed += bytes;
+                }
+                // Taken or removed meanwhile.
+                Err(error) if matches!(base::Classify::kind(&error), Kind::Conflict | Kind::NotFound) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((removed, freed))
+    }
+
+    /// Returns the bytes of a volume's contents.
+    pub fn usage(&self, name: &str) -> u64 {
+        store::snapshots::usage(&self.data(name)).unwrap_or(0)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
