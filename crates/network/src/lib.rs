@@ -22,6 +22,7 @@ mod mac;
 mod netlink;
 pub mod netns;
 pub mod ports;
+pub mod proxy;
 mod random;
 
 pub use error::Error;

@@ -18,7 +18,7 @@ fn rules(bridge: &str, subnets: &[&str]) -> NetworkRules {
     }
 }
 
-fn mapping(protocol: Protocol, host: &str, container: &str) -> Mapping {
+pub(crate) fn mapping(protocol: Protocol, host: &str, container: &str) -> Mapping {
     let (host, container) = (addr(host), addr(container));
     Mapping {
         protocol,
@@ -44,16 +44,16 @@ fn errno(error: &Error) -> Option<Errno> {
 
 /// The host has 192.0.2.1 towards the neighbour 192.0.2.2, and two networks. The neighbour sends everything for the
 /// networks to the host, but does not know whom 172.17.0.0/16 belongs to unless told.
-struct Site {
-    firewall: Firewall,
-    networks: Vec<NetworkRules>,
-    neighbour: OwnedFd,
-    one: OwnedFd,
-    two: OwnedFd,
-    other: OwnedFd,
+pub(crate) struct Site {
+    pub(crate) firewall: Firewall,
+    pub(crate) networks: Vec<NetworkRules>,
+    pub(crate) neighbour: OwnedFd,
+    pub(crate) one: OwnedFd,
+    pub(crate) two: OwnedFd,
+    pub(crate) other: OwnedFd,
 }
 
-fn site(neighbour_gateways: &[&str]) -> Site {
+pub(crate) fn site(neighbour_gateways: &[&str]) -> Site {
     let bridge = |name: &str, addresses: &[&str]| {
         let addresses = addresses.iter().map(|text| net(text)).collect();
         bridge::ensure(&Bridge { name: name.into(), addresses, mtu: None }).unwrap();

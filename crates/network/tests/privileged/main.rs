@@ -4,4 +4,5 @@
 
 mod endpoint;
 mod firewall;
+mod proxy;
 mod support;
