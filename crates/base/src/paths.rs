@@ -46,6 +46,11 @@ impl DataPaths {
         self.root.join("layers")
     }
 
+    /// The layer below all others: empty files and folders that every container has.
+    pub fn init(&self) -> PathBuf {
+        self.root.join("init")
+    }
+
     /// Everything unfinished; emptied at start.
     pub fn tmp(&self) -> PathBuf {
         self.root.join("tmp")

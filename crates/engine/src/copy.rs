@@ -37,7 +37,7 @@ pub(crate) fn from_image(lower: &[&Path], source: &Path, target: &Path) -> Resul
         }
         Err(error) => return Err(failed(error)),
     };
-    let target = sys::path::open_directory(target).map_err(failed)?;
+    let target = std::fs::File::open(target).map_err(Error::file("open", target))?;
     let mut links = BTreeMap::new();
     folder(found.as_fd(), target.as_fd(), &mut links).map_err(|(name, errno)| {
         Error::known(

@@ -5,6 +5,7 @@
 
 mod attach;
 mod capabilities;
+mod changes;
 mod control;
 mod create;
 mod exec;
@@ -109,6 +110,7 @@ impl Containers {
             );
             table.insert(Handle::new(container));
         }
+        changes::make_init_layer(&settings.data.init())?;
         let host = host::Host::detect();
         Ok(Arc::new(Self {
             settings,

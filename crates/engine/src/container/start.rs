@@ -270,7 +270,7 @@ impl Containers {
         let spec = spec::spec(container, facts)?;
         let folder = self.settings.data.container(&container.id);
         let overlay = say::Overlay {
-            lower: self.store.layers().lower_dirs(&container.image.layers)?,
+            lower: self.lower_dirs(container)?,
             upper: folder.join("upper"),
             work: folder.join("work"),
             volatile: container.host.auto_remove,
