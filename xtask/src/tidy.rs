@@ -45,7 +45,6 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("wharf", &["base", "daemon", "cli", "supervisor", "runtime"]),
     ("testkit", &["sys"]),
     ("e2e", &["testkit"]),
-    ("bench", &["testkit"]),
     ("xtask", &[]),
 ];
 

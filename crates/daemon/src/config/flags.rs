@@ -1,0 +1,244 @@
+//! The daemon's options: one definition each, from which the command line, daemon.json, `--help` and the check for
+//! conflicts between the two come.
+//!
+//! Names, shorthands, types and daemon.json keys are dockerd's. An option is here only if it does what it says, or
+//! if what it says is the only way the engine works (then [`Accept::Only`] names the values that fit).
+
+/// How an option's value is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `--name` or `--name=true|false`; a boolean in daemon.json.
+    Switch,
+    /// One text.
+    Text,
+    /// A whole number.
+    Number,
+    /// Given any number of times; an array of texts in daemon.json.
+    List,
+    /// `key=value`, any number of times; an object of texts in daemon.json.
+    Map,
+    /// `key=true|false`, any number of times; an object of booleans in daemon.json.
+    Switches,
+    /// `NAME=SOFT[:HARD]`; an object of `{Name, Hard, Soft}` in daemon.json.
+    Ulimits,
+    /// `base=CIDR,size=N`; an array of `{base, size}` in daemon.json.
+    Pools,
+}
+
+impl Kind {
+    /// Says whether several occurrences add up (else the last one wins).
+    pub fn accumulates(self) -> bool {
+        !matches!(self, Self::Switch | Self::Text | Self::Number)
+    }
+
+    /// Returns the word that stands for the value in `--help`.
+    fn placeholder(self) -> &'static str {
+        match self {
+            Self::Switch => "",
+            Self::Text => "string",
+            Self::Number => "int",
+            Self::List => "list",
+            Self::Map | Self::Switches => "map",
+            Self::Ulimits => "ulimit",
+            Self::Pools => "pool-options",
+        }
+    }
+}
+
+/// Which values an option may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accept {
+    /// Any of its kind.
+    Any,
+    /// Only these, because the engine works in no other way; the second part says why.
+    Only(&'static [&'static str], &'static str),
+}
+
+/// One option.
+#[derive(Debug, Clone, Copy)]
+pub struct Flag {
+    /// The long name, without dashes.
+    pub name: &'static str,
+    /// The shorthand.
+    pub short: Option<char>,
+    /// How values are written.
+    pub kind: Kind,
+    /// The key in daemon.json (dots for nesting); empty if there is none.
+    pub key: &'static str,
+    /// Which values are allowed.
+    pub accept: Accept,
+    /// Whether a reload (SIGHUP) applies a change.
+    pub reloads: bool,
+    /// One line for `--help`; empty hides the option.
+    pub help: &'static str,
+}
+
+const fn flag(name: &'static str, kind: Kind, key: &'static str, help: &'static str) -> Flag {
+    Flag { name, short: None, kind, key, accept: Accept::Any, reloads: false, help }
+}
+
+impl Flag {
+    const fn short(self, short: char) -> Self {
+        Self { short: Some(short), ..self }
+    }
+
+    const fn reloads(self) -> Self {
+        Self { reloads: true, ..self }
+    }
+
+    const fn only(self, values: &'static [&'static str], why: &'static str) -> Self {
+        Self { accept: Accept::Only(values, why), ..self }
+    }
+
+    /// Returns the option as messages of the flag parser name it: `-D, --debug` or `--mtu`.
+    pub fn display(&self) -> String {
+        match self.short {
+            Some(short) => format!("-{short}, --{}", self.name),
+            None => format!("--{}", self.name),
+        }
+    }
+}
+
+use Kind::{List, Map, Number, Pools, Switch, Switches, Text, Ulimits};
+
+/// Every option.
+pub const FLAGS: &[Flag] = &[
+    flag("bip", Text, "bip", "IPv4 address for the default bridge"),
+    flag("bridge", Text, "bridge", "Attach containers to a network bridge").short('b'),
+    flag("cgroup-parent", Text, "cgroup-parent", "Set parent cgroup for all containers"),
+    flag("compat", Text, "compat", "\"strict\": every default is Docker's"),
+    flag("config-file", Text, "", "Daemon configuration file"),
+    flag("data-root", Text, "data-root", "Root directory of persistent state"),
+    flag("debug", Switch, "debug", "Enable debug mode").short('D').reloads(),
+    flag("default-address-pool", Pools, "default-address-pools", "Default address pools for local networks"),
+    flag(
+        "default-gateway",
+        Text,
+        "default-gateway",
+        "Default gateway IPv4 address for the default bridge network",
+    ),
+    flag("default-runtime", Text, "default-runtime", "Default OCI runtime for containers")
+        .only(&["runc", "wharf", "io.containerd.runc.v2"], "containers run in the built-in runtime"),
+    flag("default-shm-size", Text, "default-shm-size", "Default shm size for containers"),
+    flag("default-ulimit", Ulimits, "default-ulimits", "Default ulimits for containers"),
+    flag("dns", List, "dns", "DNS server to use"),
+    flag("dns-opt", List, "dns-opts", "DNS options to use"),
+    flag("dns-search", List, "dns-search", "DNS search domains to use"),
+    flag("exec-opt", List, "exec-opts", "Runtime execution options")
+        .only(&["native.cgroupdriver=cgroupfs"], "cgroups are made directly in the cgroup file system"),
+    flag("exec-root", Text, "exec-root", "Root directory for execution state files"),
+    flag("experimental", Switch, "experimental", "Enable experimental features"),
+    flag("feature", Switches, "features", "Enable feature in the daemon"),
+    flag("firewall-backend", Text, "firewall-backend", "Firewall backend to use")
+        .only(&["", "nftables"], "packet filter rules are nftables rules"),
+    flag("fixed-cidr", Text, "fixed-cidr", "IPv4 subnet for fixed IPs"),
+    flag("group", Text, "group", "Group for the unix socket").short('G'),
+    flag("host", List, "hosts", "Daemon socket(s) to connect to").short('H'),
+    flag("icc", Switch, "icc", "Enable inter-container communication for the default bridge network"),
+    flag("init", Switch, "init", "Run an init in the container to forward signals and reap processes"),
+    flag("insecure-registry", List, "insecure-registries", "Enable insecure registry communication"),
+    flag("ip", Text, "ip", "Host IP for port publishing from the default bridge network"),
+    flag("ip-forward", Switch, "ip-forward", "Enable IP forwarding in system configuration"),
+    flag("ip-masq", Switch, "ip-masq", "Enable IP masquerading for the default bridge network"),
+    flag("iptables", Switch, "iptables", "Enable addition of packet filter rules"),
+    flag("ipv6", Switch, "ipv6", "Enable IPv6 networking for the default bridge network")
+        .only(&["false"], "the default bridge has IPv4 addresses"),
+    flag("label", List, "labels", "Set key=value labels to the daemon").reloads(),
+    flag("live-restore", Switch, "live-restore", "Containers outlive the daemon (always so)"),
+    flag("log-driver", Text, "log-driver", "Default driver for container logs"),
+    flag("log-format", Text, "log-format", "Set the logging format (\"text\"|\"json\")"),
+    flag(
+        "log-level",
+        Text,
+        "log-level",
+        "Set the logging level (\"debug\"|\"info\"|\"warn\"|\"error\"|\"fatal\")",
+    )
+    .short('l'),
+    flag("log-opt", Map, "log-opts", "Default log driver options for containers"),
+    flag("max-concurrent-downloads", Number, "max-concurrent-downloads", "Set the max concurrent downloads"),
+    flag("max-concurrent-uploads", Number, "max-concurrent-uploads", "Set the max concurrent uploads"),
+    flag(
+        "max-download-attempts",
+        Number,
+        "max-download-attempts",
+        "Set the max download attempts for each pull",
+    ),
+    flag("mtu", Number, "mtu", "Set the MTU for the default \"bridge\" network"),
+    flag(
+        "no-new-privileges",
+        Switch,
+        "no-new-privileges",
+        "Set no-new-privileges by default for new containers",
+    ),
+    flag("pidfile", Text, "pidfile", "Path to use for daemon PID file").short('p'),
+    flag("raw-logs", Switch, "raw-logs", "Full timestamps without ANSI coloring"),
+    flag("registry-mirror", List, "registry-mirrors", "Preferred registry mirror"),
+    flag("selinux-enabled", Switch, "selinux-enabled", "Enable selinux support")
+        .only(&["false"], "there is no selinux support"),
+    flag(
+        "shutdown-timeout",
+        Number,
+        "shutdown-timeout",
+        "Set the default shutdown timeout (containers go on)",
+    ),
+    flag("storage-driver", Text, "storage-driver", "Storage driver to use")
+        .short('s')
+        .only(&["", "overlay2", "overlayfs", "overlay"], "layers are directories for overlayfs"),
+    flag("tls", Switch, "tls", "Use TLS; implied by --tlsverify"),
+    flag("tlscacert", Text, "tlscacert", "Trust certs signed only by this CA"),
+    flag("tlscert", Text, "tlscert", "Path to TLS certificate file"),
+    flag("tlskey", Text, "tlskey", "Path to TLS key file"),
+    flag("tlsverify", Switch, "tlsverify", "Use TLS and verify the remote"),
+    flag("userland-proxy", Switch, "userland-proxy", "Use userland proxy for loopback traffic"),
+    flag("validate", Switch, "", "Validate daemon configuration and exit"),
+    flag("version", Switch, "", "Print version information and quit").short('v'),
+    flag("help", Switch, "", "Print usage").short('h'),
+    // What the command line passes to a daemon that it starts itself.
+    flag("ready-fd", Number, "", ""),
+];
+
+/// Finds an option by its long name.
+pub fn by_name(name: &str) -> Option<&'static Flag> {
+    FLAGS.iter().find(|flag| flag.name == name)
+}
+
+/// Finds an option by its shorthand.
+pub fn by_short(short: char) -> Option<&'static Flag> {
+    FLAGS.iter().find(|flag| flag.short == Some(short))
+}
+
+/// Finds an option by its daemon.json key.
+pub fn by_key(key: &str) -> Option<&'static Flag> {
+    FLAGS.iter().find(|flag| !flag.key.is_empty() && flag.key == key)
+}
+
+/// Returns the text of `--help`.
+pub fn usage() -> String {
+    let mut text = String::from(
+        "\nUsage:  wharf daemon [OPTIONS]\n\nA self-sufficient runtime for containers.\n\nOptions:\n",
+    );
+    for flag in FLAGS.iter().filter(|flag| !flag.help.is_empty()) {
+        let short = flag.short.map_or_else(|| "    ".to_owned(), |short| format!("-{short}, "));
+        let name = format!("--{} {}", flag.name, flag.kind.placeholder());
+        text.push_str(&format!("  {short}{name:<37} {}\n", flag.help));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_shorthands_and_keys_are_unique() {
+        let mut names = BTreeSet::new();
+        let mut shorts = BTreeSet::new();
+        let mut keys = BTreeSet::new();
+        for flag in FLAGS {
+            assert!(names.insert(flag.name), "{}", flag.name);
+            assert!(flag.short.is_none_or(|short| shorts.insert(short)), "{}", flag.name);
+            assert!(flag.key.is_empty() || keys.insert(flag.key), "{}", flag.name);
+        }
+    }
+}

@@ -1,0 +1,505 @@
+//! From what was written to typed values: defaults, units, contradictions. Pure.
+
+use super::parse::Given;
+use crate::http::listen::TlsFiles;
+use base::paths::{self, DataPaths, ExecPaths};
+use engine::{BridgeSettings, LogSettings, Settings};
+use network::IpNet;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Where clients connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Host {
+    /// A unix socket.
+    Unix(PathBuf),
+    /// TCP; an empty name means every address.
+    Tcp {
+        /// Name or address.
+        name: String,
+        /// The port.
+        port: u16,
+    },
+    /// Sockets that the service manager passes: all (empty or `*`), or the one of this name or number.
+    Activated(String),
+}
+
+/// How the daemon's own log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// JSON documents.
+    Json,
+}
+
+/// The daemon's configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where clients connect.
+    pub hosts: Vec<Host>,
+    /// The group that may use the unix sockets.
+    pub group: String,
+    /// TLS for TCP.
+    pub tls: Option<TlsFiles>,
+    /// Where the process id is written; `None` if nowhere.
+    pub pidfile: Option<PathBuf>,
+    /// How much is logged.
+    pub log_level: tracing::Level,
+    /// How it looks.
+    pub log_format: LogFormat,
+    /// Whether log lines have no colours.
+    pub raw_logs: bool,
+    /// Where to tell that clients are served.
+    pub ready_fd: Option<i32>,
+    /// What the engine works by.
+    pub engine: Settings,
+}
+
+/// What resolving needs to know of the host.
+#[derive(Debug, Clone)]
+pub struct HostFacts {
+    /// This executable.
+    pub executable: PathBuf,
+    /// The folder of the user's client settings, where TLS files are by default.
+    pub client_settings: PathBuf,
+}
+
+/// Why values make no configuration.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ValueError(pub String);
+
+fn error<T>(message: impl Into<String>) -> Result<T, ValueError> {
+    Err(ValueError(message.into()))
+}
+
+/// The MTU of the default bridge, as dockerd has it.
+const DEFAULT_MTU: u32 = 1500;
+/// Size of `/dev/shm`, as dockerd has it.
+const DEFAULT_SHM_SIZE: u64 = 64 << 20;
+/// How long a container gets to stop, as dockerd has it.
+const DEFAULT_STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// The parent of containers' control groups, as dockerd has it.
+const DEFAULT_CGROUP_PARENT: &str = "/docker";
+
+/// Makes the configuration.
+///
+/// # Errors
+///
+/// The first value that makes no sense.
+pub fn resolve(given: &Given, facts: &HostFacts) -> Result<Config, ValueError> {
+    if given.all("feature").iter().any(|feature| feature == "containerd-snapshotter=false") {
+        return error(
+            "the feature containerd-snapshotter cannot be switched off: image identifiers are digests of manifests",
+        );
+    }
+    let debug = switch(given, "debug", false);
+    Ok(Config {
+        hosts: hosts(given)?,
+        group: given.last("group").unwrap_or("docker").to_owned(),
+        tls: tls(given, facts)?,
+        pidfile: match given.last("pidfile") {
+            None => Some(PathBuf::from(paths::DEFAULT_PIDFILE)),
+            Some("") => None,
+            Some(path) => Some(PathBuf::from(path)),
+        },
+        log_level: if debug {
+            tracing::Level::DEBUG
+        } else {
+            level(given.last("log-level").unwrap_or("info"))?
+        },
+        log_format: match given.last("log-format").unwrap_or("text") {
+            "" | "text" => LogFormat::Text,
+            "json" => LogFormat::Json,
+            other => return error(format!("invalid log format: {other}")),
+        },
+        raw_logs: switch(given, "raw-logs", false),
+        ready_fd: number(given, "ready-fd", -1)?.try_into().ok().filter(|fd| *fd >= 0),
+        engine: engine(given, facts, debug)?,
+    })
+}
+
+fn engine(given: &Given, facts: &HostFacts, debug: bool) -> Result<Settings, ValueError> {
+    let labels = given.all("label").to_vec();
+    if let Some(label) = labels.iter().find(|label| !label.contains('=')) {
+        return error(format!("bad attribute format: {label}"));
+    }
+    let text = |name: &str, default: &str| given.last(name).unwrap_or(default).to_owned();
+    Ok(Settings {
+        data: DataPaths::new(text("data-root", paths::DEFAULT_DATA)),
+        exec: ExecPaths::new(text("exec-root", paths::DEFAULT_EXEC)),
+        executable: facts.executable.clone(),
+        cgroup_parent: cgroup_parent(given.last("cgroup-parent").unwrap_or_default())?,
+        bridge: bridge(given)?,
+        address_pools: given
+            .all("default-address-pool")
+            .iter()
+            .map(|pool| address_pool(pool))
+            .collect::<Result<_, _>>()?,
+        dns: given.all("dns").iter().map(|address| ip("dns", address)).collect::<Result<_, _>>()?,
+        dns_options: given.all("dns-opt").to_vec(),
+        dns_search: given.all("dns-search").to_vec(),
+        log: LogSettings {
+            driver: text("log-driver", "json-file"),
+            options: given.all("log-opt").iter().map(|option| pair(option)).collect(),
+        },
+        ulimits: given.all("default-ulimit").iter().map(|limit| ulimit(limit)).collect::<Result<_, _>>()?,
+        init: switch(given, "init", false),
+        no_new_privileges: switch(given, "no-new-privileges", false),
+        shm_size: match given.last("default-shm-size") {
+            None | Some("") => DEFAULT_SHM_SIZE,
+            Some(size) => bytes(size).ok_or_else(|| ValueError(format!("invalid size: '{size}'")))?,
+        },
+        stop_timeout: DEFAULT_STOP_TIMEOUT,
+        max_concurrent_downloads: positive(given, "max-concurrent-downloads", 3, "max concurrent downloads")?,
+        max_concurrent_uploads: positive(given, "max-concurrent-uploads", 5, "max concurrent uploads")?,
+        max_download_attempts: positive(given, "max-download-attempts", 5, "max download attempts")?,
+        registry_mirrors: given
+            .all("registry-mirror")
+            .iter()
+            .map(|url| mirror(url))
+            .collect::<Result<_, _>>()?,
+        insecure_registries: given.all("insecure-registry").to_vec(),
+        labels,
+        debug,
+        experimental: switch(given, "experimental", false),
+        strict: match given.last("compat") {
+            None | Some("") => false,
+            Some("strict") => true,
+            Some(other) => return error(format!("invalid compat: {other}")),
+        },
+    })
+}
+
+fn bridge(given: &Given) -> Result<BridgeSettings, ValueError> {
+    let name = given.last("bridge").unwrap_or_default();
+    let address = given.last("bip").filter(|bip| !bip.is_empty());
+    if !name.is_empty() && address.is_some() {
+        return error("You specified -b & --bip, mutually exclusive options. Please specify only one");
+    }
+    let (icc, firewall) = (switch(given, "icc", true), switch(given, "iptables", true));
+    if !icc && !firewall {
+        return error(
+            "You specified --iptables=false with --icc=false. ICC=false uses iptables to function. Please set --icc or --iptables to true",
+        );
+    }
+    let masquerade = switch(given, "ip-masq", true);
+    let net = |name: &str| match given.last(name).filter(|text| !text.is_empty()) {
+        None => Ok(None),
+        Some(text) => {
+            IpNet::from_str(text).map(Some).or_else(|_| error(format!("invalid CIDR address: {text}")))
+        }
+    };
+    let gateway = given.last("default-gateway").filter(|text| !text.is_empty());
+    Ok(BridgeSettings {
+        name: match name {
+            "none" => None,
+            "" => Some("docker0".to_owned()),
+            name => Some(name.to_owned()),
+        },
+        existing: !matches!(name, "" | "none" | "docker0"),
+        address: net("bip")?,
+        fixed_cidr: net("fixed-cidr")?,
+        default_gateway: gateway.map(|text| ip("default-gateway", text)).transpose()?,
+        mtu: match number(given, "mtu", 0)? {
+            0 => DEFAULT_MTU,
+            mtu => u32::try_from(mtu).or_else(|_| error(format!("invalid default MTU value: {mtu}")))?,
+        },
+        icc,
+        // dockerd switches masquerading off together with its packet filter rules.
+        masquerade: masquerade && firewall,
+        firewall,
+        ip_forward: switch(given, "ip-forward", true),
+        host_ip: match given.last("ip").filter(|text| !text.is_empty()) {
+            None => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            Some(text) => ip("ip", text)?,
+        },
+        userland_proxy: switch(given, "userland-proxy", true),
+    })
+}
+
+fn switch(given: &Given, name: &str, default: bool) -> bool {
+    given.last(name).map_or(default, |text| text == "true")
+}
+
+fn number(given: &Given, name: &str, default: i64) -> Result<i64, ValueError> {
+    given.last(name).map_or(Ok(default), |text| {
+        text.parse().or_else(|_| error(format!("invalid value for {name}: {text}")))
+    })
+}
+
+/// A number that must be at least one; 0 means the default.
+fn positive<T: TryFrom<i64>>(given: &Given, name: &str, default: i64, what: &str) -> Result<T, ValueError> {
+    let asked = number(given, name, default)?;
+    let value = if asked == 0 { default } else { asked };
+    T::try_from(value).or_else(|_| error(format!("invalid {what}: {value}")))
+}
+
+fn level(text: &str) -> Result<tracing::Level, ValueError> {
+    match text {
+        "trace" => Ok(tracing::Level::TRACE),
+        "debug" => Ok(tracing::Level::DEBUG),
+        "info" => Ok(tracing::Level::INFO),
+        "warn" | "warning" => Ok(tracing::Level::WARN),
+        "error" | "fatal" | "panic" => Ok(tracing::Level::ERROR),
+        other => error(format!("invalid logging level: {other}")),
+    }
+}
+
+fn ip(name: &str, text: &str) -> Result<IpAddr, ValueError> {
+    text.trim().parse().or_else(|_| error(format!("invalid IP address for {name}: {text}")))
+}
+
+fn pair(text: &str) -> (String, String) {
+    let (key, value) = text.split_once('=').unwrap_or((text, ""));
+    (key.to_owned(), value.to_owned())
+}
+
+fn cgroup_parent(text: &str) -> Result<String, ValueError> {
+    if text.is_empty() {
+        return Ok(DEFAULT_CGROUP_PARENT.to_owned());
+    }
+    if text.split('/').any(|part| part == "..") {
+        return error(format!("invalid cgroup-parent: {text}"));
+    }
+    Ok(format!("/{}", text.trim_matches('/')))
+}
+
+/// `base=172.80.0.0/16,size=24`.
+fn address_pool(text: &str) -> Result<(IpNet, u8), ValueError> {
+    let (mut base, mut size) = (None, None);
+    for field in text.split(',') {
+        match field.split_once('=') {
+            Some(("base", value)) => base = value.parse::<IpNet>().ok(),
+            Some(("size", value)) => size = value.parse::<u8>().ok(),
+            _ => return error(format!("unexpected key in default-address-pool: {field}")),
+        }
+    }
+    match (base, size) {
+        (Some(base), Some(size)) if size >= base.prefix() => Ok((base, size)),
+        _ => error(format!("invalid default-address-pool: {text}")),
+    }
+}
+
+/// `nofile=1024:2048` or `nofile=1024`.
+fn ulimit(text: &str) -> Result<(String, (i64, i64)), ValueError> {
+    let wrong = || ValueError(format!("invalid ulimit argument: {text}"));
+    let (name, limits) = text.split_once('=').ok_or_else(wrong)?;
+    let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
+    let (soft, hard) = (soft.parse().map_err(|_not| wrong())?, hard.parse().map_err(|_not| wrong())?);
+    if hard != -1 && soft > hard {
+        return error(format!("ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}"));
+    }
+    Ok((name.to_owned(), (soft, hard)))
+}
+
+/// Docker's sizes: a number with an optional unit of 1024 (`64m`, `64MiB`, `1g`).
+fn bytes(text: &str) -> Option<u64> {
+    let text = text.trim().to_lowercase();
+    let split = text.find(|digit: char| !digit.is_ascii_digit() && digit != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at_checked(split)?;
+    let shift = match unit.trim().trim_end_matches('b').trim_end_matches('i') {
+        "" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+/// Checks a mirror's address and ends it with a slash (moby, *registry.ValidateMirror*).
+fn mirror(text: &str) -> Result<String, ValueError> {
+    let trimmed = text.trim_end_matches('/');
+    let Some((scheme, rest)) = trimmed.split_once("://") else {
+        return error(format!(
+            "invalid mirror: no scheme specified for {text:?}: must use either 'https://' or 'http://'"
+        ));
+    };
+    if !matches!(scheme, "http" | "https") {
+        return error(format!(
+            "invalid mirror: unsupported scheme {scheme:?} in {text:?}: must use either 'https://' or 'http://'"
+        ));
+    }
+    if rest.contains(['?', '#']) {
+        return error(format!("invalid mirror: query or fragment at end of the URI {text:?}"));
+    }
+    Ok(format!("{trimmed}/"))
+}
+
+fn hosts(given: &Given) -> Result<Vec<Host>, ValueError> {
+    let secure = given.has("tls") || given.has("tlsverify");
+    match given.all("host") {
+        [] => Ok(vec![Host::Unix(PathBuf::from(paths::DEFAULT_SOCKET))]),
+        hosts => hosts.iter().map(|text| host(text, secure)).collect(),
+    }
+}
+
+/// The port of the API over plain TCP.
+const PLAIN_PORT: u16 = 2375;
+/// The port of the API over TLS.
+const TLS_PORT: u16 = 2376;
+
+fn host(text: &str, secure: bool) -> Result<Host, ValueError> {
+    let text = text.trim();
+    let (scheme, rest) = match text.split_once("://") {
+        Some(parts) => parts,
+        None if text.is_empty() => ("unix", paths::DEFAULT_SOCKET),
+        None => ("tcp", text),
+    };
+    match scheme {
+        "unix" if rest.is_empty() => Ok(Host::Unix(PathBuf::from(paths::DEFAULT_SOCKET))),
+        "unix" => Ok(Host::Unix(PathBuf::from(rest))),
+        "fd" => Ok(Host::Activated(rest.to_owned())),
+        "tcp" => {
+            let rest = rest.trim_end_matches('/');
+            let default = if secure { TLS_PORT } else { PLAIN_PORT };
+            let (name, port) = match rest.rsplit_once(':') {
+                // A colon inside brackets belongs to an address.
+                Some((name, port)) if !port.ends_with(']') => (name, port),
+                _ => (rest, ""),
+            };
+            let port = if port.is_empty() { Ok(default) } else { port.parse() };
+            let name = name.trim_start_matches('[').trim_end_matches(']').to_owned();
+            match port {
+                Ok(port) if !rest.contains('/') => {
+                    let name = if name.is_empty() && rest.is_empty() { "localhost".to_owned() } else { name };
+                    Ok(Host::Tcp { name, port })
+                }
+                _ => error(format!("invalid bind address ({text}): should be host:port")),
+            }
+        }
+        _ => error(format!("invalid bind address ({text}): unsupported proto '{scheme}'")),
+    }
+}
+
+fn tls(given: &Given, facts: &HostFacts) -> Result<Option<TlsFiles>, ValueError> {
+    // As in dockerd, saying anything about verification, even `false`, asks for TLS.
+    let verify = given.last("tlsverify");
+    if !switch(given, "tls", false) && verify.is_none() {
+        return Ok(None);
+    }
+    let file = |name: &str, default: &str| match given.last(name).filter(|path| !path.is_empty()) {
+        Some(path) => PathBuf::from(path),
+        None => facts.client_settings.join(default),
+    };
+    Ok(Some(TlsFiles {
+        certificate: file("tlscert", "cert.pem"),
+        key: file("tlskey", "key.pem"),
+        clients: (verify == Some("true")).then(|| file("tlscacert", "ca.pem")),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse;
+    use super::*;
+
+    fn resolved(arguments: &[&str]) -> Result<Config, String> {
+        let given = parse::command_line(arguments.iter().map(|&text| text.to_owned())).unwrap();
+        let facts = HostFacts { executable: "/bin/wharf".into(), client_settings: "/root/.docker".into() };
+        resolve(&given, &facts).map_err(|error| error.0)
+    }
+
+    #[test]
+    fn defaults_are_dockerds_with_own_paths() {
+        let config = resolved(&[]).unwrap();
+        assert_eq!(config.hosts, [Host::Unix("/run/wharf.sock".into())]);
+        assert_eq!((config.group.as_str(), config.tls, config.ready_fd), ("docker", None, None));
+        assert_eq!(config.pidfile, Some("/run/wharf.pid".into()));
+        assert_eq!((config.log_level, config.log_format), (tracing::Level::INFO, LogFormat::Text));
+        let engine = config.engine;
+        assert_eq!(engine.data.root().to_str(), Some("/var/lib/wharf"));
+        assert_eq!((engine.cgroup_parent.as_str(), engine.shm_size), ("/docker", 64 << 20));
+        assert_eq!((engine.max_concurrent_downloads, engine.max_concurrent_uploads), (3, 5));
+        assert_eq!(engine.bridge.name.as_deref(), Some("docker0"));
+        assert_eq!((engine.bridge.mtu, engine.bridge.icc, engine.bridge.existing), (1500, true, false));
+    }
+
+    #[test]
+    fn hosts_are_read_as_dockerd_reads_them() {
+        let tcp = |name: &str, port| Host::Tcp { name: name.to_owned(), port };
+        for (text, expect) in [
+            ("unix:///tmp/x.sock", Host::Unix("/tmp/x.sock".into())),
+            ("unix://", Host::Unix("/run/wharf.sock".into())),
+            ("fd://", Host::Activated(String::new())),
+            ("fd://docker.socket", Host::Activated("docker.socket".to_owned())),
+            ("tcp://127.0.0.1:99", tcp("127.0.0.1", 99)),
+            ("tcp://[::1]:99", tcp("::1", 99)),
+            ("tcp://[::1]", tcp("::1", 2375)),
+            ("tcp://:99", tcp("", 99)),
+            ("tcp://", tcp("localhost", 2375)),
+            ("1.2.3.4:5", tcp("1.2.3.4", 5)),
+        ] {
+            assert_eq!(resolved(&["-H", text]).unwrap().hosts, [expect], "{text}");
+        }
+        assert_eq!(resolved(&["-H", "tcp://a", "--tls"]).unwrap().hosts, [tcp("a", 2376)]);
+        for (text, expect) in [
+            ("ftp://x", "invalid bind address (ftp://x): unsupported proto 'ftp'"),
+            ("tcp://a:b", "invalid bind address (tcp://a:b): should be host:port"),
+            ("tcp://a:1/x", "invalid bind address (tcp://a:1/x): should be host:port"),
+        ] {
+            assert_eq!(resolved(&["-H", text]).unwrap_err(), expect);
+        }
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        for (arguments, expect) in [
+            (
+                &["-b", "br0", "--bip", "10.0.0.1/8"][..],
+                "You specified -b & --bip, mutually exclusive options. Please specify only one",
+            ),
+            (&["--bip", "x"], "invalid CIDR address: x"),
+            (&["-l", "loud"], "invalid logging level: loud"),
+            (&["--log-format", "xml"], "invalid log format: xml"),
+            (&["--label", "x"], "bad attribute format: x"),
+            (&["--max-concurrent-downloads=-1"], "invalid max concurrent downloads: -1"),
+            (&["--default-shm-size", "1x"], "invalid size: '1x'"),
+            (
+                &["--default-ulimit", "nofile=2:1"],
+                "ulimit soft limit must be less than or equal to hard limit: 2 > 1",
+            ),
+        ] {
+            assert_eq!(resolved(arguments).unwrap_err(), expect);
+        }
+        assert!(resolved(&["--icc=false", "--iptables=false"]).is_err());
+        assert!(resolved(&["--registry-mirror", "a.example"]).is_err());
+    }
+
+    #[test]
+    fn values_have_their_units() {
+        let config = resolved(&[
+            "-D",
+            "--default-shm-size=1g",
+            "--default-ulimit=nofile=1:2",
+            "--default-ulimit=core=0",
+            "--default-address-pool=base=10.0.0.0/8,size=24",
+            "--bridge=none",
+            "--registry-mirror=http://m:5000",
+            "--log-opt=max-size=1m",
+            "--cgroup-parent=a/b/",
+            "--ready-fd=7",
+            "-p=",
+            "--tlsverify",
+            "--tlscert=/c",
+        ])
+        .unwrap();
+        let engine = config.engine;
+        assert_eq!(config.log_level, tracing::Level::DEBUG);
+        assert_eq!((engine.shm_size, engine.debug), (1 << 30, true));
+        assert_eq!(engine.ulimits["nofile"], (1, 2));
+        assert_eq!(engine.ulimits["core"], (0, 0));
+        assert_eq!(engine.address_pools, [("10.0.0.0/8".parse().unwrap(), 24)]);
+        assert_eq!((engine.bridge.name, engine.registry_mirrors), (None, vec!["http://m:5000/".to_owned()]));
+        assert_eq!(engine.log.options["max-size"], "1m");
+        assert_eq!((engine.cgroup_parent.as_str(), config.ready_fd, config.pidfile), ("/a/b", Some(7), None));
+        let tls = config.tls.unwrap();
+        assert_eq!((tls.certificate, tls.key), ("/c".into(), "/root/.docker/key.pem".into()));
+        assert_eq!(tls.clients, Some("/root/.docker/ca.pem".into()));
+    }
+}

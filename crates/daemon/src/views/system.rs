@@ -1,0 +1,174 @@
+//! `version` and `info`.
+
+use super::container::DRIVER;
+use api::registry::{IndexInfo, ServiceConfig};
+use api::system::{
+    AddressPool, Commit, Component, Firewall, Info, Platform, Plugins, Runtime, Swarm, Version,
+};
+use api::{ApiVersion, StringMap};
+use base::Timestamp;
+use engine::Settings;
+use engine::container::record::Container;
+use engine::container::state::State;
+use engine::system::HostInfo;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// This program's version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Answers `GET /version`.
+pub fn version(host: &HostInfo, experimental: bool) -> Version {
+    let details = [
+        ("ApiVersion", ApiVersion::MAX.to_string()),
+        ("Arch", architecture().to_owned()),
+        ("Experimental", experimental.to_string()),
+        ("KernelVersion", host.kernel.clone()),
+        ("MinAPIVersion", ApiVersion::MIN.to_string()),
+        ("Os", "linux".to_owned()),
+        // The command line prints these two whether they are there or not.
+        ("BuildTime", String::new()),
+        ("GitCommit", String::new()),
+        ("GoVersion", String::new()),
+    ];
+    let details: StringMap = details.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    Version {
+        platform: Platform { name: "Wharf".to_owned() },
+        components: vec![Component { name: "Engine".to_owned(), version: VERSION.to_owned(), details }],
+        version: VERSION.to_owned(),
+        api_version: ApiVersion::MAX.to_string(),
+        min_api_version: ApiVersion::MIN.to_string(),
+        os: "linux".to_owned(),
+        arch: architecture().to_owned(),
+        kernel_version: host.kernel.clone(),
+        experimental,
+        ..Default::default()
+    }
+}
+
+/// Go's word for the architecture of this executable.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// What `info` counts.
+#[derive(Debug, Clone, Default)]
+pub struct Counts {
+    /// Every container.
+    pub containers: Vec<Arc<Container>>,
+    /// Images.
+    pub images: usize,
+    /// Listeners of events.
+    pub listeners: usize,
+    /// Open descriptors of this process.
+    pub descriptors: usize,
+    /// Threads of this process.
+    pub threads: usize,
+}
+
+/// Answers `GET /info`.
+pub fn info(settings: &Settings, host: &HostInfo, counts: &Counts, id: &str, now: Timestamp) -> Info {
+    let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    let those = |fits: fn(&State) -> bool| {
+        number(counts.containers.iter().filter(|container| fits(&container.state)).count())
+    };
+    let running = those(|state| matches!(state, State::Running(_) | State::Restarting(_)));
+    let paused = those(|state| matches!(state, State::Paused(_)));
+    let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+    let runtime = |name: &str| (name.to_owned(), Runtime { path: "wharf".to_owned(), ..Runtime::default() });
+    let pools = settings.address_pools.iter();
+    let has = |name: &str| host.controllers.iter().any(|controller| controller == name);
+    Info {
+        id: id.to_owned(),
+        containers: number(counts.containers.len()),
+        containers_running: running,
+        containers_paused: paused,
+        containers_stopped: number(counts.containers.len()) - running - paused,
+        images: number(counts.images),
+        driver: DRIVER.to_owned(),
+        // Clients look for this line to learn that image identifiers are digests of manifests.
+        driver_status: vec![["driver-type".to_owned(), "io.containerd.snapshotter.v1".to_owned()]],
+        plugins: Plugins {
+            volume: words(&["local"]),
+            network: words(&["bridge", "host", "null"]),
+            authorization: None,
+            log: words(&["json-file", "local", "none"]),
+        },
+        memory_limit: has("memory"),
+        swap_limit: host.swap_limit,
+        cpu_cfs_period: has("cpu"),
+        cpu_cfs_quota: has("cpu"),
+        cpu_shares: has("cpu"),
+        cpu_set: has("cpuset"),
+        pids_limit: has("pids"),
+        ipv4_forwarding: host.forwarding,
+        debug: settings.debug,
+        n_fd: number(counts.descriptors),
+        oom_kill_disable: !host.unified && has("memory"),
+        n_goroutines: number(counts.threads),
+        system_time: now.to_string(),
+        logging_driver: settings.log.driver.clone(),
+        cgroup_driver: "cgroupfs".to_owned(),
+        cgroup_version: (if host.unified { "2" } else { "1" }).to_owned(),
+        n_events_listener: number(counts.listeners),
+        kernel_version: host.kernel.clone(),
+        operating_system: host.distribution.clone(),
+        os_version: host.distribution_version.clone(),
+        os_type: "linux".to_owned(),
+        architecture: host.machine.clone(),
+        index_server_address: "https://index.docker.io/v1/".to_owned(),
+        registry_config: Some(registries(settings)),
+        n_cpu: i64::from(host.processors),
+        mem_total: i64::try_from(host.memory).unwrap_or(i64::MAX),
+        docker_root_dir: settings.data.root().display().to_string(),
+        name: host.hostname.clone(),
+        labels: settings.labels.clone(),
+        experimental_build: settings.experimental,
+        server_version: VERSION.to_owned(),
+        runtimes: BTreeMap::from([runtime("runc"), runtime("wharf")]),
+        default_runtime: "wharf".to_owned(),
+        swarm: Swarm::default(),
+        live_restore_enabled: true,
+        init_binary: "wharf".to_owned(),
+        containerd_commit: Commit::default(),
+        runc_commit: Commit::default(),
+        init_commit: Commit::default(),
+        security_options: words(&["name=seccomp,profile=builtin"]),
+        default_address_pools: pools
+            .map(|(base, size)| AddressPool { base: base.to_string(), size: *size })
+            .collect(),
+        firewall_backend: Some(Firewall { driver: "nftables".to_owned(), info: Vec::new() }),
+        ..Default::default()
+    }
+}
+
+fn registries(settings: &Settings) -> ServiceConfig {
+    let mirrors = Some(settings.registry_mirrors.clone());
+    let hub =
+        IndexInfo { name: "docker.io".to_owned(), mirrors: mirrors.clone(), secure: true, official: true };
+    let (ranges, hosts): (Vec<_>, Vec<_>) =
+        settings.insecure_registries.iter().cloned().partition(|text| text.contains('/'));
+    let mut cidrs = ranges;
+    // Registries on this host are always insecure.
+    for loopback in ["::1/128", "127.0.0.0/8"] {
+        if !cidrs.iter().any(|range| range == loopback) {
+            cidrs.push(loopback.to_owned());
+        }
+    }
+    let mut indexes = BTreeMap::from([("docker.io".to_owned(), hub)]);
+    indexes.extend(hosts.into_iter().map(|name| {
+        let info =
+            IndexInfo { name: name.clone(), mirrors: Some(Vec::new()), secure: false, official: false };
+        (name, info)
+    }));
+    ServiceConfig {
+        insecure_registry_cidrs: Some(cidrs),
+        index_configs: Some(indexes),
+        mirrors,
+        ..Default::default()
+    }
+}
