@@ -16,6 +16,19 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode, String> {
     Err(format!("run {}: {error}", path.display()))
 }
 
+/// Builds the static release and times it beside the engines that are installed.
+///
+/// # Errors
+///
+/// Returns a line naming what failed.
+pub(crate) fn bench(rows: &[String]) -> Result<ExitCode, String> {
+    let path = build(true)?;
+    let mut command = cargo();
+    command.args(["run", "--quiet", "--release", "--package", "bench", "--"]).args(rows).env("WHARF", path);
+    run_program(&mut command)?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Builds the executable and returns its path: static with musl where that can be had, else for the host.
 ///
 /// # Errors

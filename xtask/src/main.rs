@@ -15,6 +15,7 @@ usage: cargo xtask COMMAND
   wharf [ARG...]   build the static release and run it (also: cargo wharf)
   build [--dist]   build the static release and print where it is
   test  [STEP...]  run every check and test, or the named steps
+  bench [ROW...]   time Wharf beside the engines that are installed
   tidy             check the crate arrows, file sizes and module headers";
 
 fn main() -> ExitCode {
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }),
         Some("test") => test::test(&rest),
+        Some("bench") => build::bench(&rest),
         Some("tidy") => tidy::command(),
         _ => Err(USAGE.to_owned()),
     };

@@ -45,6 +45,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("wharf", &["base", "daemon", "cli", "supervisor", "runtime"]),
     ("testkit", &["sys"]),
     ("e2e", &["testkit"]),
+    ("bench", &["testkit"]),
     ("xtask", &[]),
 ];
 

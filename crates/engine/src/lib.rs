@@ -11,6 +11,7 @@ mod copy;
 mod error;
 pub mod events;
 mod hub;
+pub mod images;
 pub mod network;
 mod settings;
 pub mod system;

@@ -355,6 +355,29 @@ impl Images {
         self.state().images.get(id).map(|record| record.target.clone())
     }
 
+    /// Returns the tagged names in the repository of `name`, with what they stand for.
+    pub fn tags(&self, name: &Reference) -> Vec<(Reference, Descriptor)> {
+        let state = self.state();
+        let same = |other: &Reference| other.domain() == name.domain() && other.path() == name.path();
+        let tagged = state.names.iter().filter(|(other, _)| other.tag().is_some() && same(other));
+        tagged
+            .filter_map(|(other, name)| {
+                let record = state.images.get(&name.digest)?;
+                Some((other.clone(), record.target.clone()))
+            })
+            .collect()
+    }
+
+    /// Returns what a manifest or index that need not be recorded looks like on this host.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoBlob`], [`Error::Image`].
+    pub fn view(&self, target: &Descriptor) -> Result<Image> {
+        let parsed = self.choose(target, None, &target.digest.to_string())?;
+        self.assemble(target, &parsed)
+    }
+
     /// Returns every platform of an image whose content is here.
     ///
     /// # Errors

@@ -17,6 +17,7 @@
 //! All of it is blocking; it knows neither registries nor containers. One process at a time opens a data root: the
 //! caller holds its lock.
 
+pub mod archive;
 pub mod blobs;
 pub mod collect;
 mod compression;
@@ -28,6 +29,8 @@ pub mod images;
 #[cfg(test)]
 mod images_tests;
 pub mod layers;
+pub mod pack;
+mod remove;
 pub mod snapshots;
 pub mod tar;
 #[cfg(test)]

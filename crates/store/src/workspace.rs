@@ -9,6 +9,8 @@ use base::paths::DataPaths;
 use rustix::fs::Mode;
 use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
@@ -47,6 +49,7 @@ impl Workspace {
             make_private(directory)?;
         }
         let (trash, queue) = channel();
+        let directory = File::open(&tmp).at("open", &tmp)?;
         let mut next = 0;
         for entry in std::fs::read_dir(&tmp).at("list", &tmp)? {
             let entry = entry.at("list", &tmp)?;
@@ -61,7 +64,7 @@ impl Workspace {
         }
         let thread = std::thread::Builder::new()
             .name("trash".to_owned())
-            .spawn(move || delete_loop(&queue))
+            .spawn(move || delete_loop(&directory, &queue))
             .at("start the thread for", &tmp)?;
         Ok(Self {
             root: File::open(paths.root()).at("open", paths.root())?,
@@ -182,19 +185,18 @@ pub(crate) fn make(path: &Path) -> Result<()> {
     rustix::fs::mkdir(path, Mode::from_raw_mode(0o755)).at("create", path)
 }
 
-fn delete_loop(queue: &Receiver<Trash>) {
+fn delete_loop(tmp: &File, queue: &Receiver<Trash>) {
     // Linux applies this to the calling thread alone, setpriority(2).
     rustix::process::setpriority_process(None, NICE).ok();
     for trash in queue {
         match trash {
-            // What cannot be deleted now is tried again at the next start.
-            Trash::Delete(path) => drop(delete(&path)),
+            Trash::Delete(path) => {
+                let name = path.file_name().unwrap_or_default().as_bytes();
+                // What cannot be deleted now is tried again at the next start.
+                crate::remove::remove_tree(tmp.as_fd(), name, tmp.as_fd()).ok();
+            }
             // Nobody may be waiting any more.
             Trash::Tell(told) => drop(told.send(())),
         }
     }
-}
-
-fn delete(path: &Path) -> io::Result<()> {
-    if path.symlink_metadata()?.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) }
 }

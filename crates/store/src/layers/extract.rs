@@ -61,6 +61,7 @@ struct Late {
 
 pub(crate) struct Extractor {
     root: Rc<OwnedFd>,
+    aside: OwnedFd,
     umask: u32,
     cache: Vec<(Vec<u8>, Rc<OwnedFd>)>,
     implied: BTreeSet<Vec<u8>>,
@@ -70,15 +71,17 @@ pub(crate) struct Extractor {
     size: u64,
 }
 
-/// Unpacks the archive into the empty directory `root`.
+/// Unpacks the archive into the empty directory `root`; `aside` is another directory of the same file system.
 pub(crate) fn unpack<R: BufRead>(
     root: OwnedFd,
+    aside: OwnedFd,
     umask: u32,
     max_entries: u64,
     archive: &mut Reader<R>,
 ) -> Result<Made> {
     let mut extractor = Extractor {
         root: Rc::new(root),
+        aside,
         umask,
         cache: Vec::new(),
         implied: BTreeSet::from([Vec::new()]),
@@ -193,7 +196,8 @@ impl Extractor {
             Err(Errno::ISDIR) => {}
             Err(error) => return Err(failed("replace", path)(error)),
         }
-        remove_tree(directory.as_fd(), last).map_err(failed("replace", path))?;
+        crate::remove::remove_tree(directory.as_fd(), last, self.aside.as_fd())
+            .map_err(failed("replace", path))?;
         let below = |other: &[u8]| {
             other.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
         };
@@ -588,7 +592,7 @@ fn is_zero(bytes: &[u8]) -> bool {
 /// Says whether an image may set an extended attribute.
 ///
 /// Overlayfs' own would change how the layers are stacked; `trusted.` ones in general are the host's.
-fn is_allowed(attribute: &[u8]) -> bool {
+pub(crate) fn is_allowed(attribute: &[u8]) -> bool {
     attribute == b"security.capability"
         || attribute.starts_with(b"system.posix_acl_")
         || (attribute.starts_with(b"user.") && !attribute.starts_with(b"user.overlay."))
@@ -603,28 +607,4 @@ fn set_xattr(attribute: &[u8], path: &[u8], set: impl FnOnce(&[u8]) -> rustix::i
         Err(Errno::OPNOTSUPP | Errno::PERM) if attribute != b"security.capability" => Ok(()),
         outcome => outcome.map_err(failed("set an extended attribute of", path)),
     }
-}
-
-/// Removes a directory with everything in it, never following a link.
-fn remove_tree(at: std::os::fd::BorrowedFd<'_>, last: &[u8]) -> rustix::io::Result<()> {
-    // One level at a time, so that depth costs neither stack nor descriptors without bound: the tree was made by
-    // names shorter than `PATH_MAX`.
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let directory = rustix::fs::openat(at, last, flags, Mode::empty())?;
-    let mut names: Vec<Vec<u8>> = Vec::new();
-    for entry in rustix::fs::Dir::read_from(&directory)? {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." {
-            names.push(name.to_vec());
-        }
-    }
-    for name in names {
-        match rustix::fs::unlinkat(&directory, name.as_slice(), AtFlags::empty()) {
-            Ok(()) => {}
-            Err(Errno::ISDIR) => remove_tree(directory.as_fd(), &name)?,
-            Err(error) => return Err(error),
-        }
-    }
-    rustix::fs::unlinkat(at, last, AtFlags::REMOVEDIR)
 }

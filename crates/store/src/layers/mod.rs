@@ -5,11 +5,12 @@
 //! rename when its diff ID is checked. The format is in docs/formats/layers.md.
 
 mod extract;
-mod name;
+pub(crate) mod name;
 mod pipeline;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub(crate) use extract::is_allowed;
 pub use pipeline::Limits;
 
 use crate::content::{Content, Key};
@@ -142,11 +143,14 @@ impl Layers {
         let unfinished = self.workspace.directory("layer")?;
         let diff = unfinished.path().join(DIFF);
         crate::workspace::make(&diff)?;
-        let root = rustix::fs::open(&diff, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .at("open", &diff)?;
+        let open = |path: &Path| {
+            rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                .at("open", path)
+        };
+        let (root, aside) = (open(&diff)?, open(unfinished.path())?);
         let (umask, entries) = (self.umask, self.limits.entries);
         let Outcome { value: made, diff_id } = pipeline::run(reader, hasher, &self.limits, move |chunks| {
-            extract::unpack(root, umask, entries, &mut tar::Reader::new(chunks))
+            extract::unpack(root, aside, umask, entries, &mut tar::Reader::new(chunks))
         })?;
         if let Some(expected) = expected.filter(|expected| **expected != diff_id) {
             return Err(Error::WrongDiffId { expected: expected.clone(), found: diff_id });

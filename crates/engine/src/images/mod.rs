@@ -1,0 +1,150 @@
+//! The image service: pull, push, find, list, inspect, tag, remove, load, save, import, prune.
+//!
+//! It stands between the store, which knows no registries, and the registry client, which knows no store. What
+//! containers use is told by the caller; the service knows no containers. Blocking functions are blocking; what waits
+//! for a network is async, and its blocking parts run on blocking threads.
+
+mod catalog;
+mod flight;
+mod glob;
+mod layer;
+mod pipe;
+mod progress;
+mod pull;
+mod removal;
+mod select;
+#[cfg(test)]
+mod tests;
+pub mod view;
+
+pub use progress::{BlobState, Progress, Step};
+pub use pull::Pull;
+pub use removal::User;
+pub use select::{LIST_FILTERS, PRUNE_FILTERS};
+pub use store::Image;
+
+use crate::error::{Error, Result};
+use crate::events::Events;
+use base::{Classify, Kind};
+use distribution::Client;
+use flight::Flights;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use store::Store;
+use tokio::sync::Semaphore;
+
+/// How much the service does at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Layers downloaded at the same time, over all pulls (`max-concurrent-downloads`).
+    pub downloads: usize,
+    /// Blobs uploaded at the same time, over all pushes (`max-concurrent-uploads`).
+    pub uploads: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { downloads: 3, uploads: 5 }
+    }
+}
+
+/// The image service. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Images {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    store: Store,
+    client: Client,
+    events: Events,
+    flights: Arc<Flights>,
+    downloads: Arc<Semaphore>,
+    uploads: Arc<Semaphore>,
+    /// Held while names and images are taken away, so that two removals do not decide on the same facts.
+    changes: Mutex<()>,
+}
+
+impl Images {
+    /// Makes the service.
+    pub fn new(store: Store, client: Client, events: Events, limits: Limits) -> Self {
+        let inner = Inner {
+            changes: Mutex::default(),
+            store,
+            client,
+            events,
+            flights: Arc::default(),
+            downloads: Arc::new(Semaphore::new(limits.downloads.clamp(1, Semaphore::MAX_PERMITS))),
+            uploads: Arc::new(Semaphore::new(limits.uploads.clamp(1, Semaphore::MAX_PERMITS))),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Publishes an event about what `actor`, an ID or a reference, names now; `name` is how it is called.
+    fn tell(&self, action: &str, actor: &str, name: &str) {
+        let labels = self.store().images().find(actor).map(|image| image.config.config.labels.clone());
+        self.publish(action, actor, name, labels.unwrap_or_default());
+    }
+
+    /// Publishes an event about an image.
+    fn tell_about(&self, image: &Image, action: &str, name: &str) {
+        self.publish(action, &image.id().to_string(), name, image.config.config.labels.clone());
+    }
+
+    fn publish(&self, action: &str, actor: &str, name: &str, labels: BTreeMap<String, String>) {
+        let mut attributes = labels;
+        attributes.insert("name".to_owned(), name.to_owned());
+        self.inner.events.now(base::event::Type::Image, action, actor, attributes);
+    }
+
+    /// Reads a manifest or index that is here.
+    fn document(&self, descriptor: &oci::Descriptor) -> Result<oci::Document> {
+        let bytes = self.store().blobs().read(&descriptor.digest, store::images::MAX_MANIFEST)?;
+        oci::Document::parse(&descriptor.media_type, &bytes).map_err(|error| {
+            let text = format!("manifest {}: {}", descriptor.digest, base::chain(&error));
+            Error::known(Kind::Internal, text)
+        })
+    }
+
+    fn events(&self) -> &Events {
+        &self.inner.events
+    }
+
+    fn changes(&self) -> &Mutex<()> {
+        &self.inner.changes
+    }
+
+    fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    fn client(&self) -> &Client {
+        &self.inner.client
+    }
+
+    fn flights(&self) -> &Arc<Flights> {
+        &self.inner.flights
+    }
+
+    fn downloads(&self) -> &Arc<Semaphore> {
+        &self.inner.downloads
+    }
+
+    fn uploads(&self) -> &Arc<Semaphore> {
+        &self.inner.uploads
+    }
+}
+
+/// Runs `work` on a thread that may block.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(outcome) => outcome,
+        Err(error) => Err(Error::known(Kind::Internal, error.to_string())),
+    }
+}
+
+/// A registry's error; its text is complete, and worded as Docker's.
+fn registry_error(error: &distribution::Error) -> Error {
+    Error::known(error.kind(), error.to_string())
+}

@@ -1,0 +1,38 @@
+//! `cargo xtask bench`: Wharf beside the engines that are installed, row by row, in turn.
+//!
+//! Every engine runs in namespaces and a data root of its own and has the same image. A row is repeated; in each round
+//! every engine does the same thing once, one after the other, so that what slows the machine slows all. The figures are
+//! medians of wall time and mean busy time of all processors; the ratio is the median of the rounds' ratios.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints a table")]
+#![expect(clippy::expect_used, reason = "a measurement that cannot be set up ends with the reason")]
+
+mod memory;
+mod peer;
+mod rows;
+
+use peer::Peer;
+use rows::ROWS;
+
+fn main() {
+    let wanted: Vec<String> =
+        std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    let peers: Vec<Peer> = Peer::all();
+    for missing in Peer::absent(&peers) {
+        eprintln!("not installed, left out: {missing}");
+    }
+    let names: Vec<&str> = peers.iter().map(Peer::name).collect();
+    println!("| row | {} | ratio |", names.join(" | "));
+    println!("|---|{}---|", "--:|".repeat(names.len()));
+    for row in ROWS
+        .iter()
+        .filter(|row| wanted.is_empty() || wanted.iter().any(|want| row.name.contains(want.as_str())))
+    {
+        let result = rows::measure(row, &peers);
+        println!("{result}");
+    }
+    if wanted.is_empty() || wanted.iter().any(|want| want == "memory") {
+        for line in memory::table(&peers) {
+            println!("{line}");
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The engines that are compared.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use testkit::{Engine, Namespaces, Scratch, image, until};
+
+/// One engine, running, with `busybox:latest` in its store.
+#[derive(Debug)]
+pub(crate) enum Peer {
+    Wharf(Box<Engine>),
+    Docker { namespaces: Namespaces, scratch: Scratch, daemon: Child },
+    Podman { namespaces: Namespaces, scratch: Scratch },
+}
+
+impl Peer {
+    /// Starts Wharf and every peer that is installed.
+    pub(crate) fn all() -> Vec<Self> {
+        let mut peers = vec![Self::Wharf(Box::new(Engine::start()))];
+        peers.extend(installed("dockerd").then(Self::docker));
+        peers.extend(installed("podman").then(Self::podman));
+        let files = Scratch::new();
+        let archive = files.join("busybox.tar");
+        image::write_busybox(&archive, "docker.io/library/busybox:latest");
+        for peer in &peers {
+            peer.ok(&["load", "-q", "-i", &archive.display().to_string()]);
+        }
+        peers
+    }
+
+    /// Returns the names of peers that are not there.
+    pub(crate) fn absent(present: &[Self]) -> Vec<&'static str> {
+        let has = |name: &str| present.iter().any(|peer| peer.name() == name);
+        ["docker", "podman"].into_iter().filter(|name| !has(name)).collect()
+    }
+
+    fn docker() -> Self {
+        let (namespaces, scratch) = (Namespaces::new(), Scratch::new());
+        let folder = scratch.path().display();
+        let mut command = namespaces.command("dockerd");
+        command
+            .args(["--data-root", &format!("{folder}/data"), "--exec-root", &format!("{folder}/exec")])
+            .args(["-p", &format!("{folder}/pid"), "-H", &format!("unix://{folder}/docker.sock")])
+            .args(["--cgroup-parent", &format!("/{}", name_of(scratch.path()))])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let daemon = command.spawn().expect("start dockerd");
+        let peer = Self::Docker { namespaces, scratch, daemon };
+        until("dockerd to answer", Duration::from_secs(60), || {
+            peer.command(&["version"]).status().is_ok_and(|status| status.success()).then_some(())
+        });
+        peer
+    }
+
+    fn podman() -> Self {
+        Self::Podman { namespaces: Namespaces::new(), scratch: Scratch::new() }
+    }
+
+    /// The name of its command line.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Wharf(_) => "wharf",
+            Self::Docker { .. } => "docker",
+            Self::Podman { .. } => "podman",
+        }
+    }
+
+    /// Returns a command of its command line, silent.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = match self {
+            Self::Wharf(engine) => engine.wharf_command(),
+            Self::Docker { namespaces, scratch, .. } => {
+                let mut command = namespaces.command("docker");
+                command.env("DOCKER_HOST", format!("unix://{}", scratch.join("docker.sock").display()));
+                command
+            }
+            Self::Podman { namespaces, scratch } => {
+                let mut command = namespaces.command("podman");
+                command.args(["--root", &scratch.join("root").display().to_string()]);
+                command.args(["--runroot", &scratch.join("run").display().to_string()]);
+                command.args(["--cgroup-manager", "cgroupfs", "--events-backend", "file"]);
+                command
+            }
+        };
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    }
+
+    /// Runs a command that has to succeed.
+    pub(crate) fn ok(&self, arguments: &[&str]) {
+        let output = self.command(arguments).stderr(Stdio::piped()).output().expect("run a command line");
+        assert!(
+            output.status.success(),
+            "{} {arguments:?}: {}",
+            self.name(),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+
+    /// The namespaces it runs in.
+    pub(crate) fn namespaces(&self) -> &Namespaces {
+        match self {
+            Self::Wharf(engine) => engine.namespaces(),
+            Self::Docker { namespaces, .. } | Self::Podman { namespaces, .. } => namespaces,
+        }
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        match self {
+            Self::Wharf(_) => {}
+            Self::Docker { scratch, daemon, .. } => {
+                drop(Command::new("kill").arg(daemon.id().to_string()).status());
+                drop(daemon.wait());
+                unmount_below(scratch.path());
+            }
+            Self::Podman { scratch, .. } => unmount_below(scratch.path()),
+        }
+    }
+}
+
+fn installed(program: &str) -> bool {
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&folders).chain(["/usr/sbin".into()]).any(|folder| folder.join(program).is_file())
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().and_then(|name| name.to_str()).unwrap_or("bench").to_owned()
+}
+
+/// Lets go of mounts that an engine left visible here.
+fn unmount_below(folder: &Path) {
+    let table = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let below = folder.display().to_string();
+    for point in
+        table.lines().filter_map(|line| line.split(' ').nth(1)).filter(|point| point.starts_with(&below))
+    {
+        drop(Command::new("umount").args(["-l", point]).status());
+    }
+}

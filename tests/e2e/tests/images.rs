@@ -1,0 +1,53 @@
+//! Images from a registry and from files.
+
+use e2e::both;
+use testkit::{Engine, Registry, Scratch, image};
+
+#[test]
+fn pull_run_save_load_remove() {
+    let engine = Engine::start();
+    let registry = Registry::start(engine.namespaces());
+    let files = Scratch::new();
+    let archive = files.join("busybox.tar");
+    image::write_busybox(&archive, "box:latest");
+    registry.push(engine.namespaces(), &archive, "tools/box:1");
+    let name = format!("{}/tools/box:1", Registry::HOST);
+    assert_eq!(engine.wharf(&["run", "--rm", &name, "echo", "pulled"]).stdout, "pulled\n");
+    assert!(engine.docker(&["pull", &name]).ok().contains("Image is up to date"));
+    let saved = files.join("saved.tar");
+    engine.docker(&["tag", &name, "mine:2"]).ok();
+    engine.wharf(&["save", "-o", &saved.display().to_string(), "mine:2"]).ok();
+    let id = engine.wharf(&["image", "inspect", "-f", "{{.Id}}", "mine:2"]).line();
+    engine.wharf(&["rmi", "mine:2", &name]).ok();
+    assert_eq!(engine.wharf(&["images", "-q"]).line(), "");
+    assert_eq!(
+        engine.wharf(&["load", "-q", "-i", &saved.display().to_string()]).line(),
+        "Loaded image: mine:2"
+    );
+    assert_eq!(engine.docker(&["image", "inspect", "-f", "{{.Id}}", "mine:2"]).line(), id);
+    both(&engine, &["images", "--format", "{{.Repository}}:{{.Tag}} {{.ID}} {{.Size}}"]);
+    assert_eq!(engine.wharf(&["run", "--rm", "mine:2", "echo", "again"]).stdout, "again\n");
+}
+
+#[test]
+fn what_cannot_be_pulled() {
+    let engine = Engine::start();
+    let registry = Registry::start(engine.namespaces());
+    let refused = |name: &str, code: i32, text: &str| {
+        let output = engine.wharf(&["pull", name]);
+        assert_eq!(output.code, code, "{name}: {}", output.stderr);
+        assert!(output.stderr.contains(text), "{name}: {}", output.stderr);
+    };
+    refused(&format!("{}/no/such:1", Registry::HOST), 1, "not found");
+    refused("127.0.0.1:1/a", 1, "connection refused");
+    drop(registry);
+    assert_eq!(engine.wharf(&["images", "-q"]).line(), "");
+}
+
+#[test]
+fn the_built_in_greeting_needs_no_network() {
+    let engine = Engine::start();
+    let output = engine.wharf(&["run", "--rm", "hello-world"]);
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    assert!(output.stdout.contains("Hello from Wharf!"), "{}", output.stdout);
+}
