@@ -1,4 +1,5 @@
 //! Cgroups on the host's own hierarchies, below `/wharf-test-PID`.
+#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 use cgroups::{Cgroup, Error, Hierarchy, Manager};
 use oci::runtime::{Cpu, DeviceRule, Memory, Pids, Resources};

@@ -1,6 +1,107 @@
-//! Stand-in until the runtime lands.
+//! Runs containers: a runtime-spec document becomes a process in its namespaces.
+//!
+//! [`create`] prepares everything that can fail while nobody waits for it (mount sources as descriptors, the user, the
+//! seccomp program, the environment), clones the init, and returns when it stands ready before its program;
+//! [`Created::start`] lets it go on. [`exec`] puts a further process into a running container.
+//!
+//! What the child does is a list of [`step::Step`]s that the parent has laid out: between clone and exec the child only
+//! makes bare system calls on them and reports `(step, errno)` when one fails, which the parent puts into words.
+//! Mount sources are descriptors made in the parent's mount namespace; targets are resolved beneath the container's root.
+//!
+//! It does not know images, networks or logs; the network namespace comes as a path.
+//!
+//! runtime-spec 1.2: config.md, config-linux.md, runtime.md, runtime-linux.md.
+#![expect(unsafe_code, reason = "the child between clone and exec; every block says why it is sound")]
 
-/// The default profile for a capability set.
-pub fn default_seccomp(_granted: &[String]) -> oci::runtime::Seccomp {
-    oci::runtime::Seccomp { default_action: oci::runtime::Action::Allow, ..oci::runtime::Seccomp::default() }
+mod channel;
+mod child;
+mod create;
+mod error;
+mod exec;
+mod finish;
+mod mount;
+mod options;
+mod prepare;
+mod process;
+mod seccomp;
+mod step;
+mod sysctl;
+mod user;
+
+pub use create::{Created, Init, create};
+pub use error::{Error, Problem};
+pub use exec::{Join, Joined, exec};
+pub use seccomp::default_seccomp;
+pub use user::ImageUser;
+
+use oci::runtime::Spec;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+/// The root file system of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rootfs {
+    /// A directory of the host.
+    Path(PathBuf),
+    /// Layers, mounted for this run.
+    Overlay(Overlay),
+}
+
+/// Layers mounted as one.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Overlay {
+    /// Read-only directories, the topmost first.
+    pub lower: Vec<PathBuf>,
+    /// Where changes go.
+    pub upper: PathBuf,
+    /// The kernel's work directory, on the file system of `upper`.
+    pub work: PathBuf,
+    /// Whether changes need not survive a crash of the host (no sync at the end).
+    pub volatile: bool,
+}
+
+/// What the process has as descriptors 0, 1 and 2.
+#[derive(Debug)]
+pub enum Stdio {
+    /// These.
+    Streams {
+        /// 0
+        stdin: OwnedFd,
+        /// 1
+        stdout: OwnedFd,
+        /// 2
+        stderr: OwnedFd,
+    },
+    /// A pseudo-terminal of the container's own devpts; the master is given to the caller.
+    Terminal,
+}
+
+/// How the container gets its root.
+#[derive(Debug)]
+pub enum RootSwitch {
+    /// From a copy of the present mount namespace, by `pivot_root(2)`.
+    Pivot,
+    /// From a copy of this mount namespace, which has an empty root (`sys::namespace::empty_mount_namespace`): nothing of
+    /// the host is there to be unmounted, which would wait for an RCU grace period.
+    Empty(OwnedFd),
+}
+
+/// A container to make.
+#[derive(Debug)]
+pub struct Launch {
+    /// What to run and in what surroundings. `root.path` counts only for [`RootSwitch`]-independent messages: the root is
+    /// `rootfs`; `root.readonly` does count. Namespaces with a path are joined.
+    pub spec: Spec,
+    /// The root file system.
+    pub rootfs: Rootfs,
+    /// Descriptors of the init.
+    pub stdio: Stdio,
+    /// How it gets its root.
+    pub root_switch: RootSwitch,
+    /// As whom, in Docker's words, looked up in the container's own files; overrides `spec.process.user`.
+    pub user: Option<ImageUser>,
+    /// Whether to make the working directory if it is missing.
+    pub create_cwd: bool,
+    /// The cgroup's path from the root of each hierarchy; otherwise `spec.linux.cgroupsPath`.
+    pub cgroup: Option<String>,
 }

@@ -4,10 +4,9 @@ use crate::{Error, Result};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
-use std::collections::VecDeque;
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Component, Path, PathBuf};
+use std::ffi::{CStr, CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 /// How often a link may be followed, as in the kernel.
 const MAX_LINKS: usize = 40;
@@ -79,10 +78,46 @@ pub enum Create {
 ///
 /// `NOTDIR` if something on the way is no directory, `LOOP`, and those of mkdirat(2) and openat(2).
 pub fn create_in_root(root: BorrowedFd<'_>, path: &Path, last: Create, mode: u32) -> Result<OwnedFd> {
-    match open_in_root(root, path, OFlags::PATH) {
-        Err(error) if error.errno() == Errno::NOENT => walk(root, path, last, Mode::from_raw_mode(mode)),
+    let text = CString::new(path.as_os_str().as_bytes()).or(Err(Error::Nul { what: "path" }))?;
+    create_in_root_bare(root, &text, last, mode).map_err(Error::at("create", path))
+}
+
+/// As [`create_in_root`], allocating nothing: for use between clone and exec.
+///
+/// # Errors
+///
+/// As [`create_in_root`].
+pub fn create_in_root_bare(
+    root: BorrowedFd<'_>,
+    path: &CStr,
+    last: Create,
+    mode: u32,
+) -> std::result::Result<OwnedFd, Errno> {
+    match open_in_root_bare(root, path, OFlags::PATH, ResolveFlags::empty()) {
+        Err(Errno::NOENT) => walk(root, path.to_bytes(), last, Mode::from_raw_mode(mode)),
         other => other,
     }
+}
+
+/// As [`open_in_root`], allocating nothing; `resolve` is added to what confines the path.
+///
+/// # Errors
+///
+/// Those of openat2(2).
+pub fn open_in_root_bare(
+    root: BorrowedFd<'_>,
+    path: &CStr,
+    flags: OFlags,
+    resolve: ResolveFlags,
+) -> std::result::Result<OwnedFd, Errno> {
+    let resolve = resolve | ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    for _ in 0..MAX_RACES {
+        match rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            other => return other,
+        }
+    }
+    Err(Errno::AGAIN)
 }
 
 /// As [`create_in_root`] for a directory.
@@ -108,59 +143,127 @@ pub fn file_type(fd: BorrowedFd<'_>) -> Result<FileType> {
     Ok(FileType::from_raw_mode(status.st_mode))
 }
 
-fn components(path: &Path) -> impl DoubleEndedIterator<Item = OsString> + '_ {
-    path.components().filter_map(|component| match component {
-        Component::Normal(name) => Some(name.to_owned()),
-        Component::ParentDir => Some(OsString::from("..")),
-        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
-    })
+/// A path of bounded length on the stack.
+struct Text {
+    bytes: [u8; Self::ROOM],
+    length: usize,
+}
+
+impl Text {
+    /// The kernel's longest path, and as much again for a link's target put in front of it.
+    const ROOM: usize = 8192;
+
+    fn new(text: &[u8]) -> std::result::Result<Self, Errno> {
+        let mut new = Self { bytes: [0; Self::ROOM], length: 0 };
+        new.append(text)?;
+        Ok(new)
+    }
+
+    fn append(&mut self, text: &[u8]) -> std::result::Result<(), Errno> {
+        let end = self.length + text.len();
+        // One place stays for the NUL byte.
+        if end >= Self::ROOM {
+            return Err(Errno::NAMETOOLONG);
+        }
+        self.bytes.get_mut(self.length..end).ok_or(Errno::NAMETOOLONG)?.copy_from_slice(text);
+        self.length = end;
+        Ok(())
+    }
+
+    fn truncate(&mut self, length: usize) {
+        if let Some(rest) = self.bytes.get_mut(length..self.length) {
+            rest.fill(0);
+            self.length = length;
+        }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+
+    fn as_c_str(&self) -> std::result::Result<&CStr, Errno> {
+        CStr::from_bytes_until_nul(&self.bytes).or(Err(Errno::INVAL))
+    }
+}
+
+/// Splits off the first component; `None` if there is none left. The rest keeps its slashes.
+fn first_component(path: &[u8]) -> Option<(&[u8], &[u8])> {
+    let start = path.iter().position(|byte| *byte != b'/')?;
+    let path = path.get(start..)?;
+    let end = path.iter().position(|byte| *byte == b'/').unwrap_or(path.len());
+    path.split_at_checked(end)
 }
 
 /// Walks component by component, each opened without following links from the descriptor of its parent.
-fn walk(root: BorrowedFd<'_>, path: &Path, last: Create, mode: Mode) -> Result<OwnedFd> {
+fn walk(root: BorrowedFd<'_>, path: &[u8], last: Create, mode: Mode) -> std::result::Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let duplicate = rustix::fs::openat(root, c".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
-    // The way from the root to here; `..` goes back along it rather than asking the kernel.
-    let mut trail = vec![duplicate.map_err(Error::at("openat", path))?];
-    let mut pending: VecDeque<OsString> = components(path).collect();
+    let at_root = || rustix::fs::openat(root, c".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+    let mut here = at_root()?;
+    // The way from the root to here without links; `..` goes back along it rather than asking the kernel.
+    let mut done = Text::new(b"")?;
+    let mut pending = Text::new(path)?;
     let mut links = 0;
-    while let Some(name) = pending.pop_front() {
-        if name == ".." {
-            if trail.len() > 1 {
-                trail.pop();
+    loop {
+        let (mut name, mut rest) = (Text::new(b"")?, Text::new(b"")?);
+        match first_component(pending.as_bytes()) {
+            None => return Ok(here),
+            Some((first, others)) => {
+                name.append(first)?;
+                rest.append(others)?;
             }
-            continue;
         }
-        let Some(here) = trail.last() else { break };
-        let failed = |call| move |errno| Error::new(call, path.display(), errno);
-        let next = match rustix::fs::openat(here, &name, flags, Mode::empty()) {
+        pending = rest;
+        match name.as_bytes() {
+            b"." => continue,
+            b".." => {
+                let up = done.as_bytes().iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+                done.truncate(up);
+                here = if done.length == 0 {
+                    at_root()?
+                } else {
+                    open_in_root_bare(root, done.as_c_str()?, OFlags::PATH, ResolveFlags::NO_SYMLINKS)?
+                };
+                continue;
+            }
+            _ => {}
+        }
+        let is_last = first_component(pending.as_bytes()).is_none();
+        let next = match rustix::fs::openat(&here, name.as_c_str()?, flags, Mode::empty()) {
             Err(Errno::NOENT) => {
-                let kind = if pending.is_empty() { last } else { Create::Directory };
-                let mode = if pending.is_empty() { mode } else { Mode::from_raw_mode(0o755) };
-                make(here.as_fd(), &name, kind, mode).map_err(failed("create"))?;
-                rustix::fs::openat(here, &name, flags, Mode::empty()).map_err(failed("openat"))?
+                let kind = if is_last { last } else { Create::Directory };
+                let mode = if is_last { mode } else { Mode::from_raw_mode(0o755) };
+                make(here.as_fd(), name.as_c_str()?, kind, mode)?;
+                rustix::fs::openat(&here, name.as_c_str()?, flags, Mode::empty())?
             }
-            other => other.map_err(failed("openat"))?,
+            other => other?,
         };
-        if file_type(next.as_fd())? == FileType::Symlink {
-            links += 1;
-            if links > MAX_LINKS {
-                return Err(failed("openat")(Errno::LOOP));
+        if FileType::from_raw_mode(rustix::fs::fstat(&next)?.st_mode) != FileType::Symlink {
+            if done.length > 0 {
+                done.append(b"/")?;
             }
-            let target = rustix::fs::readlinkat(&next, c"", Vec::new()).map_err(failed("readlinkat"))?;
-            let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
-            if target.is_absolute() {
-                trail.truncate(1);
-            }
-            components(&target).rev().for_each(|part| pending.push_front(part));
+            done.append(name.as_bytes())?;
+            here = next;
             continue;
         }
-        trail.push(next);
+        links += 1;
+        if links > MAX_LINKS {
+            return Err(Errno::LOOP);
+        }
+        let mut target = [0_u8; 4096];
+        let length = rustix::fs::readlinkat_raw(&next, c"", &mut target)?;
+        let target = target.get(..length).unwrap_or_default();
+        if target.first() == Some(&b'/') {
+            done.truncate(0);
+            here = at_root()?;
+        }
+        let mut joined = Text::new(target)?;
+        joined.append(b"/")?;
+        joined.append(pending.as_bytes())?;
+        pending = joined;
     }
-    trail.pop().ok_or_else(|| Error::new("openat", path.display(), Errno::NOENT))
 }
 
-fn make(dir: BorrowedFd<'_>, name: &OsStr, kind: Create, mode: Mode) -> std::result::Result<(), Errno> {
+fn make(dir: BorrowedFd<'_>, name: &CStr, kind: Create, mode: Mode) -> std::result::Result<(), Errno> {
     let made = match kind {
         Create::Directory => rustix::fs::mkdirat(dir, name, mode),
         Create::File => {
@@ -261,6 +364,7 @@ mod tests {
         symlink("../../..", inner.join("up")).unwrap();
         symlink("a/b", inner.join("dangling")).unwrap();
         symlink("loop", inner.join("loop")).unwrap();
+        symlink("../run/./stub//file", inner.join("resolv")).unwrap();
         let root = open_directory(&inner).unwrap();
         let made = |path: &str| {
             let fd = mkdir_all_in_root(root.as_fd(), Path::new(path), 0o700)?;
@@ -272,6 +376,10 @@ mod tests {
         assert_eq!(made("dangling/c/../d").unwrap(), inner.join("a/b/d"));
         assert_eq!(made("/").unwrap(), inner);
         assert_eq!(made("loop/x").unwrap_err().errno(), Errno::LOOP);
+        create_in_root(root.as_fd(), Path::new("resolv"), Create::File, 0o644).unwrap();
+        assert!(inner.join("run/stub/file").is_file());
+        let long = "x/".repeat(4000);
+        assert!(create_in_root(root.as_fd(), Path::new(&long), Create::Directory, 0o755).is_err());
         let file = create_in_root(root.as_fd(), Path::new("deep/er/file"), Create::File, 0o644).unwrap();
         assert_eq!(file_type(file.as_fd()).unwrap(), FileType::RegularFile);
         assert_eq!(made("deep/er/file").unwrap_err().errno(), Errno::NOTDIR);

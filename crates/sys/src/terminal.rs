@@ -23,30 +23,37 @@ pub struct Pty {
 ///
 /// Those of open(2) on `ptmx` and of the ioctls of pty(7).
 pub fn open(devpts: BorrowedFd<'_>) -> Result<Pty> {
+    open_bare(devpts).map_err(Error::on("open", "ptmx"))
+}
+
+/// As [`open`], allocating nothing: for use between clone and exec.
+///
+/// # Errors
+///
+/// As [`open`].
+pub fn open_bare(devpts: BorrowedFd<'_>) -> std::result::Result<Pty, Errno> {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let master =
-        rustix::fs::openat(devpts, c"ptmx", flags, Mode::empty()).map_err(Error::on("openat", "ptmx"))?;
-    rustix::pty::unlockpt(&master).map_err(Error::on("ioctl", "TIOCSPTLCK"))?;
+    let master = rustix::fs::openat(devpts, c"ptmx", flags, Mode::empty())?;
+    rustix::pty::unlockpt(&master)?;
     let mut number: libc::c_uint = 0;
     // SAFETY: TIOCGPTN stores an unsigned int there.
     let result = unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTN, std::ptr::from_mut(&mut number)) };
     if result < 0 {
-        return Err(last_error("TIOCGPTN"));
+        return Err(last_error());
     }
     let peer_flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
     // SAFETY: TIOCGPTPEER takes flags and returns a new descriptor; it follows no path.
     let slave = unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, peer_flags) };
     if slave < 0 {
-        return Err(last_error("TIOCGPTPEER"));
+        return Err(last_error());
     }
     // SAFETY: the kernel has just made this descriptor.
     let slave = unsafe { OwnedFd::from_raw_fd(slave) };
     Ok(Pty { master, slave, number })
 }
 
-fn last_error(call: &'static str) -> Error {
-    let errno = Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO);
-    Error::new("ioctl", call, errno)
+fn last_error() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
 }
 
 /// Sets the size of a terminal; its foreground processes get `SIGWINCH` if it changes.

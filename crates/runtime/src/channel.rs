@@ -1,0 +1,187 @@
+//! The socket between parent and child: one byte one way, one small message the other.
+//!
+//! The child's end is closed by exec, so that the parent sees the end of the stream when the program runs.
+
+use crate::Error;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::io::{Errno, IoSlice};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use std::mem::MaybeUninit;
+
+/// What the parent says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Signal {
+    /// The child is in its cgroups (and user mappings): it may go on.
+    Attached = b'A',
+    /// The program may be executed.
+    Start = b'S',
+}
+
+/// What the child says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Report {
+    /// Set up and waiting for the start.
+    Ready,
+    /// The master of a terminal comes along.
+    Terminal,
+    /// A step failed.
+    Failed(Failure),
+}
+
+/// Where the child failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// Index of the step; [`Failure::FINISH`] for the last part.
+    pub(crate) step: u32,
+    /// What part of it.
+    pub(crate) part: u32,
+    /// The kernel's answer.
+    pub(crate) errno: Errno,
+}
+
+impl Failure {
+    /// The step number of the last part.
+    pub(crate) const FINISH: u32 = u32::MAX;
+}
+
+const LENGTH: usize = 16;
+const READY: u32 = 0;
+const FAILED: u32 = 1;
+const TERMINAL: u32 = 2;
+
+impl Report {
+    /// Sends it from the child. Allocates nothing.
+    pub(crate) fn send(self, channel: BorrowedFd<'_>) -> Result<(), Errno> {
+        let bytes = self.to_bytes();
+        retry(|| rustix::net::send(channel, &bytes, SendFlags::NOSIGNAL)).map(drop)
+    }
+
+    fn to_bytes(self) -> [u8; LENGTH] {
+        let words = match self {
+            Self::Ready => [READY, 0, 0, 0],
+            Self::Terminal => [TERMINAL, 0, 0, 0],
+            Self::Failed(failure) => {
+                [FAILED, failure.step, failure.part, failure.errno.raw_os_error().unsigned_abs()]
+            }
+        };
+        let mut bytes = [0_u8; LENGTH];
+        for (place, word) in bytes.chunks_exact_mut(4).zip(words) {
+            place.copy_from_slice(&word.to_ne_bytes());
+        }
+        bytes
+    }
+
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let mut words = bytes.chunks_exact(4).filter_map(|word| word.try_into().ok().map(u32::from_ne_bytes));
+        match (words.next()?, words.next()?, words.next()?, words.next()?) {
+            (READY, ..) => Some(Self::Ready),
+            (TERMINAL, ..) => Some(Self::Terminal),
+            (FAILED, step, part, errno) => {
+                let errno = Errno::from_raw_os_error(i32::try_from(errno).ok()?);
+                Some(Self::Failed(Failure { step, part, errno }))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The parent's end.
+#[derive(Debug)]
+pub(crate) struct Parent {
+    socket: OwnedFd,
+}
+
+/// Makes both ends: the parent's, and a plain descriptor (above 2) for the child.
+pub(crate) fn pair() -> Result<(Parent, OwnedFd), Error> {
+    let (socket, child) = sys::socket::seqpacket_pair().map_err(Error::system("make the init channel"))?;
+    let child = above_stdio(child)?;
+    Ok((Parent { socket }, child))
+}
+
+/// Returns a descriptor with a number above 2: the child fills those below.
+pub(crate) fn above_stdio(fd: OwnedFd) -> Result<OwnedFd, Error> {
+    use rustix::fd::AsRawFd;
+    if fd.as_raw_fd() > 2 {
+        return Ok(fd);
+    }
+    rustix::io::fcntl_dupfd_cloexec(&fd, 3).map_err(|errno| Error::System {
+        what: "duplicate a descriptor",
+        source: sys::Error::new("fcntl", "dup", errno),
+    })
+}
+
+impl Parent {
+    /// Sends a signal. A child that is gone shows when it is listened to.
+    pub(crate) fn send(&self, signal: Signal) {
+        let bytes = [signal as u8];
+        retry(|| rustix::net::send(&self.socket, &bytes, SendFlags::NOSIGNAL)).ok();
+    }
+
+    /// Waits for the child's next word, with the descriptor that comes along; `None` when its end is closed.
+    pub(crate) fn receive(&self) -> Result<Option<(Report, Option<OwnedFd>)>, Error> {
+        let mut bytes = [0_u8; LENGTH];
+        match sys::socket::recv_with_fds(self.socket.as_fd(), &mut bytes) {
+            Ok((0, _)) => Ok(None),
+            Ok((length, descriptors)) => {
+                let report = Report::parse(bytes.get(..length).unwrap_or_default());
+                Ok(report.map(|report| (report, descriptors.into_iter().next())))
+            }
+            Err(error) if error.errno() == Errno::CONNRESET => Ok(None),
+            Err(source) => Err(Error::System { what: "wait for init", source }),
+        }
+    }
+}
+
+/// Sends the master of a terminal from the child. Allocates nothing.
+pub(crate) fn send_terminal(channel: BorrowedFd<'_>, master: BorrowedFd<'_>) -> Result<(), Errno> {
+    let bytes = Report::Terminal.to_bytes();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [master];
+    if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+        return Err(Errno::NOBUFS);
+    }
+    rustix::net::sendmsg(channel, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL).map(drop)
+}
+
+/// Waits in the child for `signal`. Allocates nothing; says whether it came (otherwise the parent is gone).
+pub(crate) fn wait(channel: BorrowedFd<'_>, signal: Signal) -> bool {
+    let mut byte = [0_u8; 1];
+    matches!(retry(|| rustix::io::read(channel, &mut byte)), Ok(1)) && byte == [signal as u8]
+}
+
+fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    loop {
+        match call() {
+            Err(Errno::INTR) => {}
+            other => return other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_arrive_as_they_were_said() {
+        let (parent, child) = pair().unwrap();
+        Report::Ready.send(child.as_fd()).unwrap();
+        let failure = Failure { step: Failure::FINISH, part: 3, errno: Errno::NOENT };
+        Report::Failed(failure).send(child.as_fd()).unwrap();
+        send_terminal(child.as_fd(), child.as_fd()).unwrap();
+        assert_eq!(parent.receive().unwrap().unwrap().0, Report::Ready);
+        assert_eq!(parent.receive().unwrap().unwrap().0, Report::Failed(failure));
+        let (report, descriptor) = parent.receive().unwrap().unwrap();
+        assert!(report == Report::Terminal && descriptor.is_some());
+        drop(descriptor);
+        parent.send(Signal::Start);
+        assert!(wait(child.as_fd(), Signal::Start));
+        parent.send(Signal::Attached);
+        assert!(!wait(child.as_fd(), Signal::Start));
+        drop(child);
+        assert!(parent.receive().unwrap().is_none());
+        parent.send(Signal::Start);
+    }
+}

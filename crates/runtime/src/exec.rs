@@ -1,0 +1,133 @@
+//! A further process in a running container.
+
+use crate::create::{is_gone, spawn};
+use crate::process::{self, Program, Surroundings};
+use crate::step::Step;
+use crate::user::Files;
+use crate::{Error, ImageUser, Stdio};
+use cgroups::Cgroup;
+use oci::runtime::{Process, Seccomp};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::Duration;
+use sys::namespace::{Namespace, Visit};
+
+/// What to run in which container.
+#[derive(Debug)]
+pub struct Join<'a> {
+    /// The container's init, as the caller numbers it.
+    pub init_pid: i32,
+    /// Refers to it.
+    pub init_pidfd: BorrowedFd<'a>,
+    /// What to run.
+    pub process: Process,
+    /// The container's filter.
+    pub seccomp: Option<Seccomp>,
+    /// Descriptors of the process.
+    pub stdio: Stdio,
+    /// As whom, in Docker's words, looked up in the container's own files; overrides `process.user`.
+    pub user: Option<ImageUser>,
+    /// The container's cgroup.
+    pub cgroup: &'a Cgroup,
+}
+
+/// A process that runs in a container. It is a child of the caller, who reaps it.
+#[derive(Debug)]
+pub struct Joined {
+    /// Its number, as the caller sees it.
+    pub pid: i32,
+    /// Refers to it.
+    pub pidfd: OwnedFd,
+    /// The master of its terminal.
+    pub terminal: Option<OwnedFd>,
+}
+
+/// Runs a process in all namespaces and cgroups of a container; returns when its program has been executed.
+///
+/// # Errors
+///
+/// As [`crate::create`]; [`Error::System`] if the container is gone.
+pub fn exec(join: Join<'_>) -> Result<Joined, Error> {
+    let Join { init_pid, init_pidfd, process, seccomp, stdio, user, cgroup } = join;
+    let gone = |source: sys::Error| Error::System { what: "join the container", source };
+    let root = sys::path::open_directory(&PathBuf::from(format!("/proc/{init_pid}/root"))).map_err(gone)?;
+    let (flags, own_user) = namespaces_to_join(init_pid)?;
+    // Only now is it sure that the number was the init's when the paths were opened.
+    if sys::pidfd::ended_within(init_pidfd, Duration::ZERO).map_err(gone)? {
+        let errno = rustix::io::Errno::SRCH;
+        return Err(gone(sys::Error::new("join", format_args!("process {init_pid}"), errno)));
+    }
+    let files = Files::read(root.as_fd());
+    let streams = process::streams(stdio)?;
+    let mut steps = vec![Step::Session];
+    let namespace = duplicate(init_pidfd)?;
+    steps.push(Step::Join { namespace, flags, name: "the container's namespaces".to_owned() });
+    if own_user {
+        steps.push(Step::BecomeRoot);
+    }
+    let mut labels = process::label_steps(&process)?;
+    if !labels.is_empty() {
+        steps.push(Step::PrivateProc);
+        steps.append(&mut labels);
+    }
+    if streams.is_none() {
+        let small = |number: u32| u16::try_from(number).unwrap_or(u16::MAX);
+        let size = process.console_size.as_ref().map(|size| (small(size.height), small(size.width)));
+        steps.push(Step::Terminal { size });
+    }
+    let surroundings = Surroundings { seccomp: seccomp.as_ref(), personality: None, keyring: None };
+    let terminal_wanted = streams.is_none();
+    let mut finish = process::finish(&process, user.as_ref(), &files, streams, &surroundings)?;
+    finish.terminal = terminal_wanted;
+    let program = Program::new(&process, &finish);
+    let into = cgroup.descriptor().map_err(Error::Cgroup)?;
+    // Its process namespace is entered here: only children are born in it.
+    let visit = Visit::enter(init_pidfd, Namespace::Pid).map_err(gone)?;
+    let child = spawn(0, into.as_ref().map(AsFd::as_fd), root.as_fd(), &steps, &finish);
+    drop(visit);
+    let mut child = child?;
+    if into.is_none() {
+        cgroup.attach(child.pid).map_err(Error::Cgroup)?;
+    }
+    if let Some(score) = process.oom_score_adj {
+        let path = PathBuf::from(format!("/proc/{}/oom_score_adj", child.pid));
+        match sys::path::write_value(None, &path, score.to_string().as_bytes()) {
+            Err(error) if is_gone(error.errno()) => {}
+            other => other.map_err(Error::system("set the OOM score"))?,
+        }
+    }
+    let terminal = child.until_ready(&steps, &program)?;
+    let (pid, pidfd) = child.start(&program)?;
+    Ok(Joined { pid, pidfd, terminal })
+}
+
+fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd, Error> {
+    rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(|errno| Error::System {
+        what: "duplicate a descriptor",
+        source: sys::Error::new("fcntl", "pidfd", errno),
+    })
+}
+
+/// Returns the `CLONE_NEW*` flags of what the child joins by itself, and whether the user namespace is among them.
+///
+/// The time namespace is entered by exec (kernel ≥ 6.3) or not at all, as joining it needs a thread of its own.
+fn namespaces_to_join(pid: i32) -> Result<(i32, bool), Error> {
+    let identity = |who: &str, kind: Namespace| {
+        let path = PathBuf::from(format!("/proc/{who}/ns/{}", kind.name()));
+        rustix::fs::stat(&path).map(|status| (status.st_dev, status.st_ino)).map_err(|errno| Error::System {
+            what: "join the container",
+            source: sys::Error::new("stat", path.display(), errno),
+        })
+    };
+    let pid = pid.to_string();
+    let mut flags = 0;
+    for kind in [Namespace::Mount, Namespace::Uts, Namespace::Ipc, Namespace::Network, Namespace::Cgroup] {
+        flags |= kind.flag();
+    }
+    // One's own user namespace cannot be joined again (EINVAL).
+    let other_user = identity(&pid, Namespace::User)? != identity("self", Namespace::User)?;
+    if other_user {
+        flags |= Namespace::User.flag();
+    }
+    Ok((flags, other_user))
+}

@@ -1,0 +1,377 @@
+//! The child's last part: descriptors, limits, identity, capabilities, seccomp, and the program itself.
+//!
+//! The order matters. Stray descriptors go before the working directory is entered (CVE-2024-21626). Without
+//! `no_new_privs` a filter needs `CAP_SYS_ADMIN`, so it is installed before the capabilities are cut down; with it, it
+//! comes last, so that it need not allow what is done here.
+
+use crate::channel::Failure;
+use crate::child::fail;
+use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use rustix::process::{Gid, Resource, Rlimit, Uid};
+use std::ffi::{CString, c_char};
+use std::sync::Arc;
+use sys::capability::{self, Set, Sets};
+use sys::raw;
+use sys::seccomp::Instruction;
+
+/// What the last part works with.
+#[derive(Debug)]
+pub(crate) struct Finish {
+    /// Descriptors 0, 1, 2; `None` if a step opened a terminal.
+    pub(crate) stdio: Option<[OwnedFd; 3]>,
+    /// Whether descriptor 0 becomes the controlling terminal.
+    pub(crate) terminal: bool,
+    /// Resource limits.
+    pub(crate) limits: Vec<(Resource, Rlimit)>,
+    /// Name of a new session keyring.
+    pub(crate) keyring: Option<CString>,
+    /// User.
+    pub(crate) uid: u32,
+    /// Group.
+    pub(crate) gid: u32,
+    /// Supplementary groups.
+    pub(crate) groups: Vec<Gid>,
+    /// Capabilities; `None` leaves them alone.
+    pub(crate) capabilities: Option<Capabilities>,
+    /// Whether exec never gives more privileges.
+    pub(crate) no_new_privileges: bool,
+    /// Filter and flags.
+    pub(crate) seccomp: Option<(Arc<[Instruction]>, u32)>,
+    /// File creation mask.
+    pub(crate) umask: u32,
+    /// Working directory.
+    pub(crate) directory: CString,
+    /// I/O priority.
+    pub(crate) io_priority: Option<i32>,
+    /// Execution domain.
+    pub(crate) personality: Option<u32>,
+    /// Whether the program's name has a slash: it is not looked for.
+    pub(crate) direct: bool,
+    /// Paths to try.
+    pub(crate) candidates: Vec<CString>,
+    /// `"exec PATH: "` for each of them, for what is said after the start.
+    pub(crate) complaints: Vec<CString>,
+    /// Arguments.
+    pub(crate) arguments: Strings,
+    /// Environment.
+    pub(crate) environment: Strings,
+}
+
+/// The five sets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Capabilities {
+    pub(crate) bounding: Set,
+    pub(crate) sets: Sets,
+    pub(crate) ambient: Set,
+}
+
+/// Strings with the list of pointers that exec takes.
+pub(crate) struct Strings {
+    strings: Vec<CString>,
+    pointers: Vec<*const c_char>,
+}
+
+impl Strings {
+    pub(crate) fn new(strings: Vec<CString>) -> Self {
+        let pointers = strings.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect();
+        Self { strings, pointers }
+    }
+
+    fn as_ptr(&self) -> *const *const c_char {
+        self.pointers.as_ptr()
+    }
+}
+
+impl std::fmt::Debug for Strings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.strings.fmt(f)
+    }
+}
+
+/// Parts of the last part, as reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Part {
+    Stdio,
+    Terminal,
+    Limit,
+    Keyring,
+    Directory,
+    Breakout,
+    Bounding,
+    Groups,
+    Gid,
+    Uid,
+    Capabilities,
+    NoNewPrivileges,
+    Seccomp,
+    IoPriority,
+    Personality,
+    LookUp,
+}
+
+impl Part {
+    const ALL: [Self; 16] = [
+        Self::Stdio,
+        Self::Terminal,
+        Self::Limit,
+        Self::Keyring,
+        Self::Directory,
+        Self::Breakout,
+        Self::Bounding,
+        Self::Groups,
+        Self::Gid,
+        Self::Uid,
+        Self::Capabilities,
+        Self::NoNewPrivileges,
+        Self::Seccomp,
+        Self::IoPriority,
+        Self::Personality,
+        Self::LookUp,
+    ];
+
+    /// The part with this number.
+    pub(crate) fn from_number(number: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|part| *part as u32 == number)
+    }
+
+    /// What it was doing.
+    pub(crate) fn describe(self) -> &'static str {
+        match self {
+            Self::Stdio => "set up stdio",
+            Self::Terminal => "set the controlling terminal",
+            Self::Limit => "error setting rlimits",
+            Self::Keyring => "join the session keyring",
+            Self::Directory => "chdir to cwd",
+            Self::Breakout => {
+                "current working directory is outside of container mount namespace root -- possible container breakout \
+                 detected"
+            }
+            Self::Bounding => "limit the bounding set",
+            Self::Groups => "setgroups",
+            Self::Gid => "setgid",
+            Self::Uid => "setuid",
+            Self::Capabilities => "unable to apply caps",
+            Self::NoNewPrivileges => "set no_new_privs",
+            Self::Seccomp => "unable to load seccomp program",
+            Self::IoPriority => "set the I/O priority",
+            Self::Personality => "set the personality",
+            Self::LookUp => "find the program",
+        }
+    }
+}
+
+type Finished = Result<(), (Part, Errno)>;
+
+/// Executes the program. Never returns.
+pub(crate) fn run(finish: &Finish, channel: BorrowedFd<'_>, terminal: Option<&OwnedFd>) -> ! {
+    // SAFETY: after `stdio` the channel is descriptor 3, until exec closes it.
+    let moved = unsafe { BorrowedFd::borrow_raw(CHANNEL) };
+    let told = |channel, (part, errno): (Part, Errno)| -> ! {
+        fail(channel, Failure { step: Failure::FINISH, part: part as u32, errno })
+    };
+    if let Err(failed) = stdio(finish, channel, terminal) {
+        told(channel, failed);
+    }
+    let program = match prepare(finish) {
+        Ok(program) => program,
+        Err(failed) => told(moved, failed),
+    };
+    let Some(path) = finish.candidates.get(program) else { told(moved, (Part::LookUp, Errno::NOENT)) };
+    // SAFETY: both lists end with null and point to strings that live as long as `finish`.
+    let errno = unsafe { raw::execve(path, finish.arguments.as_ptr(), finish.environment.as_ptr()) };
+    complain(finish, program, errno)
+}
+
+/// Says on the container's own standard error why the program did not start, as runc does once a container counts as
+/// started, and ends with 255.
+fn complain(finish: &Finish, program: usize, errno: Errno) -> ! {
+    let say = |text: &[u8]| {
+        // SAFETY: descriptor 2 was set up above.
+        rustix::io::write(unsafe { BorrowedFd::borrow_raw(2) }, text).ok();
+    };
+    say(finish.complaints.get(program).map(|text| text.to_bytes()).unwrap_or_default());
+    say(match errno {
+        Errno::NOEXEC => b"exec format error\n",
+        Errno::NOENT => b"no such file or directory\n",
+        Errno::ACCESS => b"permission denied\n",
+        Errno::TXTBSY => b"text file busy\n",
+        Errno::TOOBIG => b"argument list too long\n",
+        Errno::NOMEM => b"cannot allocate memory\n",
+        Errno::INVAL => b"invalid argument\n",
+        Errno::PERM => b"operation not permitted\n",
+        Errno::LOOP => b"too many levels of symbolic links\n",
+        _ => b"cannot be executed\n",
+    });
+    raw::exit_now(255)
+}
+
+/// The channel's number after everything else is closed.
+const CHANNEL: i32 = 3;
+
+fn stdio(finish: &Finish, channel: BorrowedFd<'_>, terminal: Option<&OwnedFd>) -> Finished {
+    let stdio = |errno| (Part::Stdio, errno);
+    let sources = match (&finish.stdio, terminal) {
+        (Some([stdin, stdout, stderr]), _) => [stdin.as_raw_fd(), stdout.as_raw_fd(), stderr.as_raw_fd()],
+        (None, Some(slave)) => [slave.as_raw_fd(); 3],
+        (None, None) => return Err(stdio(Errno::BADF)),
+    };
+    for (source, target) in sources.into_iter().zip(0..) {
+        // SAFETY: nothing in this process owns descriptors 0 to 2 any more; sources are above.
+        if unsafe { libc::dup2(source, target) } < 0 {
+            return Err(stdio(Errno::BADF));
+        }
+    }
+    if channel.as_raw_fd() != CHANNEL {
+        // SAFETY: from here on descriptor 3 is only used as the channel; whoever owned it never runs again.
+        if unsafe { libc::dup3(channel.as_raw_fd(), CHANNEL, libc::O_CLOEXEC) } < 0 {
+            return Err(stdio(Errno::BADF));
+        }
+    }
+    // SAFETY: no other descriptor is used after this.
+    unsafe { raw::close_range(CHANNEL.unsigned_abs() + 1, u32::MAX, 0) }.map_err(stdio)?;
+    if finish.terminal {
+        // SAFETY: TIOCSCTTY takes a number.
+        if unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) } < 0 {
+            return Err((Part::Terminal, Errno::NOTTY));
+        }
+    }
+    Ok(())
+}
+
+/// Does everything before exec; returns which of the candidates is the program.
+fn prepare(finish: &Finish) -> Result<usize, (Part, Errno)> {
+    let at = |part: Part| move |errno: Errno| (part, errno);
+    for (resource, limit) in &finish.limits {
+        rustix::process::setrlimit(*resource, *limit).map_err(at(Part::Limit))?;
+    }
+    if let Some(priority) = finish.io_priority {
+        raw::set_io_priority(priority).map_err(at(Part::IoPriority))?;
+    }
+    if let Some(persona) = finish.personality {
+        raw::personality(persona).map_err(at(Part::Personality))?;
+    }
+    if let Some(name) = &finish.keyring {
+        match raw::join_session_keyring(Some(name)) {
+            // A kernel without keys, or one that a filter around us hides, has none to protect.
+            Ok(()) | Err(Errno::NOSYS | Errno::PERM | Errno::DQUOT) => {}
+            Err(errno) => return Err((Part::Keyring, errno)),
+        }
+    }
+    own_stdio(finish.uid);
+    let entered = enter_directory(finish);
+    if !matches!(entered, Ok(()) | Err((Part::Directory, Errno::ACCESS))) {
+        entered?;
+    }
+    become_user(finish)?;
+    if entered.is_err() {
+        // What root may not enter (a network file system) the user perhaps may.
+        enter_directory(finish)?;
+    }
+    rustix::process::umask(Mode::from_raw_mode(finish.umask & 0o777));
+    let early = finish.seccomp.as_ref().filter(|_| !finish.no_new_privileges);
+    let late = finish.seccomp.as_ref().filter(|_| finish.no_new_privileges);
+    if let Some((filter, flags)) = early {
+        sys::seccomp::install(filter, *flags).map_err(at(Part::Seccomp))?;
+    }
+    if let Some(capabilities) = &finish.capabilities {
+        capability::set(capabilities.sets).map_err(at(Part::Capabilities))?;
+        capability::set_ambient(capabilities.ambient).map_err(at(Part::Capabilities))?;
+    }
+    if finish.no_new_privileges {
+        // SAFETY: numbers only.
+        unsafe { raw::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0) }.map_err(at(Part::NoNewPrivileges))?;
+    }
+    let program = look_up(finish).map_err(at(Part::LookUp))?;
+    if let Some((filter, flags)) = late {
+        sys::seccomp::install(filter, *flags).map_err(at(Part::Seccomp))?;
+    }
+    Ok(program)
+}
+
+/// Lets the user open its own pipes and terminal again through `/dev/stdout`, as runc does.
+fn own_stdio(uid: u32) {
+    for number in 0..3 {
+        // SAFETY: descriptors 0 to 2 were set up above.
+        let fd = unsafe { BorrowedFd::borrow_raw(number) };
+        let Ok(status) = rustix::fs::fstat(fd) else { continue };
+        let is_terminal = rustix::termios::isatty(fd);
+        let is_pipe = FileType::from_raw_mode(status.st_mode) == FileType::Fifo;
+        if status.st_uid != uid && (is_terminal || is_pipe) {
+            // A pipe of another file system may refuse; then it stays as it was.
+            rustix::fs::fchown(fd, Some(Uid::from_raw(uid)), None).ok();
+        }
+    }
+}
+
+fn enter_directory(finish: &Finish) -> Finished {
+    let failed = |errno| (Part::Directory, errno);
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::openat2(
+        CWD,
+        finish.directory.as_c_str(),
+        flags,
+        Mode::empty(),
+        ResolveFlags::NO_MAGICLINKS,
+    )
+    .map_err(failed)?;
+    rustix::process::fchdir(&directory).map_err(failed)?;
+    let mut path = [0_u8; 4096];
+    // SAFETY: pointer and length belong together. The C library's getcwd hides what is looked for here.
+    let length = unsafe { libc::syscall(libc::SYS_getcwd, path.as_mut_ptr(), path.len()) };
+    // From outside the root the kernel says "(unreachable)/…" (getcwd(2)).
+    if length <= 0 || path.first() != Some(&b'/') {
+        return Err((Part::Breakout, Errno::NOENT));
+    }
+    Ok(())
+}
+
+fn become_user(finish: &Finish) -> Finished {
+    use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+    let at = |part: Part| move |errno: Errno| (part, errno);
+    if let Some(capabilities) = &finish.capabilities {
+        capability::limit_bounding(capabilities.bounding).map_err(at(Part::Bounding))?;
+    }
+    let (uid, gid) = (Uid::from_raw(finish.uid), Gid::from_raw(finish.gid));
+    if finish.capabilities.is_some() {
+        // SAFETY: numbers only.
+        unsafe { raw::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0) }.map_err(at(Part::Capabilities))?;
+    }
+    set_thread_groups(&finish.groups).map_err(at(Part::Groups))?;
+    set_thread_res_gid(gid, gid, gid).map_err(at(Part::Gid))?;
+    set_thread_res_uid(uid, uid, uid).map_err(at(Part::Uid))?;
+    if finish.capabilities.is_some() {
+        // SAFETY: numbers only.
+        unsafe { raw::prctl(libc::PR_SET_KEEPCAPS, 0, 0, 0) }.map_err(at(Part::Capabilities))?;
+        // Leaving root empties the effective set; what is still permitted is needed for a moment.
+        let now = capability::current().map_err(at(Part::Capabilities))?;
+        capability::set(Sets { effective: now.permitted, ..now }).map_err(at(Part::Capabilities))?;
+    }
+    Ok(())
+}
+
+/// Finds the program as Go's *LookPath* does, which decides what Docker's users are told.
+fn look_up(finish: &Finish) -> Result<usize, Errno> {
+    for (index, path) in finish.candidates.iter().enumerate() {
+        match executable(path) {
+            Ok(()) => return Ok(index),
+            Err(errno) if finish.direct => return Err(errno),
+            Err(_) => {}
+        }
+    }
+    Err(Errno::NOENT)
+}
+
+fn executable(path: &CString) -> Result<(), Errno> {
+    let status = rustix::fs::statat(CWD, path.as_c_str(), AtFlags::empty())?;
+    if FileType::from_raw_mode(status.st_mode) == FileType::Directory {
+        return Err(Errno::ISDIR);
+    }
+    match rustix::fs::accessat(CWD, path.as_c_str(), Access::EXEC_OK, AtFlags::EACCESS) {
+        // A filter may forbid the question; exec itself then gives the answer.
+        Ok(()) | Err(Errno::NOSYS | Errno::PERM) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}

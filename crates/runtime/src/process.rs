@@ -1,0 +1,258 @@
+//! A process of the document, made ready for the child: strings, sets and numbers instead of words.
+
+use crate::channel::above_stdio;
+use crate::finish::{Capabilities, Finish, Strings};
+use crate::step::Step;
+use crate::user::Files;
+use crate::{Error, ImageUser, Problem, Stdio, child, seccomp, user};
+use oci::runtime::{IoPriority, Personality, Process, Seccomp, User};
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
+use rustix::process::{Gid, Resource, Rlimit};
+use std::ffi::CString;
+use std::path::Path;
+use sys::capability::{self, Set, Sets};
+
+/// Makes a C string of what a document says.
+pub(crate) fn text(what: &str, value: impl Into<Vec<u8>>) -> Result<CString, Error> {
+    CString::new(value).map_err(|_| Error::Spec(format!("{what} contains a NUL byte")))
+}
+
+/// What else than the process itself decides about the last part.
+#[derive(Debug, Default)]
+pub(crate) struct Surroundings<'a> {
+    /// The filter.
+    pub(crate) seccomp: Option<&'a Seccomp>,
+    /// The execution domain.
+    pub(crate) personality: Option<&'a Personality>,
+    /// Name of the session keyring.
+    pub(crate) keyring: Option<&'a str>,
+}
+
+/// Lays out the last part of the child for `process`, as `image` or else as the document says.
+pub(crate) fn finish(
+    process: &Process,
+    image: Option<&ImageUser>,
+    files: &Files,
+    stdio: Option<[OwnedFd; 3]>,
+    surroundings: &Surroundings<'_>,
+) -> Result<Finish, Error> {
+    let user = match image {
+        Some(image) => User { umask: process.user.umask, ..user::resolve(image, files)? },
+        None => process.user.clone(),
+    };
+    let name = process.args.first().ok_or_else(|| Error::spec("no command specified"))?;
+    let environment = environment(process, &user, files)?;
+    let (direct, paths) = candidates(name, &process.env);
+    let candidates =
+        paths.iter().map(|path| text("program", path.as_str())).collect::<Result<Vec<_>, _>>()?;
+    let complaints =
+        paths.iter().map(|path| text("program", format!("exec {path}: "))).collect::<Result<_, _>>()?;
+    let arguments =
+        process.args.iter().map(|one| text("argument", one.as_str())).collect::<Result<_, _>>()?;
+    let directory = match process.cwd.as_str() {
+        "" => "/",
+        path if path.starts_with('/') => path,
+        other => return Err(Error::Spec(format!("Cwd must be an absolute path: {other:?}"))),
+    };
+    if process.scheduler.is_some() {
+        return Err(Error::Unsupported("process.scheduler".to_owned()));
+    }
+    Ok(Finish {
+        terminal: process.terminal,
+        stdio,
+        limits: limits(process)?,
+        keyring: surroundings.keyring.map(|name| text("keyring", name)).transpose()?,
+        uid: user.uid,
+        gid: user.gid,
+        groups: user.additional_gids.iter().map(|gid| Gid::from_raw(*gid)).collect(),
+        capabilities: capabilities(process)?,
+        no_new_privileges: process.no_new_privileges,
+        seccomp: surroundings.seccomp.map(seccomp::program).transpose()?.flatten(),
+        umask: user.umask.unwrap_or(0o022),
+        directory: text("cwd", directory)?,
+        io_priority: process.io_priority.as_ref().map(io_priority).transpose()?,
+        personality: surroundings.personality.map(personality).transpose()?,
+        direct,
+        candidates,
+        complaints,
+        arguments: Strings::new(arguments),
+        environment: Strings::new(environment),
+    })
+}
+
+/// Splits what the process is to have as its descriptors: streams above 2, or `None` for a terminal still to be made.
+pub(crate) fn streams(stdio: Stdio) -> Result<Option<[OwnedFd; 3]>, Error> {
+    match stdio {
+        Stdio::Terminal => Ok(None),
+        Stdio::Streams { stdin, stdout, stderr } => {
+            Ok(Some([above_stdio(stdin)?, above_stdio(stdout)?, above_stdio(stderr)?]))
+        }
+    }
+}
+
+fn environment(process: &Process, user: &User, files: &Files) -> Result<Vec<CString>, Error> {
+    let mut environment =
+        process.env.iter().map(|one| text("environment", one.as_str())).collect::<Result<Vec<_>, _>>()?;
+    if !process.env.iter().any(|one| one.starts_with("HOME=")) {
+        environment.push(text("HOME", format!("HOME={}", files.home(user.uid)))?);
+    }
+    Ok(environment)
+}
+
+/// Returns whether `name` is a path, and what to try: Go's *LookPath*.
+fn candidates(name: &str, environment: &[String]) -> (bool, Vec<String>) {
+    if name.contains('/') {
+        return (true, vec![name.to_owned()]);
+    }
+    let path = environment.iter().rev().find_map(|one| one.strip_prefix("PATH=")).unwrap_or_default();
+    let join = |directory: &str| match directory {
+        "" => format!("./{name}"),
+        directory => format!("{}/{name}", directory.trim_end_matches('/')),
+    };
+    let usable = !name.is_empty() && !path.is_empty();
+    (false, if usable { path.split(':').map(join).collect() } else { Vec::new() })
+}
+
+fn limits(process: &Process) -> Result<Vec<(Resource, Rlimit)>, Error> {
+    let limit = |limit: &oci::runtime::Rlimit| {
+        let resource = child::resource(&limit.kind)
+            .ok_or_else(|| Error::Spec(format!("invalid rlimit type: {}", limit.kind)))?;
+        // The largest number means no limit.
+        let value = |value: u64| (value != u64::MAX).then_some(value);
+        Ok((resource, Rlimit { current: value(limit.soft), maximum: value(limit.hard) }))
+    };
+    process.rlimits.iter().map(limit).collect()
+}
+
+fn capabilities(process: &Process) -> Result<Option<Capabilities>, Error> {
+    let Some(wanted) = &process.capabilities else { return Ok(None) };
+    let own = capability::current()
+        .map_err(|errno| Error::system("read capabilities")(sys::Error::new("capget", "self", errno)))?;
+    // What this process may not give is left out, as it would be left out of a container in a container.
+    let possible = own.permitted.intersection(capability::bounding());
+    let set = |names: &[String]| {
+        names.iter().try_fold(Set::default(), |set, name| match Set::parse(name) {
+            Some(one) => Ok(set.union(one)),
+            // A newer kernel's capability: runc warns and goes on.
+            None if name.to_ascii_uppercase().starts_with("CAP_") => Ok(set),
+            None => Err(Error::Spec(format!("unknown capability {name:?}"))),
+        })
+    };
+    let bounding = set(&wanted.bounding)?;
+    let sets = Sets {
+        effective: set(&wanted.effective)?.intersection(possible),
+        permitted: set(&wanted.permitted)?.intersection(possible),
+        inheritable: set(&wanted.inheritable)?.intersection(possible),
+    };
+    let effective = sets.effective.intersection(sets.permitted);
+    Ok(Some(Capabilities { bounding, sets: Sets { effective, ..sets }, ambient: set(&wanted.ambient)? }))
+}
+
+fn io_priority(priority: &IoPriority) -> Result<i32, Error> {
+    let class = match priority.class.as_str() {
+        "IOPRIO_CLASS_RT" => 1,
+        "IOPRIO_CLASS_BE" => 2,
+        "IOPRIO_CLASS_IDLE" => 3,
+        other => return Err(Error::Spec(format!("invalid io priority class: {other}"))),
+    };
+    if !(0..8).contains(&priority.priority) {
+        return Err(Error::Spec(format!("invalid io priority: {}", priority.priority)));
+    }
+    Ok(class << 13 | priority.priority)
+}
+
+fn personality(personality: &Personality) -> Result<u32, Error> {
+    match personality.domain.as_str() {
+        "LINUX" => Ok(0),
+        "LINUX32" => Ok(8),
+        other => Err(Error::Spec(format!("unknown personality domain {other}"))),
+    }
+}
+
+/// Returns the steps that label the process for the host's security modules.
+pub(crate) fn label_steps(process: &Process) -> Result<Vec<Step>, Error> {
+    let mut steps = Vec::new();
+    let profile =
+        process.apparmor_profile.as_deref().filter(|profile| !matches!(*profile, "" | "unconfined"));
+    if let Some(profile) = profile {
+        let enabled = sys::path::read_to_end(Path::new("/sys/module/apparmor/parameters/enabled"));
+        if !enabled.is_ok_and(|answer| answer.first() == Some(&b'Y')) {
+            return Err(Error::spec("apparmor failed to apply profile: apparmor is not enabled on the host"));
+        }
+        let value = format!("exec {profile}").into_bytes();
+        steps.push(Step::Write { file: c"self/attr/apparmor/exec".to_owned(), value });
+    }
+    if let Some(label) = process.selinux_label.as_deref().filter(|label| !label.is_empty()) {
+        steps.push(Step::Write { file: c"self/attr/exec".to_owned(), value: label.as_bytes().to_vec() });
+    }
+    Ok(steps)
+}
+
+/// The program in the words of an error about it.
+#[derive(Debug)]
+pub(crate) struct Program {
+    name: String,
+    direct: bool,
+}
+
+impl Program {
+    pub(crate) fn new(process: &Process, finish: &Finish) -> Self {
+        Self { name: process.args.first().cloned().unwrap_or_default(), direct: finish.direct }
+    }
+
+    /// Says why it could not be found.
+    pub(crate) fn failure(&self, errno: Errno) -> Error {
+        let problem = match (self.direct, errno) {
+            (false, _) => Problem::NotInPath,
+            (true, Errno::ACCESS | Errno::ISDIR) => Problem::Errno(errno),
+            (true, _) => Problem::Stat(self.name.clone(), errno),
+        };
+        Error::Executable { name: self.name.clone(), problem }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_looked_for_as_go_does() {
+        let check = |name: &str, path: &str, direct: bool, expect: &[&str]| {
+            let environment = ["A=b".to_owned(), format!("PATH={path}")];
+            let (was_direct, found) = candidates(name, &environment);
+            assert_eq!(
+                (was_direct, found.iter().map(String::as_str).collect::<Vec<_>>()),
+                (direct, expect.to_vec())
+            );
+        };
+        check("sh", "/usr/bin:/bin/", false, &["/usr/bin/sh", "/bin/sh"]);
+        check("/bin/sh", "/usr/bin", true, &["/bin/sh"]);
+        check("./sh", "/usr/bin", true, &["./sh"]);
+        check("sh", "", false, &[]);
+        check("", "/bin", false, &[]);
+        check("sh", "/a::/b", false, &["/a/sh", "./sh", "/b/sh"]);
+        assert_eq!(candidates("sh", &[]), (false, Vec::new()));
+    }
+
+    #[test]
+    fn home_is_added_only_if_it_is_not_there() {
+        let files = Files::default();
+        let process = Process { env: vec!["A=1".into()], ..Process::default() };
+        let got = environment(&process, &User::default(), &files).unwrap();
+        assert_eq!(got, [c"A=1".to_owned(), c"HOME=/".to_owned()]);
+        let process = Process { env: vec!["HOME=".into()], ..Process::default() };
+        assert_eq!(environment(&process, &User::default(), &files).unwrap(), [c"HOME=".to_owned()]);
+        let process = Process { env: vec!["A=\0".into()], ..Process::default() };
+        assert!(environment(&process, &User::default(), &files).is_err());
+    }
+
+    #[test]
+    fn io_priorities() {
+        let priority =
+            |class: &str, priority| io_priority(&IoPriority { class: class.into(), priority }).ok();
+        assert_eq!(priority("IOPRIO_CLASS_BE", 4), Some(2 << 13 | 4));
+        assert_eq!(priority("IOPRIO_CLASS_BE", 8), None);
+        assert_eq!(priority("X", 1), None);
+    }
+}
