@@ -11,6 +11,8 @@ mod layer;
 mod pipe;
 mod progress;
 mod pull;
+mod push;
+mod remote;
 mod removal;
 mod select;
 #[cfg(test)]
@@ -19,6 +21,7 @@ pub mod view;
 
 pub use progress::{BlobState, Progress, Step};
 pub use pull::Pull;
+pub use push::Push;
 pub use removal::User;
 pub use select::{LIST_FILTERS, PRUNE_FILTERS};
 pub use store::Image;

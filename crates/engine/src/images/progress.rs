@@ -44,6 +44,20 @@ pub enum Step {
         /// Whether it was here before, exactly so.
         up_to_date: bool,
     },
+    /// Only one platform of an index was here, and is what was pushed.
+    Partial {
+        /// Its manifest.
+        digest: Digest,
+    },
+    /// The same for programs; clients show either a line or this.
+    PushResult {
+        /// The tag.
+        tag: String,
+        /// The manifest or index that it names now.
+        digest: Digest,
+        /// Its size in bytes.
+        size: u64,
+    },
     /// The end of a push.
     Pushed {
         /// The tag.
@@ -56,7 +70,7 @@ pub enum Step {
 }
 
 /// How far a blob is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BlobState {
     /// It will be fetched.
     Queued,
@@ -98,7 +112,10 @@ pub enum BlobState {
     /// The registry had it before.
     ExistsThere,
     /// The registry took it over from another repository.
-    Mounted,
+    Mounted {
+        /// The repository within the registry.
+        from: String,
+    },
 }
 
 impl Step {
@@ -117,17 +134,25 @@ impl Step {
             Self::Pulled { reference, up_to_date: false } => {
                 Message::status("", format!("Status: Downloaded newer image for {reference}"))
             }
+            Self::Partial { digest } => {
+                let text = "Not all multiplatform-content is present and only the available single-platform image was pushed";
+                Message::status("", format!("{text}: {digest}"))
+            }
             Self::Pushed { tag, digest, size } => {
                 Message::status("", format!("{tag}: digest: {digest} size: {size}"))
+            }
+            Self::PushResult { tag, digest, size } => {
+                let aux = serde_json::json!({ "Tag": tag, "Digest": digest, "Size": size });
+                Message { aux: Some(aux), ..Message::progress("", "", 0, 0) }
             }
         }
     }
 }
 
 impl BlobState {
-    fn message(self, id: &str) -> Message {
+    fn message(&self, id: &str) -> Message {
         let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
-        let (word, current, total) = match self {
+        let (word, current, total) = match *self {
             Self::Queued => ("Pulling fs layer", 0, 0),
             Self::Waiting => ("Waiting", 0, 0),
             Self::Exists => ("Already exists", 0, 0),
@@ -140,7 +165,7 @@ impl BlobState {
             Self::Pushing { current, total } => ("Pushing", current, total),
             Self::Pushed => ("Pushed", 0, 0),
             Self::ExistsThere => ("Layer already exists", 0, 0),
-            Self::Mounted => ("Mounted", 0, 0),
+            Self::Mounted { ref from } => return Message::progress(id, format!("Mounted from {from}"), 0, 0),
         };
         Message::progress(id, word, signed(current), signed(total))
     }

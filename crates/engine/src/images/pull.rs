@@ -271,7 +271,7 @@ fn pulling(reference: &Reference) -> Step {
     Step::Pulling { tag: tag.unwrap_or_default(), repository: reference.path().to_owned() }
 }
 
-fn parse(descriptor: &Descriptor, bytes: &[u8]) -> Result<Document> {
+pub(super) fn parse(descriptor: &Descriptor, bytes: &[u8]) -> Result<Document> {
     Document::parse(&descriptor.media_type, bytes).map_err(|error| {
         let text = format!("manifest {}: {}", descriptor.digest, base::chain(&error));
         Error::known(Kind::Internal, text)

@@ -499,3 +499,74 @@ async fn hello_needs_no_network() {
         assert_eq!(last, format!("Status: {status} for hello-world:latest"));
     }
 }
+
+#[tokio::test]
+async fn what_was_pulled_can_be_pushed_elsewhere() {
+    let (root, registry) = (Root::new(), Registry::start());
+    let (manifest, layers) = publish(&registry, "app", "v1", &three());
+    let images = root.images();
+    images.pull(&request(&registry, "app:v1"), silent()).await.unwrap();
+    let other = Registry::start();
+    let host = other.host();
+    let name = names(&[&format!("{host}/copy:v2")]).remove(0);
+    let push = Push { reference: name.clone(), platform: None, credentials: Credentials::default() };
+    let error = images.push(&push, silent()).await.unwrap_err();
+    assert_eq!(error.to_string(), format!("tag does not exist: {host}/copy:v2"));
+    images.tag(&format!("{}/app:v1", registry.host()), &name).unwrap();
+    let (progress, steps) = recorder();
+    images.push(&push, progress).await.unwrap();
+    assert_eq!(Digest::sha256_of(&other.manifest("copy", "v2").unwrap().1), manifest.digest);
+    assert!(layers.iter().all(|layer| other.blob(&layer.digest).is_some()));
+    let lines: Vec<_> = steps.lock().unwrap().iter().map(Step::message).collect();
+    assert_eq!(lines[0].status, format!("The push refers to repository [{host}/copy]"));
+    assert_eq!(lines.iter().filter(|line| line.status == "Pushed").count(), 3);
+    let [.., last, aux] = lines.as_slice() else { panic!("no lines") };
+    assert_eq!(aux.aux.as_ref().unwrap()["Tag"], "v2");
+    assert_eq!(last.status, format!("v2: digest: {} size: {}", manifest.digest, manifest.size));
+
+    // Again, and into another repository of the same registry.
+    let (progress, steps) = recorder();
+    images.push(&push, progress).await.unwrap();
+    let count = |steps: &Mutex<Vec<Step>>, word: &str| {
+        steps.lock().unwrap().iter().filter(|step| step.message().status == word).count()
+    };
+    assert_eq!(count(&steps, "Layer already exists"), 3);
+    let name = names(&[&format!("{host}/third:v1")]).remove(0);
+    images.tag(&format!("{host}/copy:v2"), &name).unwrap();
+    other.fault(|request| {
+        let asked = request.method == "HEAD" && request.path().starts_with("/v2/third/blobs/");
+        asked.then(|| Reply::error(404, "BLOB_UNKNOWN", "blob unknown to registry"))
+    });
+    let (progress, steps) = recorder();
+    let all = Push { reference: name.without_tag(), ..push };
+    images.push(&all, progress).await.unwrap();
+    assert_eq!(count(&steps, "Mounted from copy"), 3);
+    assert!(other.manifest("third", "v1").is_some());
+}
+
+#[tokio::test]
+async fn an_incomplete_index_is_pushed_as_its_platform() {
+    let (root, registry) = (Root::new(), Registry::start());
+    let (mut here, _) = publish(&registry, "app", "", &three()[..1]);
+    let (mut there, _) =
+        publish_for(&registry, "app", "", &three()[2..], &Platform::new("linux", "s390x", None));
+    here.platform = Some(Platform::host());
+    there.platform = Some(Platform::new("linux", "s390x", None));
+    let index = serde_json::to_vec(&Index::new(vec![here.clone(), there])).unwrap();
+    let digest = registry.put_manifest("app", "v1", media_type::OCI_INDEX, &index);
+    let images = root.images();
+    images.pull(&request(&registry, "app:v1"), silent()).await.unwrap();
+    let other = Registry::start();
+    let name = names(&[&format!("{}/copy:v1", other.host())]).remove(0);
+    images.tag(&format!("{}/app:v1", registry.host()), &name).unwrap();
+    let push = Push { reference: name, platform: None, credentials: Credentials::default() };
+    images.push(&push, silent()).await.unwrap();
+    assert_eq!(Digest::sha256_of(&other.manifest("copy", "v1").unwrap().1), here.digest);
+    // With the other platform here too, the index goes whole.
+    let pull = Pull { platform: Some(Platform::new("linux", "s390x", None)), ..request(&registry, "app:v1") };
+    images.pull(&pull, silent()).await.unwrap();
+    images.push(&push, silent()).await.unwrap();
+    assert_eq!(Digest::sha256_of(&other.manifest("copy", "v1").unwrap().1), digest);
+    let shown = images.inspect_remote(&push.reference, &Credentials::default()).await.unwrap();
+    assert_eq!((shown.descriptor.digest, shown.platforms.len()), (digest.to_string(), 2));
+}
