@@ -1,6 +1,6 @@
 //! The language as users of `--format` meet it; what is expected follows Go's `text/template`.
 
-use gotemplate::{Field, Object, Template, Value, docker_functions};
+use crate::{Field, Object, Template, Value, docker_functions};
 use std::sync::Arc;
 
 fn data() -> Value {
