@@ -5,4 +5,5 @@
 mod endpoint;
 mod firewall;
 mod proxy;
+mod resolver;
 mod support;
