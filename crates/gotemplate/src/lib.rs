@@ -21,8 +21,6 @@ mod functions;
 mod lex;
 mod parse;
 mod print;
-#[cfg(test)]
-mod tests;
 mod tree;
 mod value;
 

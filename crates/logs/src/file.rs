@@ -148,6 +148,11 @@ impl RotatingFile {
         self.compression = Some(Step { source, target });
     }
 
+    /// Says whether a file put aside is being compressed.
+    pub(crate) fn is_compressing(&self) -> bool {
+        self.compression.is_some()
+    }
+
     /// Goes on compressing for a moment; says whether there is more to do.
     pub(crate) fn compress_step(&mut self) -> bool {
         let Some(step) = &mut self.compression else { return false };

@@ -1,5 +1,6 @@
 //! Entries back from the log.
 
+use crate::decode::LastTime;
 use crate::follow::Watch;
 use crate::segment::{Format, Records, Segment, Start, Tail, open_all};
 use crate::{Attributes, Driver, Error, Stopper, Stream};
@@ -49,6 +50,7 @@ pub struct Reader {
     query: Query,
     waiting: VecDeque<(Segment, Start)>,
     current: Option<Records>,
+    last_time: LastTime,
     watch: Option<Watch>,
     stopper: Stopper,
     ended: bool,
@@ -79,6 +81,7 @@ impl Reader {
             query,
             waiting,
             current: None,
+            last_time: LastTime::default(),
             watch,
             stopper,
             ended: false,
@@ -100,7 +103,7 @@ impl Reader {
             let Some(records) = &mut self.current else { return Ok(None) };
             match records.next()? {
                 Some(record) => {
-                    if let Some(entry) = Records::decode(self.format, record) {
+                    if let Some(entry) = Records::decode(self.format, record, &mut self.last_time) {
                         return Ok(Some(entry));
                     }
                 }

@@ -1,7 +1,8 @@
 //! The files a log consists of, each a sequence of records.
 
+use crate::decode::{self, LastTime};
 use crate::file::{Origin, aside, aside_compressed};
-use crate::{Entry, decode, local};
+use crate::{Entry, local};
 use flate2::read::MultiGzDecoder;
 use std::collections::VecDeque;
 use std::fs::{File, Metadata};
@@ -230,9 +231,9 @@ impl Records {
     }
 
     /// Decodes a record that [`Records::next`] gave.
-    pub(crate) fn decode(format: Format, record: &[u8]) -> Option<Entry> {
+    pub(crate) fn decode(format: Format, record: &[u8], last: &mut LastTime) -> Option<Entry> {
         match format {
-            Format::Json => decode::json(record),
+            Format::Json => decode::json(record, last),
             Format::Local => {
                 let body = record.get(local::FRAME..record.len().saturating_sub(local::FRAME))?;
                 let record = local::decode(body)?;

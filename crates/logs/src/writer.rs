@@ -102,6 +102,11 @@ impl Writer {
         batch.finish()
     }
 
+    /// Says whether [`Writer::work`] has something to do.
+    pub fn has_work(&self) -> bool {
+        self.sink.as_ref().is_some_and(|sink| sink.file.is_compressing())
+    }
+
     /// Goes on with what need not be done at once (compressing a file put aside), for a few milliseconds.
     ///
     /// Returns whether there is more to do; call it again when there is nothing better to do.

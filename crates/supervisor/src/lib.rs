@@ -9,14 +9,22 @@
 //! through the other. Later daemons find a supervisor by the socket in the container's `EXEC` directory, and an ended
 //! container by the record that the supervisor left there.
 
+mod client;
 mod connection;
+mod detach;
 mod error;
+mod health;
+mod poller;
 pub mod protocol;
+mod restart;
+mod streams;
+mod supervise;
 pub mod wire;
 pub mod zygote;
 
 pub use connection::{Connection, EventStream, StartError, Started};
 pub use error::Error;
+pub use supervise::main;
 pub use zygote::Zygote;
 
 /// The executable's first argument for the role of a supervisor.

@@ -19,7 +19,6 @@ use serde::{Deserialize, Serialize};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use sys::namespace::Namespace;
 use sys::process::{Child, Command, Options};
 
 /// The executable's first argument for this role.

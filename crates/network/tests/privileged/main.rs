@@ -5,5 +5,4 @@
 mod endpoint;
 mod firewall;
 mod proxy;
-mod resolver;
 mod support;

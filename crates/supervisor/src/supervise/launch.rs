@@ -1,0 +1,233 @@
+//! Starting the container: the first time, and again by the restart policy.
+
+use super::run::Run;
+use super::{Phase, Supervisor, now};
+use crate::poller::{Interest, Source};
+use crate::protocol::{ImageUser, Overlay, Reply, Rootfs};
+use crate::streams::{Ends, InputEnd, Streams, input_pipe, output_pipe};
+use base::{Classify, Kind};
+use logs::{Defaults, Driver, Writer};
+use oci::runtime::NamespaceKind;
+use rustix::fs::Mode;
+use rustix::io::Errno;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+/// Why a process could not be started, as the daemon is told.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) kind: Kind,
+    pub(super) message: String,
+    pub(super) exit_code: i32,
+}
+
+/// Docker's exit code for what is neither "not found" nor "not executable".
+const OTHER_FAILURE: i32 = 128;
+
+impl Failure {
+    pub(super) fn new(error: &(impl Classify + std::error::Error)) -> Self {
+        Self { kind: error.kind(), message: base::chain(error), exit_code: OTHER_FAILURE }
+    }
+
+    pub(super) fn system(what: &str) -> impl FnOnce(Errno) -> Self {
+        move |errno| Self {
+            kind: Kind::Internal,
+            message: format!("{what}: {}", sys::message(errno)),
+            exit_code: OTHER_FAILURE,
+        }
+    }
+
+    pub(super) fn runtime(error: &runtime::Error) -> Self {
+        Self { kind: error.kind(), message: base::chain(error), exit_code: error.exit_code() }
+    }
+
+    pub(super) fn into_reply(self) -> Reply {
+        Reply::Failed { kind: self.kind, message: self.message, exit_code: self.exit_code }
+    }
+}
+
+impl Supervisor {
+    /// Does what is done once: takes the descriptors, opens the log, listens. Returns the clients.
+    pub(super) fn prepare(&mut self, descriptors: Vec<OwnedFd>) -> Result<Vec<OwnedFd>, Failure> {
+        let mut descriptors = descriptors.into_iter();
+        if self.launch.netns {
+            self.netns = descriptors.next();
+        }
+        let clients: Vec<OwnedFd> = descriptors.collect();
+        if clients.len() != self.launch.attach.len() || self.launch.netns != self.netns.is_some() {
+            return Err(Failure {
+                kind: Kind::InvalidArgument,
+                message: "descriptors do not match the launch message".to_owned(),
+                exit_code: OTHER_FAILURE,
+            });
+        }
+        self.open_log()?;
+        self.listen_on_ports()?;
+        self.listen()?;
+        Ok(clients)
+    }
+
+    fn open_log(&mut self) -> Result<(), Failure> {
+        let log = &self.launch.log;
+        let defaults = if log.docker_defaults { Defaults::Docker } else { Defaults::Bounded };
+        // Docker's words: "failed to create task for container: failed to initialize logging driver: …".
+        let failed = |error: logs::Error| Failure {
+            message: format!("failed to initialize logging driver: {}", base::chain(&error)),
+            ..Failure::new(&error)
+        };
+        let driver = Driver::new(&log.driver, &log.options, defaults).map_err(failed)?;
+        self.log = Writer::open(&driver, &log.path, log.attributes.clone()).map_err(failed)?;
+        Ok(())
+    }
+
+    fn listen(&mut self) -> Result<(), Failure> {
+        let path = self.socket_path();
+        let failed = |error: sys::Error| Failure {
+            kind: Kind::Internal,
+            message: format!("listen for daemons: {}", base::chain(&error)),
+            exit_code: OTHER_FAILURE,
+        };
+        // Only for root, from the moment it is there.
+        let before = rustix::process::umask(Mode::from_raw_mode(0o177));
+        let listener = sys::socket::listen_seqpacket(&path);
+        rustix::process::umask(before);
+        let listener = listener.map_err(failed)?;
+        self.poller
+            .add(&listener, Source::Listener, Interest::READ)
+            .map_err(Failure::system("watch for daemons"))?;
+        self.listener = Some(listener);
+        Ok(())
+    }
+
+    /// Returns where daemons find this supervisor.
+    pub(super) fn socket_path(&self) -> std::path::PathBuf {
+        self.launch.exec_dir.join("supervisor.sock")
+    }
+
+    /// Starts the container with these clients attached.
+    pub(super) fn start(&mut self, clients: Vec<OwnedFd>) -> Result<(), Failure> {
+        let number = self.take_number();
+        let terminal = self.launch.spec.process.as_ref().is_some_and(|process| process.terminal);
+        let (stdio, mut ends) = stdio(terminal, self.launch.open_stdin)?;
+        let launch = self.runtime_launch(stdio)?;
+        let mut created = runtime::create(launch).map_err(|error| Failure::runtime(&error))?;
+        let pid = created.pid();
+        let master = created.take_terminal();
+        if let Some(master) = master {
+            ends = Ends::of_terminal(master).map_err(Failure::system("set up terminal"))?;
+        }
+        let input_end = if self.launch.stdin_once { InputEnd::WithClient } else { InputEnd::WithProcess };
+        let streams = Streams::new(number, ends, terminal, input_end, &self.poller)
+            .map_err(Failure::system("watch output"))?;
+        self.streams.insert(number, streams);
+        let options = self.launch.attach.clone();
+        for (socket, options) in clients.into_iter().zip(options) {
+            self.attach(number, socket, options).map_err(Failure::system("attach client"))?;
+        }
+        let started_at = now();
+        let init = match created.start() {
+            Ok(init) => init,
+            Err(error) => {
+                self.streams.remove(&number);
+                return Err(Failure::runtime(&error));
+            }
+        };
+        if let Err(errno) = self.poller.add(&init.pidfd, Source::Exit(number), Interest::READ) {
+            // Nobody would notice its end.
+            sys::pidfd::kill(init.pidfd.as_fd()).ok();
+            self.streams.remove(&number);
+            return Err(Failure::system("watch for the container's end")(errno));
+        }
+        self.phase = Phase::Running(Run {
+            number,
+            pid,
+            pidfd: init.pidfd,
+            cgroup: init.cgroup,
+            memory: None,
+            started_at,
+            paused: false,
+            stop: None,
+            by_user: false,
+            restart: None,
+            end: None,
+        });
+        self.watch_memory();
+        self.begin_probes(started_at);
+        Ok(())
+    }
+
+    /// Attaches a client to the streams `number`.
+    pub(super) fn attach(
+        &mut self,
+        number: crate::poller::Number,
+        socket: OwnedFd,
+        options: crate::protocol::AttachOptions,
+    ) -> Result<(), Errno> {
+        let index = self.take_client_number();
+        match self.streams.get_mut(&number) {
+            Some(streams) => streams.attach(index, socket, options, &self.poller),
+            None => Ok(()),
+        }
+    }
+
+    fn runtime_launch(&self, stdio: runtime::Stdio) -> Result<runtime::Launch, Failure> {
+        let mut spec = self.launch.spec.clone();
+        if let (Some(netns), Some(linux)) = (&self.netns, &mut spec.linux) {
+            for namespace in linux.namespaces.iter_mut().filter(|one| one.kind == NamespaceKind::Network) {
+                namespace.path = Some(format!("/proc/self/fd/{}", netns.as_raw_fd()));
+            }
+        }
+        let empty = self.empty.try_clone().map_err(|error| {
+            Failure::system("hand over mount namespace")(Errno::from_io_error(&error).unwrap_or(Errno::IO))
+        })?;
+        Ok(runtime::Launch {
+            spec,
+            rootfs: rootfs(&self.launch.rootfs),
+            stdio,
+            root_switch: runtime::RootSwitch::Empty(empty),
+            user: self.launch.user.as_ref().map(image_user),
+            create_cwd: self.launch.create_cwd,
+            cgroup: None,
+        })
+    }
+}
+
+fn rootfs(rootfs: &Rootfs) -> runtime::Rootfs {
+    match rootfs {
+        Rootfs::Path(path) => runtime::Rootfs::Path(path.clone()),
+        Rootfs::Overlay(Overlay { lower, upper, work, volatile }) => {
+            runtime::Rootfs::Overlay(runtime::Overlay {
+                lower: lower.clone(),
+                upper: upper.clone(),
+                work: work.clone(),
+                volatile: *volatile,
+            })
+        }
+    }
+}
+
+pub(super) fn image_user(user: &ImageUser) -> runtime::ImageUser {
+    runtime::ImageUser { user: user.user.clone(), groups: user.groups.clone() }
+}
+
+/// Makes the streams of a process: what it gets, and our ends.
+fn stdio(terminal: bool, open_stdin: bool) -> Result<(runtime::Stdio, Ends), Failure> {
+    if terminal {
+        return Ok((runtime::Stdio::Terminal, Ends::default()));
+    }
+    let failed = || Failure::system("make pipes");
+    let (output, stdout) = output_pipe().map_err(failed())?;
+    let (error_output, stderr) = output_pipe().map_err(failed())?;
+    let (input, stdin) = if open_stdin {
+        let (input, stdin) = input_pipe().map_err(failed())?;
+        (Some(input), stdin)
+    } else {
+        (None, null()?)
+    };
+    let ends = Ends { input, output: Some(output), error_output: Some(error_output) };
+    Ok((runtime::Stdio::Streams { stdin, stdout, stderr }, ends))
+}
+
+pub(super) fn null() -> Result<OwnedFd, Failure> {
+    crate::zygote::null()
+        .map_err(|error| Failure::system("open /dev/null")(Errno::from_io_error(&error).unwrap_or(Errno::IO)))
+}
