@@ -20,7 +20,7 @@ pub mod volume;
 pub use container::Containers;
 pub use error::{Error, Result};
 pub use events::Events;
-
+pub use images::Images;
 pub use network::Networks;
 pub use settings::{BridgeSettings, LogSettings, Settings};
 pub use volume::Volumes;
@@ -33,6 +33,8 @@ use store::Store;
 pub struct Engine {
     /// Containers and their execs.
     pub containers: Arc<Containers>,
+    /// Images.
+    pub images: Images,
     /// Networks.
     pub networks: Arc<Networks>,
     /// Volumes.
@@ -70,8 +72,23 @@ pub fn assemble(settings: Settings) -> Result<Engine> {
         zygote,
         hub: hub::Hub::new()?,
     })?;
+    let images = images(&settings, &store, &events);
     containers.reconcile()?;
-    Ok(Engine { containers, networks, volumes, events, settings, store, id })
+    Ok(Engine { containers, images, networks, volumes, events, settings, store, id })
+}
+
+fn images(settings: &Settings, store: &Store, events: &Events) -> Images {
+    let client = distribution::Client::new(distribution::Settings {
+        mirrors: settings.registry_mirrors.clone(),
+        insecure: settings.insecure_registries.clone(),
+        attempts: settings.max_download_attempts,
+        ..distribution::Settings::default()
+    });
+    let limits = images::Limits {
+        downloads: settings.max_concurrent_downloads,
+        uploads: settings.max_concurrent_uploads,
+    };
+    Images::new(store.clone(), client, events.clone(), limits)
 }
 
 /// Returns the engine's identifier, made at the first start.
