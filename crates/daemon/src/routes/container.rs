@@ -14,7 +14,7 @@ use base::Kind;
 use engine::Engine;
 use engine::container::{Container, ImageChoice, RemoveOptions, WaitCondition};
 use http::{Method, StatusCode};
-use oci::{ImageConfig, Platform};
+use oci::ImageConfig;
 use std::sync::Arc;
 
 pub(super) fn routes() -> Vec<Route<Handler<Services>>> {
@@ -137,8 +137,7 @@ async fn create(engine: Arc<Engine>, mut call: Call) -> Answer {
         let image = match call.query.some("platform").filter(|_| call.at_least(41)) {
             None => engine.store.images().find(name)?,
             Some(platform) => {
-                let platform =
-                    Platform::parse(platform).map_err(|error| Failure::invalid(error.to_string()))?;
+                let platform = super::image::parse_platform(platform)?;
                 engine.store.images().find_for(name, &platform)?
             }
         };

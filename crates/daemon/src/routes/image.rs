@@ -1,84 +1,59 @@
 //! Images.
 
-use super::{Services, blocking, route};
+use super::progress::{self, Teller};
+use super::{Services, blocking, now, route};
+use crate::http::body::Writer;
 use crate::http::router::Route;
 use crate::http::serve::Handler;
 use crate::http::{Answer, Call, Failure, body};
+use crate::views::container_list::until;
 use crate::views::image as view;
-use api::ApiVersion;
+use api::progress::Message;
+use base::event::Type;
+use distribution::Credentials;
 use engine::Engine;
 use engine::container::Container;
-use http::Method;
-use oci::{Digest, Platform};
-use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use engine::images::{Images, Pull, Step, User};
+use http::{Method, StatusCode};
+use oci::{Platform, Reference};
+use std::io::Write;
 use std::sync::Arc;
-use store::Image;
+use store::archive;
+use tokio::sync::oneshot;
 
 pub(super) fn routes() -> Vec<Route<Handler<Services>>> {
     vec![
-        route(Method::GET, "/images/{name...}/json", |s, call| {
-            Box::pin(inspect(Arc::clone(&s.engine), call))
+        route(Method::GET, "/images/json", |s, call| Box::pin(list(s.images.clone(), call))),
+        route(Method::POST, "/images/create", |s, call| Box::pin(create(s.images.clone(), call))),
+        route(Method::POST, "/images/load", |s, call| Box::pin(load(Arc::clone(&s.engine), call))),
+        route(Method::GET, "/images/get", |s, call| {
+            let names = call.query.all("names").map(str::to_owned).collect();
+            Box::pin(save(Arc::clone(&s.engine), names, call))
         }),
-        route(Method::GET, "/images/{name...}/history", |s, call| {
-            Box::pin(history(Arc::clone(&s.engine), call))
+        route(Method::POST, "/images/prune", |s, call| {
+            Box::pin(prune(s.images.clone(), Arc::clone(&s.engine), call))
+        }),
+        route(Method::GET, "/images/{name...}/json", |s, call| Box::pin(inspect(s.images.clone(), call))),
+        route(Method::GET, "/images/{name...}/history", |s, call| Box::pin(history(s.images.clone(), call))),
+        route(Method::GET, "/images/{name...}/get", |s, call| {
+            let names = vec![call.name().to_owned()];
+            Box::pin(save(Arc::clone(&s.engine), names, call))
+        }),
+        route(Method::POST, "/images/{name...}/tag", |s, call| Box::pin(tag(s.images.clone(), call))),
+        route(Method::DELETE, "/images/{name...}", |s, call| {
+            Box::pin(remove(s.images.clone(), Arc::clone(&s.engine), call))
         }),
     ]
 }
 
-/// Returns the entries of a list, with how many containers are made of each.
-pub(super) fn summaries(
-    engine: &Engine,
-    images: &[Image],
-    containers: &[Arc<Container>],
-    version: ApiVersion,
-) -> Vec<Value> {
-    let shared = shared_sizes(engine, images);
-    let entry = |(image, shared): (&Image, u64)| {
-        let users = containers.iter().filter(|container| container.image.id == *image.id()).count();
-        let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-        view::summary(image, i64::try_from(users).unwrap_or(i64::MAX), number(shared), version)
-    };
-    images.iter().zip(shared).map(entry).collect()
+/// Reads the platform of the query, which the endpoint has since 1.`since`.
+fn platform(call: &Call, since: u16) -> Result<Option<Platform>, Failure> {
+    let text = call.query.some("platform").filter(|_| call.at_least(since));
+    text.map(parse_platform).transpose()
 }
 
-/// The bytes of each image's layers that another image has as well.
-fn shared_sizes(engine: &Engine, images: &[Image]) -> Vec<u64> {
-    let mut uses: BTreeMap<&Digest, usize> = BTreeMap::new();
-    for image in images {
-        let own: BTreeSet<&Digest> = image.diff_ids.iter().collect();
-        for layer in own {
-            *uses.entry(layer).or_default() += 1;
-        }
-    }
-    let shared = |image: &Image| {
-        let own: BTreeSet<&Digest> = image.diff_ids.iter().collect();
-        let layers = own.into_iter().filter(|layer| uses.get(layer).is_some_and(|uses| *uses > 1));
-        layers.map(|layer| layer_size(engine, layer)).sum()
-    };
-    images.iter().map(shared).collect()
-}
-
-fn layer_size(engine: &Engine, layer: &Digest) -> u64 {
-    engine.store.layers().get(layer).ok().flatten().map_or(0, |layer| layer.size)
-}
-
-/// The bytes of all layers of all images, each once.
-pub(super) fn layers_size(engine: &Engine, images: &[Image]) -> u64 {
-    let layers: BTreeSet<&Digest> = images.iter().flat_map(|image| &image.diff_ids).collect();
-    layers.into_iter().map(|layer| layer_size(engine, layer)).sum()
-}
-
-/// Finds the image that the path names, as the platform that the query names.
-fn find(engine: &Engine, call: &Call, since: u16) -> Result<Image, Failure> {
-    match call.query.some("platform").filter(|_| call.at_least(since)) {
-        None => Ok(engine.store.images().find(call.name())?),
-        Some(text) => Ok(engine.store.images().find_for(call.name(), &platform(text)?)?),
-    }
-}
-
-/// Reads a platform: JSON as the newer clients send it, or `os/architecture/variant`.
-fn platform(text: &str) -> Result<Platform, Failure> {
+/// Reads a platform: JSON, as the newer endpoints have it, or `os/architecture/variant`.
+pub(super) fn parse_platform(text: &str) -> Result<Platform, Failure> {
     if text.starts_with('{') {
         serde_json::from_str(text)
             .map_err(|error| Failure::invalid(format!("failed to parse platform: {error}")))
@@ -87,16 +62,172 @@ fn platform(text: &str) -> Result<Platform, Failure> {
     }
 }
 
-async fn inspect(engine: Arc<Engine>, call: Call) -> Answer {
-    let answer = blocking(move || Ok::<_, Failure>(view::inspect(&find(&engine, &call, 49)?, call.version)));
+async fn list(images: Images, call: Call) -> Answer {
+    let filters = call.filters()?;
+    let until = until(&filters, now())?;
+    let shared = call.query.flag("shared-size");
+    let summaries = blocking(move || images.summaries(&filters, until, shared)).await?;
+    let entries: Vec<_> = summaries.into_iter().map(|entry| view::summary(entry, call.version)).collect();
+    Ok(body::ok(&entries))
+}
+
+async fn inspect(images: Images, call: Call) -> Answer {
+    let (platform, version) = (platform(&call, 49)?, call.version);
+    let answer = blocking(move || images.inspect(call.name(), platform.as_ref())).await?;
+    Ok(body::ok(&view::inspect(answer, version)))
+}
+
+async fn history(images: Images, call: Call) -> Answer {
+    let platform = platform(&call, 48)?;
+    Ok(body::ok(&blocking(move || images.history(call.name(), platform.as_ref())).await?))
+}
+
+async fn tag(images: Images, call: Call) -> Answer {
+    let name = reference(call.query.get("repo"), call.query.get("tag"))?;
+    blocking(move || images.tag(call.name(), &name)).await?;
+    Ok(body::empty(StatusCode::CREATED))
+}
+
+/// What containers use.
+pub(super) fn users(containers: &[Arc<Container>]) -> Vec<User> {
+    let user = |container: &Arc<Container>| User {
+        container: container.id,
+        image: container.image.id.clone(),
+        running: container.state.is_alive(),
+        layers: container.image.layers.clone(),
+    };
+    containers.iter().map(user).collect()
+}
+
+async fn remove(images: Images, engine: Arc<Engine>, call: Call) -> Answer {
+    let force = call.query.flag("force");
+    let answer = blocking(move || images.remove(call.name(), force, &users(&engine.containers.list())));
     Ok(body::ok(&answer.await?))
 }
 
-async fn history(engine: Arc<Engine>, call: Call) -> Answer {
-    let answer = blocking(move || {
-        let image = find(&engine, &call, 48)?;
-        let sizes: Vec<u64> = image.diff_ids.iter().map(|layer| layer_size(&engine, layer)).collect();
-        Ok::<_, Failure>(view::history(&image, &sizes))
-    });
+async fn prune(images: Images, engine: Arc<Engine>, call: Call) -> Answer {
+    let filters = call.filters()?;
+    let until = until(&filters, now())?;
+    let answer = blocking(move || images.prune(&filters, until, &users(&engine.containers.list())));
     Ok(body::ok(&answer.await?))
+}
+
+/// Reads the credentials that the client sends along.
+fn credentials(call: &Call) -> Result<Credentials, Failure> {
+    let header = call.headers.get("x-registry-auth").map_or("", |value| value.to_str().unwrap_or_default());
+    let parsed = Credentials::from_header(header);
+    parsed.map(|(credentials, _server)| credentials).map_err(|error| Failure::invalid(error.to_string()))
+}
+
+/// Answers `POST /images/create`: a pull.
+async fn create(images: Images, call: Call) -> Answer {
+    let pull = Pull {
+        reference: reference(call.query.get("fromImage"), call.query.get("tag"))?,
+        platform: platform(&call, 32)?,
+        credentials: credentials(&call)?,
+    };
+    progress::answer(move |teller: Teller| async move {
+        images.pull(&pull, Arc::new(move |step: Step| teller.tell(step.message()))).await?;
+        Ok(())
+    })
+    .await
+}
+
+/// Puts a name and a tag or digest together.
+fn reference(name: &str, tag: &str) -> Result<Reference, Failure> {
+    let text = match tag {
+        "" => name.to_owned(),
+        digest if digest.contains(':') => format!("{name}@{digest}"),
+        tag => format!("{name}:{tag}"),
+    };
+    Reference::parse_normalized(&text).map_err(|error| Failure::invalid(error.to_string()))
+}
+
+/// Answers `POST /images/load`: an archive of images.
+async fn load(engine: Arc<Engine>, mut call: Call) -> Answer {
+    let mut reader = call.take_reader();
+    progress::answer(move |teller: Teller| async move {
+        blocking(move || {
+            let loaded = archive::load(&engine.store, &mut reader, &mut |_| ())?;
+            for image in loaded {
+                let id = image.target.digest.to_string();
+                for name in &image.names {
+                    let name = name.familiar();
+                    engine.events.now(Type::Image, "load", &id, [("name".to_owned(), name.clone())].into());
+                    teller.tell(stream(format!("Loaded image: {name}\n")));
+                }
+                if image.names.is_empty() {
+                    engine.events.now(Type::Image, "load", &id, [("name".to_owned(), id.clone())].into());
+                    teller.tell(stream(format!("Loaded image ID: {id}\n")));
+                }
+            }
+            Ok::<_, store::Error>(())
+        })
+        .await
+    })
+    .await
+}
+
+fn stream(text: String) -> Message {
+    Message { stream: text, ..Message::default() }
+}
+
+/// A sink that tells when the first byte is written: from then on a failure cannot have a status of its own.
+struct Announcing {
+    writer: Writer,
+    begun: Option<oneshot::Sender<()>>,
+}
+
+impl Write for Announcing {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if let Some(begun) = self.begun.take() {
+            // Nobody waits if the client has gone.
+            begun.send(()).ok();
+        }
+        Write::write(&mut self.writer, bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Answers with what `work` writes; a failure before its first byte is an answer of its own.
+pub(super) async fn download(
+    content_type: &'static str,
+    work: impl FnOnce(&mut dyn Write) -> Result<(), Failure> + Send + 'static,
+) -> Answer {
+    let (writer, response) = body::streamed(content_type);
+    let (begun, begin) = oneshot::channel();
+    let breaker = writer.clone();
+    let working = tokio::task::spawn_blocking(move || {
+        let mut sink = std::io::BufWriter::with_capacity(64 << 10, Announcing { writer, begun: Some(begun) });
+        work(&mut sink)?;
+        sink.flush().map_err(|error| Failure::new(base::Kind::Cancelled, error.to_string()))
+    });
+    let failed = |error: tokio::task::JoinError| Failure::new(base::Kind::Internal, error.to_string());
+    if begin.await.is_err() {
+        working.await.map_err(failed)??;
+        return Ok(response);
+    }
+    tokio::spawn(async move {
+        if let Err(failure) = working.await.map_err(failed).flatten() {
+            tracing::warn!(error = failure.message, "an answer broke off");
+            breaker.break_off(failure.message);
+        }
+    });
+    Ok(response)
+}
+
+/// Answers `GET /images/get` and `GET /images/{name}/get`: an archive of images.
+async fn save(engine: Arc<Engine>, names: Vec<String>, call: Call) -> Answer {
+    let platform = platform(&call, 48)?;
+    download("application/x-tar", move |sink| {
+        for saved in archive::save(&engine.store, &names, platform.as_ref(), sink)? {
+            let id = saved.id.to_string();
+            engine.events.now(Type::Image, "save", &id, [("name".to_owned(), id.clone())].into());
+        }
+        Ok(())
+    })
+    .await
 }

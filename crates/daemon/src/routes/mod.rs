@@ -6,6 +6,7 @@ mod container;
 mod exec;
 mod image;
 mod network;
+mod progress;
 mod stats;
 mod streams;
 mod system;
@@ -18,6 +19,7 @@ use crate::http::serve::Handler;
 use api::ApiVersion;
 use base::{Kind, Timestamp};
 use engine::Engine;
+use engine::images::Images;
 use engine::system::HostInfo;
 use http::Method;
 use std::sync::Arc;
@@ -29,6 +31,8 @@ use tokio::sync::watch;
 pub(crate) struct Services {
     /// The engine.
     pub engine: Arc<Engine>,
+    /// The images.
+    pub images: Images,
     /// The host.
     pub host: Arc<HostInfo>,
     /// The configuration in force.

@@ -1,6 +1,6 @@
 //! The engine itself: ping, version, info, events, credentials, disk usage.
 
-use super::{Services, blocking, container, image, now, route, volume};
+use super::{Services, blocking, container, now, route, volume};
 use crate::http::body::{self, Writer};
 use crate::http::router::Route;
 use crate::http::serve::Handler;
@@ -14,6 +14,7 @@ use api::system::DiskUsage;
 use base::event::Event;
 use bytes::Bytes;
 use engine::Engine;
+use engine::images::Images;
 use http::header::{CACHE_CONTROL, HeaderValue, PRAGMA};
 use http::{Method, StatusCode};
 use std::sync::Arc;
@@ -34,7 +35,7 @@ pub(super) fn routes() -> Vec<Route<Handler<Services>>> {
             Box::pin(async move { answer })
         }),
         route(Method::GET, "/system/df", |services, call| {
-            Box::pin(disk_usage(Arc::clone(&services.engine), call))
+            Box::pin(disk_usage(Arc::clone(&services.engine), services.images.clone(), call))
         }),
         route(Method::GET, "/events", |services, call| {
             let events = services.engine.events.clone();
@@ -69,7 +70,7 @@ fn info(services: &Services) -> Answer {
 }
 
 /// Answers `GET /system/df`: what images, containers and volumes take.
-async fn disk_usage(engine: Arc<Engine>, call: Call) -> Answer {
+async fn disk_usage(engine: Arc<Engine>, images: Images, call: Call) -> Answer {
     let known = ["build-cache", "container", "image", "volume"];
     if let Some(kind) = call.query.all("type").find(|kind| !known.contains(kind)) {
         return Err(Failure::invalid(format!("unknown object type: {kind}")));
@@ -78,14 +79,18 @@ async fn disk_usage(engine: Arc<Engine>, call: Call) -> Answer {
         let wanted =
             |kind: &str| !call.query.has("type") || call.query.all("type").any(|asked| asked == kind);
         let number = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
-        let containers = engine.containers.list();
         let mut usage =
             DiskUsage { build_cache: wanted("build-cache").then(Vec::new), ..DiskUsage::default() };
-        let mut images = None;
         if wanted("image") {
-            let all = engine.store.images().list()?;
-            usage.layers_size = number(image::layers_size(&engine, &all));
-            images = Some(image::summaries(&engine, &all, &containers, call.version));
+            usage.layers_size = number(images.layers_size()?);
+            let containers = engine.containers.list();
+            let mut summaries = images.summaries(&Filters::default(), None, true)?;
+            for summary in &mut summaries {
+                let users =
+                    containers.iter().filter(|container| container.image.id.to_string() == summary.id);
+                summary.containers = i64::try_from(users.count()).unwrap_or(i64::MAX);
+            }
+            usage.images = Some(summaries);
         }
         if wanted("container") {
             let everything = Wanted { all: true, ..Wanted::default() };
@@ -95,11 +100,7 @@ async fn disk_usage(engine: Arc<Engine>, call: Call) -> Answer {
             let volumes = engine.volumes.list();
             usage.volumes = Some(volumes.iter().map(|volume| volume::with_usage(&engine, volume)).collect());
         }
-        let mut document = serde_json::to_value(&usage).unwrap_or_default();
-        if let (Some(fields), Some(images)) = (document.as_object_mut(), images) {
-            fields.insert("Images".to_owned(), images.into());
-        }
-        Ok::<_, Failure>(document)
+        Ok::<_, Failure>(usage)
     });
     Ok(body::ok(&answer.await?))
 }
