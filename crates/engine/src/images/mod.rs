@@ -4,7 +4,9 @@
 //! containers use is told by the caller; the service knows no containers. Blocking functions are blocking; what waits
 //! for a network is async, and its blocking parts run on blocking threads.
 
+mod archive;
 mod catalog;
+mod change;
 mod flight;
 mod glob;
 mod layer;
@@ -19,6 +21,8 @@ mod select;
 mod tests;
 pub mod view;
 
+pub use archive::{Commit, Import};
+pub use change::apply_changes;
 pub use progress::{BlobState, Progress, Step};
 pub use pull::Pull;
 pub use push::Push;

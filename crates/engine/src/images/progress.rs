@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 pub type Progress = Arc<dyn Fn(Step) + Send + Sync>;
 
 /// How often the number of bytes of one blob is told at most; dockerd's interval.
-const INTERVAL: Duration = Duration::from_millis(100);
+pub(super) const INTERVAL: Duration = Duration::from_millis(100);
 
 /// One thing that happened in a pull or push.
 #[derive(Debug, Clone, PartialEq, Eq)]

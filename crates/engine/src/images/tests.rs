@@ -570,3 +570,56 @@ async fn an_incomplete_index_is_pushed_as_its_platform() {
     let shown = images.inspect_remote(&push.reference, &Credentials::default()).await.unwrap();
     assert_eq!((shown.descriptor.digest, shown.platforms.len()), (digest.to_string(), 2));
 }
+
+#[tokio::test]
+async fn images_go_out_and_come_in() {
+    let (root, registry) = (Root::new(), Registry::start());
+    let (manifest, _) = publish(&registry, "app", "v1", &three());
+    let images = root.images();
+    images.pull(&request(&registry, "app:v1"), silent()).await.unwrap();
+    let full = format!("{}/app:v1", registry.host());
+    let mut saved = Vec::new();
+    images.save(std::slice::from_ref(&full), None, &mut saved).unwrap();
+
+    let other = Root::new();
+    let images = other.images();
+    let (_, mut events) = images.events().subscribe();
+    let mut lines = Vec::new();
+    images.load(&mut saved.as_slice(), false, &mut |line| lines.push(line)).unwrap();
+    assert_eq!(lines.last().unwrap().stream, format!("Loaded image: {full}\n"));
+    assert!(lines.iter().any(|line| line.status == "Loading layer"));
+    assert_eq!(images.find(&full, None).unwrap().id(), &manifest.digest);
+    assert_eq!(events.try_recv().unwrap().action, "load");
+
+    let rootfs = archive(&[("bin/tool", b"#!")]);
+    let import = Import {
+        reference: Some(names(&["base"]).remove(0)),
+        changes: vec!["CMD [\"/bin/tool\"]".into()],
+        ..Import::default()
+    };
+    let id = images.import(&mut rootfs.as_slice(), &import).unwrap();
+    let base = images.find("base:latest", None).unwrap();
+    assert_eq!((base.id(), base.config.config.cmd.clone()), (&id, Some(vec!["/bin/tool".to_owned()])));
+
+    let upper = other.0.join("upper");
+    std::fs::create_dir_all(upper.join("etc")).unwrap();
+    std::fs::write(upper.join("etc/new"), b"new").unwrap();
+    let commit = Commit {
+        parent: base.clone(),
+        upper,
+        config: base.config.config.clone(),
+        changes: vec!["ENV A=1".into()],
+        reference: Some(names(&["mine:2"]).remove(0)),
+        author: "Ann".into(),
+        comment: "why".into(),
+        created_by: "sh".into(),
+    };
+    let id = images.commit(&commit).unwrap();
+    let made = images.find("mine:2", None).unwrap();
+    assert_eq!((made.id(), made.diff_ids.len()), (&id, 2));
+    assert_eq!(made.config.config.env, ["A=1"]);
+    let lower = images.store().layers().lower_dirs(&made.diff_ids).unwrap();
+    assert_eq!(std::fs::read(lower[0].join("etc/new")).unwrap(), b"new");
+    let top = images.history("mine:2", None).unwrap().remove(0);
+    assert_eq!((top.comment.as_str(), top.created_by.as_str()), ("why", "sh"));
+}
