@@ -213,7 +213,16 @@ fn attach(root: BorrowedFd<'_>, mount: BorrowedFd<'_>, place: &Place) -> Stepped
     if !place.inside_proc && is_procfs(target.as_fd()).map_err(whole)? {
         return Err((PART_INSIDE_PROC, Errno::PERM));
     }
-    move_onto(mount, target.as_fd()).map_err(|errno| (PART_MOVE, errno))
+    let moved = move_onto(mount, target.as_fd());
+    // The kernel says EINVAL for many things; this one users meet.
+    if moved == Err(Errno::INVAL) && is_directory(mount) != is_directory(target.as_fd()) {
+        return Err((PART_MOVE, Errno::NOTDIR));
+    }
+    moved.map_err(|errno| (PART_MOVE, errno))
+}
+
+fn is_directory(fd: BorrowedFd<'_>) -> bool {
+    rustix::fs::fstat(fd).is_ok_and(|status| FileType::from_raw_mode(status.st_mode) == FileType::Directory)
 }
 
 fn move_onto(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<(), Errno> {

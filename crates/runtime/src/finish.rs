@@ -11,10 +11,8 @@ use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::process::{Gid, Resource, Rlimit, Uid};
 use std::ffi::{CString, c_char};
-use std::sync::Arc;
 use sys::capability::{self, Set, Sets};
 use sys::raw;
-use sys::seccomp::Instruction;
 
 /// What the last part works with.
 #[derive(Debug)]
@@ -38,7 +36,7 @@ pub(crate) struct Finish {
     /// Whether exec never gives more privileges.
     pub(crate) no_new_privileges: bool,
     /// Filter and flags.
-    pub(crate) seccomp: Option<(Arc<[Instruction]>, u32)>,
+    pub(crate) seccomp: Option<crate::seccomp::Filter>,
     /// File creation mask.
     pub(crate) umask: u32,
     /// Working directory.

@@ -1,16 +1,55 @@
-//! seccomp filters.
+//! Which system calls a container may make: the default profile, and the compiler from profiles to filters.
+
+mod compile;
+mod profile;
+mod table;
+
+pub use profile::default_seccomp;
+
 use crate::Error;
 use oci::runtime::{Action, Seccomp};
-use std::sync::Arc;
-use sys::seccomp::Instruction;
-pub(crate) fn program(seccomp: &Seccomp) -> Result<Option<(Arc<[Instruction]>, u32)>, Error> {
-    if seccomp.default_action == Action::Allow && seccomp.syscalls.is_empty() {
+use std::sync::{Arc, Mutex};
+use sys::seccomp::{FLAG_LOG, FLAG_SPEC_ALLOW, FLAG_TSYNC, FLAG_WAIT_KILLABLE_RECV, Instruction};
+
+/// A compiled filter with the flags it is installed with.
+pub(crate) type Filter = (Arc<[Instruction]>, u32);
+
+/// Filters compiled by this process, the latest first: a process that starts many containers uses few profiles.
+static COMPILED: Mutex<Vec<(Seccomp, Filter)>> = Mutex::new(Vec::new());
+const KEPT: usize = 8;
+
+/// Returns the filter of a profile; `None` if it allows everything.
+pub(crate) fn program(profile: &Seccomp) -> Result<Option<Filter>, Error> {
+    if profile.default_action == Action::Allow && profile.syscalls.is_empty() {
         return Ok(None);
     }
-    Err(Error::Unsupported("a seccomp filter".to_owned()))
+    let notifies = profile.syscalls.iter().any(|rule| rule.action == Action::Notify);
+    if notifies || profile.default_action == Action::Notify || profile.listener_path.is_some() {
+        return Err(Error::Unsupported("seccomp notification".to_owned()));
+    }
+    let mut compiled = COMPILED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if let Some((_, filter)) = compiled.iter().find(|(known, _)| known == profile) {
+        return Ok(Some(filter.clone()));
+    }
+    let filter: Filter = (compile::compile(profile)?.into(), flags(profile)?);
+    compiled.truncate(KEPT - 1);
+    compiled.insert(0, (profile.clone(), filter.clone()));
+    Ok(Some(filter))
 }
 
-/// Returns the default profile for a set of capabilities.
-pub fn default_seccomp(_granted: &[String]) -> Seccomp {
-    Seccomp { default_action: Action::Allow, ..Seccomp::default() }
+fn flags(profile: &Seccomp) -> Result<u32, Error> {
+    if profile.flags.is_empty() {
+        // As runc: the mitigation that a filter would otherwise bring costs a lot and is of little use.
+        return Ok(FLAG_SPEC_ALLOW);
+    }
+    profile.flags.iter().try_fold(0, |flags, name| {
+        let flag = match name.as_str() {
+            "SECCOMP_FILTER_FLAG_TSYNC" => FLAG_TSYNC,
+            "SECCOMP_FILTER_FLAG_LOG" => FLAG_LOG,
+            "SECCOMP_FILTER_FLAG_SPEC_ALLOW" => FLAG_SPEC_ALLOW,
+            "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" => FLAG_WAIT_KILLABLE_RECV,
+            other => return Err(Error::Spec(format!("seccomp flag {other:?} not supported"))),
+        };
+        Ok(flags | flag)
+    })
 }
