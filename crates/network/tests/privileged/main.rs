@@ -4,5 +4,6 @@
 
 mod endpoint;
 mod firewall;
+mod measure;
 mod proxy;
 mod support;
