@@ -2,6 +2,8 @@
 //!
 //! `cargo test --release -p network --test privileged measure -- --include-ignored --nocapture --test-threads 1`
 
+#![expect(clippy::print_stdout, reason = "a measurement prints")]
+
 use crate::firewall::mapping;
 use crate::support::*;
 use network::bridge::{self, Bridge};
