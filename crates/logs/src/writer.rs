@@ -6,6 +6,9 @@ use base::Timestamp;
 use std::io::BufRead;
 use std::path::Path;
 
+/// Records are written when there are so many bytes of them: a batch of short lines grows twelve-fold.
+const FLUSH_SIZE: usize = 64 * 1024;
+
 /// Writes a container's log.
 ///
 /// Owned by one process at a time. Nothing is buffered but the beginning of a line that has no end yet.
@@ -65,7 +68,8 @@ impl Writer {
         Ok(Self { sink: Some(sink), stdout: Partial::default(), stderr: Partial::default() })
     }
 
-    /// Writes what was read of `stream` at `time`: all its lines by one write, the rest is kept until its end comes.
+    /// Writes what was read of `stream` at `time`: its lines together, by one write unless they are many; the rest is kept
+    /// until its end comes.
     ///
     /// # Errors
     ///
@@ -100,6 +104,13 @@ impl Writer {
         }
         *partial = Partial::default();
         batch.finish()
+    }
+
+    /// Gives memory back that only writing needs: nothing is expected to come soon.
+    pub fn release(&mut self) {
+        if let Some(sink) = &mut self.sink {
+            sink.out = Vec::new();
+        }
     }
 
     /// Says whether [`Writer::work`] has something to do.
@@ -191,6 +202,8 @@ impl Batch<'_> {
                 self.failure.get_or_insert(error);
             }
             self.sink.out = entry;
+        } else if self.sink.out.len() >= FLUSH_SIZE {
+            self.flush();
         }
     }
 
@@ -205,8 +218,6 @@ impl Batch<'_> {
 
     fn finish(mut self) -> Result<(), Error> {
         self.flush();
-        // One huge batch must not be remembered for ever.
-        self.sink.out.shrink_to(64 * 1024);
         self.failure.map_or(Ok(()), Err)
     }
 }

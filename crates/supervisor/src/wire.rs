@@ -71,13 +71,15 @@ fn memory_file(bytes: &[u8]) -> std::io::Result<OwnedFd> {
 ///
 /// [`Error::System`], with `AGAIN` if the socket does not block and nothing is there; [`Error::Malformed`].
 pub fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> Result<Option<(T, Vec<OwnedFd>)>, Error> {
-    let mut buffer = vec![0; INLINE];
+    // Asked first: most messages are much smaller than the largest one.
+    let size = sys::socket::next_size(socket).map_err(Error::system("receive message"))?;
+    if size == 0 {
+        return Ok(None);
+    }
+    let mut buffer = vec![0; size];
     let (size, mut descriptors) =
         sys::socket::recv_with_fds(socket, &mut buffer).map_err(Error::system("receive message"))?;
     buffer.truncate(size);
-    if buffer.is_empty() {
-        return Ok(None);
-    }
     if buffer == IN_MEMORY {
         if descriptors.is_empty() {
             return Err(Error::Unexpected("memory file missing"));

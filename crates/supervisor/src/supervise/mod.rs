@@ -42,6 +42,8 @@ const DRAIN_LIMIT: Duration = Duration::from_millis(250);
 const LINGER_LIMIT: Duration = Duration::from_millis(100);
 /// How long a client may take to take everything once the container has ended for good.
 const FLUSH_LIMIT: Duration = Duration::from_secs(10);
+/// After so long without output its buffers are given back.
+const IDLE: Duration = Duration::from_secs(1);
 /// So many ended execs are remembered for a daemon that was not there.
 const REMEMBERED_EXECS: usize = 128;
 
@@ -193,11 +195,21 @@ impl Supervisor {
             Some(Duration::ZERO)
         } else {
             let now = Instant::now();
-            self.next_deadline().map(|deadline| deadline.saturating_duration_since(now))
+            let until_due = self.next_deadline().map(|deadline| deadline.saturating_duration_since(now));
+            let until_idle = (!self.buffer.is_empty()).then_some(IDLE);
+            match (until_due, until_idle) {
+                (Some(due), Some(idle)) => Some(due.min(idle)),
+                (due, idle) => due.or(idle),
+            }
         };
         let ready = self.poller.wait(limit).map_err(|errno| Error::io("wait for", "events")(errno.into()))?;
-        if ready.is_empty() && self.log.has_work() {
-            self.log.work();
+        if ready.is_empty() {
+            if self.log.has_work() {
+                self.log.work();
+            } else if limit.is_some_and(|limit| limit >= IDLE) {
+                self.buffer = Vec::new();
+                self.log.release();
+            }
         }
         for event in ready {
             self.serve(event);

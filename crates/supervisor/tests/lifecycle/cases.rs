@@ -7,7 +7,8 @@ use std::io::Write;
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 use supervisor::protocol::{
-    AttachOptions, Event, Health, HealthState, Reply, Request, RestartName, RestartPolicy, State, Target,
+    AttachOptions, Event, Health, HealthState, Protocol, ProxyPort, Reply, Request, RestartName,
+    RestartPolicy, State, Target,
 };
 use supervisor::{Connection, StartError};
 
@@ -38,6 +39,10 @@ pub(crate) const ALL: &[(&str, Case)] = &[
     ("signals_are_those_of_a_fresh_process", signals_are_those_of_a_fresh_process),
     ("nothing_is_inherited", nothing_is_inherited),
     ("the_zygote_is_replaced", the_zygote_is_replaced),
+    ("want_of_memory_is_told", want_of_memory_is_told),
+    ("limits_and_policy_change_alive", limits_and_policy_change_alive),
+    ("published_ports_are_served", published_ports_are_served),
+    ("a_large_launch_travels_in_memory", a_large_launch_travels_in_memory),
     ("it_is_small_and_quick", it_is_small_and_quick),
 ];
 
@@ -491,6 +496,87 @@ fn the_zygote_is_replaced(bench: &Bench) {
     assert_eq!(bench.container("exit 6").start().exit().exit_code, 6);
 }
 
+fn want_of_memory_is_told(bench: &Bench) {
+    let mut container =
+        bench.container("dd if=/dev/zero of=/dev/null bs=200M count=1; echo survived; sleep 0.3; exit 5");
+    let memory = oci::runtime::Memory { limit: Some(40_000_000), ..Default::default() };
+    container.launch.spec.linux.as_mut().unwrap().resources =
+        Some(oci::runtime::Resources { memory: Some(memory), ..Default::default() });
+    let container = container.start();
+    assert_eq!(container.event(), Event::Oom);
+    let record = container.exit();
+    assert_eq!((record.exit_code, record.oom_killed), (5, true));
+    assert_eq!(container.logged(), "Killed\nsurvived\n");
+    container.gone();
+}
+
+fn limits_and_policy_change_alive(bench: &Bench) {
+    let mut container = bench.container("read line; exit 3");
+    container.launch.open_stdin = true;
+    let mut client = container.client(interactive());
+    let container = container.start();
+    let daemon = container.connect();
+    let hierarchy = cgroups::Manager::detect().unwrap();
+    let cgroup = cgroups::Cgroup::open(&hierarchy, &daemon.status().unwrap().cgroup).unwrap();
+    let pids = oci::runtime::Pids { limit: Some(77) };
+    let update = supervisor::protocol::Update {
+        resources: Some(oci::runtime::Resources { pids: Some(pids), ..Default::default() }),
+        restart: Some(RestartPolicy { name: RestartName::OnFailure, maximum_retry_count: 1 }),
+    };
+    daemon.done(&Request::Update(Box::new(update)), &[]).unwrap();
+    assert_eq!(cgroup.statistics().unwrap().pids.limit, Some(77));
+    client.write_all(b"\n").unwrap();
+    assert!(matches!(container.event(), Event::Restarting { delay_ms: 100, .. }));
+    assert!(matches!(container.event(), Event::Started { restart_count: 1, .. }));
+    assert_eq!(cgroup.statistics().unwrap().pids.limit, Some(77));
+    daemon.done(&Request::Signal { signal: 9 }, &[]).unwrap();
+    assert_eq!(container.exit().restart_count, 1);
+    container.gone();
+}
+
+fn published_ports_are_served(bench: &Bench) {
+    use std::io::Read;
+    let target = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = |port| std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    // A free port, as far as can be known.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let publish =
+        ProxyPort { protocol: Protocol::Tcp, host: port(free), container: target.local_addr().unwrap() };
+    let mut container = bench.container("sleep 100");
+    container.launch.ports = vec![publish];
+    let container = container.start();
+    let mut second = bench.container("true");
+    second.launch.ports = vec![publish];
+    let refused = second.try_start().map(|_| ()).unwrap_err();
+    assert!(refused.to_string().contains("address already in use"), "{refused}");
+    let mut client = std::net::TcpStream::connect(port(free)).unwrap();
+    let (mut server, _) = target.accept().unwrap();
+    client.write_all(b"ping").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    let mut text = String::new();
+    server.read_to_string(&mut text).unwrap();
+    server.write_all(text.to_uppercase().as_bytes()).unwrap();
+    drop(server);
+    text.clear();
+    client.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "PING");
+    container.connect().done(&Request::Stop { signal: 9, timeout_ms: None }, &[]).unwrap();
+    // Free as soon as the end was told.
+    std::net::TcpListener::bind(port(free)).unwrap();
+    container.gone();
+}
+
+fn a_large_launch_travels_in_memory(bench: &Bench) {
+    let mut container = bench.container("echo ${#BIG}");
+    let process = container.launch.spec.process.as_mut().unwrap();
+    process.env.push(format!("BIG={}", "x".repeat(100_000)));
+    process.env.extend((0..100).map(|number| format!("V{number}={}", "y".repeat(2_000))));
+    let mut client = container.client(all_output());
+    let container = container.start();
+    assert_eq!(read_all(&mut client), "100000\n");
+    assert_eq!(container.exit().exit_code, 0);
+}
+
 fn it_is_small_and_quick(bench: &Bench) {
     let mut best = Duration::MAX;
     for _ in 0..20 {
@@ -502,8 +588,13 @@ fn it_is_small_and_quick(bench: &Bench) {
     let mut client = container.client(all_output());
     let container = container.start();
     read_until(&mut client, "\n50000\n");
-    let (pss, dirty) = memory(container.supervisor);
-    println!("    start: {best:?}; supervisor: {pss} KiB proportional, {dirty} KiB dirty");
+    let (_, busy) = memory(container.supervisor);
+    // It gives its buffers back when nothing has come for a second.
+    std::thread::sleep(Duration::from_millis(1_300));
+    let (pss, idle) = memory(container.supervisor);
+    println!(
+        "    start: {best:?}; supervisor: {pss} KiB proportional, {idle} KiB dirty, {busy} KiB when busy"
+    );
     container.connect().done(&Request::Signal { signal: 9 }, &[]).unwrap();
     container.exit();
 }
