@@ -87,7 +87,7 @@ fn build(launch: Launch, linux: &Linux, oom_score_adj: Option<i32>, cgroup: &Cgr
     Ok((child, terminal, program))
 }
 
-/// The document's limits, with the devices every container may use (runc, *AllowedDevices*).
+/// The document's limits, with the devices every container may use (runc, `AllowedDevices`).
 fn resources(linux: &Linux) -> Resources {
     let mut resources = linux.resources.clone().unwrap_or_default();
     let rule = |major: Option<i64>, minor: Option<i64>, kind: &str, access: &str| DeviceRule {

@@ -101,9 +101,7 @@ impl Error {
         match self {
             Self::Executable { problem: Problem::NotInPath | Problem::Stat(..), .. }
             | Self::Mount { problem: Problem::WrongType, .. } => 127,
-            Self::Executable { problem: Problem::Errno(Errno::NOENT | Errno::NOTDIR), .. } => 127,
-            Self::Executable { .. } => 126,
-            Self::Init { errno: Errno::ACCESS | Errno::ISDIR, .. } => 126,
+            Self::Executable { .. } | Self::Init { errno: Errno::ACCESS | Errno::ISDIR, .. } => 126,
             _ => 128,
         }
     }

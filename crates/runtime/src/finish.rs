@@ -350,7 +350,7 @@ fn become_user(finish: &Finish) -> Finished {
     Ok(())
 }
 
-/// Finds the program as Go's *LookPath* does, which decides what Docker's users are told.
+/// Finds the program as Go's `LookPath` does, which decides what Docker's users are told.
 fn look_up(finish: &Finish) -> Result<usize, Errno> {
     for (index, path) in finish.candidates.iter().enumerate() {
         match executable(path) {

@@ -77,7 +77,7 @@ pub(crate) fn container(launch: Launch, cgroup: &Cgroup) -> Result<Prepared, Err
     }
     steps.push(Step::AttachRoot);
     name_host(&spec, &linux, &mut steps);
-    fill_root(&spec, process, &linux, mounts, console, create_cwd, &mut steps)?;
+    steps.append(&mut fill_root(&spec, process, &linux, mounts, console, create_cwd)?);
     steps.push(Step::SwitchRoot { pivot });
     Ok(Prepared {
         root,
@@ -262,8 +262,8 @@ fn fill_root(
     mut mounts: Mounts,
     console: Option<Step>,
     create_cwd: bool,
-    steps: &mut Vec<Step>,
-) -> Result<(), Error> {
+) -> Result<Vec<Step>, Error> {
+    let mut steps = Vec::new();
     let mut writes = process::label_steps(process)?;
     for (key, value) in &linux.sysctl {
         let file = sysctl::file(key, linux)?;
@@ -279,8 +279,8 @@ fn fill_root(
     }
     steps.append(&mut mounts.steps);
     if !mounts.foreign_dev {
-        devices(linux, steps)?;
-        links(steps);
+        devices(linux, &mut steps)?;
+        links(&mut steps);
         steps.extend(console);
     }
     if create_cwd && process.cwd.starts_with('/') {
@@ -300,7 +300,7 @@ fn fill_root(
     if let Some(propagation) = root_propagation(linux)? {
         steps.push(Step::RootPropagation { propagation: propagation.flag() });
     }
-    Ok(())
+    Ok(steps)
 }
 
 fn root_propagation(linux: &Linux) -> Result<Option<Propagation>, Error> {
@@ -374,7 +374,7 @@ fn device(device: &Device) -> Result<Step, Error> {
         "p" => libc::S_IFIFO,
         _ => return Err(wrong()),
     };
-    let number = |number: i64| u32::try_from(number).map_err(|_| wrong());
+    let number = |number: i64| u32::try_from(number).map_err(|_range| wrong());
     let number = if kind == libc::S_IFIFO {
         0
     } else {

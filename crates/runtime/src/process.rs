@@ -15,7 +15,7 @@ use sys::capability::{self, Set, Sets};
 
 /// Makes a C string of what a document says.
 pub(crate) fn text(what: &str, value: impl Into<Vec<u8>>) -> Result<CString, Error> {
-    CString::new(value).map_err(|_| Error::Spec(format!("{what} contains a NUL byte")))
+    CString::new(value).map_err(|_nul| Error::Spec(format!("{what} contains a NUL byte")))
 }
 
 /// What else than the process itself decides about the last part.
@@ -100,7 +100,7 @@ fn environment(process: &Process, user: &User, files: &Files) -> Result<Vec<CStr
     Ok(environment)
 }
 
-/// Returns whether `name` is a path, and what to try: Go's *LookPath*.
+/// Returns whether `name` is a path, and what to try: Go's `LookPath`.
 fn candidates(name: &str, environment: &[String]) -> (bool, Vec<String>) {
     if name.contains('/') {
         return (true, vec![name.to_owned()]);

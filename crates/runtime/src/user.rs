@@ -1,6 +1,6 @@
 //! Docker's user strings, looked up in the container's own `passwd` and `group`.
 //!
-//! The rules are moby's (*GetExecUser*): an all-digits name is a number and never looked up as a name (CVE-2016-3697);
+//! The rules are moby's (`GetExecUser`): an all-digits name is a number and never looked up as a name (CVE-2016-3697);
 //! without a group the primary one of `passwd` counts, with the supplementary ones of `group`; the primary group is among
 //! the supplementary ones (CVE-2022-36109).
 
@@ -91,7 +91,7 @@ fn number(text: &str) -> Result<Option<u32>, Error> {
         return Ok(None);
     }
     match text.strip_prefix('+').unwrap_or(text).parse::<i32>() {
-        Ok(id) => u32::try_from(id).map(Some).or_else(|_| Err(out_of_range())),
+        Ok(id) => u32::try_from(id).map(Some).map_err(|_negative| out_of_range()),
         Err(_) => Err(out_of_range()),
     }
 }

@@ -1,5 +1,4 @@
 //! Further processes in running containers.
-#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 mod common;
 

@@ -144,7 +144,7 @@ fn branch(code: u16, k: u32, jump_true: u8, jump_false: u8) -> Instruction {
 }
 
 fn length(program: &[Instruction]) -> Result<u32, Error> {
-    u32::try_from(program.len()).map_err(|_| Error::spec("the seccomp profile is too long"))
+    u32::try_from(program.len()).map_err(|_range| Error::spec("the seccomp profile is too long"))
 }
 
 /// Returns the first numbers of ranges with the same answer, in order, from 0 on.
@@ -389,7 +389,7 @@ fn resolve(code: &[Emitted], program: &mut Vec<Instruction>) -> Result<(), Error
                     rest.iter().position(|one| matches!(one, Emitted::End)).unwrap_or(rest.len())
                 }
             };
-            u8::try_from(skipped).map_err(|_| Error::spec("a seccomp rule has too many conditions"))
+            u8::try_from(skipped).map_err(|_range| Error::spec("a seccomp rule has too many conditions"))
         };
         match emitted {
             Emitted::Plain(instruction) => program.push(*instruction),

@@ -1,0 +1,122 @@
+//! Times create, start and exit of a program, part by part, and prints minimum and median in microseconds.
+//!
+//! `startup ROOTFS ROUNDS PROGRAM [ARGUMENT…]`, as root: ROOTFS is a directory, mounted as the only layer of an overlay on
+//! the file system of the temporary directory.
+#![expect(clippy::print_stdout, reason = "what it finds is for a person to read")]
+#![expect(clippy::expect_used, reason = "a tool for developers may stop where it stands")]
+
+use cgroups::Manager;
+use oci::runtime::{Capabilities, Linux, Mount, Namespace, NamespaceKind, Process, Spec};
+use runtime::{Launch, Overlay, RootSwitch, Rootfs, Stdio};
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let rootfs = PathBuf::from(arguments.next().expect("a root file system"));
+    let rounds: usize = arguments.next().and_then(|text| text.parse().ok()).expect("a number of rounds");
+    let program: Vec<String> = arguments.collect();
+    for empty in [true, false] {
+        let mut times: Vec<Vec<u128>> = vec![Vec::new(); 4];
+        for round in 0..rounds {
+            let taken = once(&rootfs, &program, empty, round);
+            for (times, taken) in times.iter_mut().zip(taken) {
+                times.push(taken);
+            }
+        }
+        println!("{}", if empty { "from an empty mount namespace" } else { "by pivot_root" });
+        for (name, mut times) in ["create", "start", "exit", "clean up"].into_iter().zip(times) {
+            times.sort_unstable();
+            let at = |place: usize| times.get(place).copied().unwrap_or_default();
+            println!("  {name:9} min {:6}  p10 {:6}  median {:6}", at(0), at(rounds / 10), at(rounds / 2));
+        }
+    }
+}
+
+fn once(rootfs: &Path, program: &[String], empty: bool, round: usize) -> [u128; 4] {
+    let base = std::env::temp_dir().join(format!("wharf-startup-{}-{round}", std::process::id()));
+    let (upper, work) = (base.join("upper"), base.join("work"));
+    std::fs::create_dir_all(&upper).expect("upper");
+    std::fs::create_dir_all(&work).expect("work");
+    let null = || File::options().read(true).write(true).open("/dev/null").expect("/dev/null").into();
+    let launch = Launch {
+        spec: spec(program),
+        rootfs: Rootfs::Overlay(Overlay { lower: vec![rootfs.to_owned()], upper, work, volatile: true }),
+        stdio: Stdio::Streams { stdin: null(), stdout: null(), stderr: null() },
+        root_switch: if empty {
+            RootSwitch::Empty(sys::namespace::empty_mount_namespace().expect("empty namespace"))
+        } else {
+            RootSwitch::Pivot
+        },
+        user: None,
+        create_cwd: true,
+        cgroup: Some(format!("/wharf-startup/{round}")),
+    };
+    let begin = Instant::now();
+    let created = runtime::create(launch).expect("create");
+    let ready = Instant::now();
+    let init = created.start().expect("start");
+    let started = Instant::now();
+    sys::pidfd::wait(init.pidfd.as_fd()).expect("wait");
+    let ended = Instant::now();
+    init.cgroup.delete().expect("delete");
+    std::fs::remove_dir_all(&base).expect("remove");
+    let cleaned = Instant::now();
+    let parent = Manager::detect().and_then(|hierarchy| cgroups::Cgroup::open(&hierarchy, "/wharf-startup"));
+    parent.and_then(|parent| parent.delete()).expect("delete the parent");
+    let micros = |from: Instant, to: Instant| to.duration_since(from).as_micros();
+    [micros(begin, ready), micros(ready, started), micros(started, ended), micros(ended, cleaned)]
+}
+
+fn spec(program: &[String]) -> Spec {
+    let mount = |destination: &str, kind: &str, options: &str| Mount {
+        destination: destination.to_owned(),
+        kind: Some(kind.to_owned()),
+        source: Some(kind.to_owned()),
+        options: options.split(',').map(str::to_owned).collect(),
+        ..Mount::default()
+    };
+    let names = "CHOWN DAC_OVERRIDE FSETID FOWNER MKNOD NET_RAW SETGID SETUID SETFCAP SETPCAP NET_BIND_SERVICE SYS_CHROOT \
+                 KILL AUDIT_WRITE";
+    let granted: Vec<String> = names.split(' ').map(|name| format!("CAP_{name}")).collect();
+    let kinds = [NamespaceKind::Mount, NamespaceKind::Uts, NamespaceKind::Pid, NamespaceKind::Ipc];
+    let list = |paths: &str| paths.split(' ').map(str::to_owned).collect();
+    Spec {
+        process: Some(Process {
+            args: program.to_vec(),
+            env: vec!["PATH=/bin".to_owned()],
+            cwd: "/".to_owned(),
+            capabilities: Some(Capabilities {
+                bounding: granted.clone(),
+                effective: granted.clone(),
+                permitted: granted.clone(),
+                ..Capabilities::default()
+            }),
+            oom_score_adj: Some(0),
+            ..Process::default()
+        }),
+        hostname: Some("box".to_owned()),
+        mounts: vec![
+            mount("/proc", "proc", "nosuid,noexec,nodev"),
+            mount("/dev", "tmpfs", "nosuid,strictatime,mode=755,size=65536k"),
+            mount("/dev/pts", "devpts", "nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5"),
+            mount("/sys", "sysfs", "nosuid,noexec,nodev,ro"),
+            mount("/sys/fs/cgroup", "cgroup", "nosuid,noexec,nodev,ro"),
+            mount("/dev/mqueue", "mqueue", "nosuid,noexec,nodev"),
+            mount("/dev/shm", "tmpfs", "nosuid,noexec,nodev,mode=1777,size=65536k"),
+        ],
+        linux: Some(Linux {
+            namespaces: kinds.into_iter().map(Namespace::new).collect(),
+            seccomp: Some(runtime::default_seccomp(&granted)),
+            masked_paths: list(
+                "/proc/acpi /proc/asound /proc/interrupts /proc/kcore /proc/keys /proc/latency_stats /proc/sched_debug \
+                 /proc/scsi /proc/timer_list /proc/timer_stats /sys/devices/virtual/powercap /sys/firmware",
+            ),
+            readonly_paths: list("/proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger"),
+            ..Linux::default()
+        }),
+        ..Spec::default()
+    }
+}
