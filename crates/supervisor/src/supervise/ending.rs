@@ -75,6 +75,7 @@ impl Supervisor {
             ran: end.time.since(run.started_at),
         };
         let cgroup = run.cgroup.clone();
+        let mounts = run.mounts.take();
         let again = run.restart.take();
         let waiting = run.stop.take().map(|stop| stop.waiting).unwrap_or_default();
         self.probes = None;
@@ -82,6 +83,7 @@ impl Supervisor {
         match (again, delay) {
             (Some(asker), _) => {
                 self.pause_between(record, Duration::ZERO, number);
+                drop(mounts);
                 cgroup.delete().ok();
                 let reply = self.start_again();
                 self.peers.reply(asker, reply, &self.poller);
@@ -91,14 +93,16 @@ impl Supervisor {
                 self.history.last_delay = Some(delay);
                 self.history.restart_count = self.history.restart_count.saturating_add(1);
                 self.pause_between(record, delay, number);
+                drop(mounts);
                 // One that cannot be removed is taken as it is by the next start.
                 cgroup.delete().ok();
                 self.answer_stops(waiting);
             }
             (None, None) => {
                 self.end_for_good(record, Some(number));
-                self.answer_stops(waiting);
+                drop(mounts);
                 cgroup.delete().ok();
+                self.answer_stops(waiting);
             }
         }
     }
@@ -148,6 +152,7 @@ impl Supervisor {
             let event =
                 Event::Started { pid: *pid, time: *started_at, restart_count: self.history.restart_count };
             self.peers.tell(event, &self.poller);
+            self.settle();
         }
         reply
     }

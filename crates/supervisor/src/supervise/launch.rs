@@ -11,6 +11,7 @@ use oci::runtime::NamespaceKind;
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
 
 /// Why a process could not be started, as the daemon is told.
 #[derive(Debug)]
@@ -142,6 +143,7 @@ impl Supervisor {
             pid,
             pidfd: init.pidfd,
             cgroup: init.cgroup,
+            mounts: None,
             memory: None,
             started_at,
             paused: false,
@@ -150,9 +152,17 @@ impl Supervisor {
             restart: None,
             end: None,
         });
+        Ok(())
+    }
+
+    /// Does what a start needs but nobody waits for.
+    pub(super) fn settle(&mut self) {
+        let Phase::Running(run) = &mut self.phase else { return };
+        // It may have ended already: its namespaces are gone then.
+        run.mounts = sys::namespace::open(Path::new(&format!("/proc/{}/ns/mnt", run.pid))).ok();
+        let started_at = run.started_at;
         self.watch_memory();
         self.begin_probes(started_at);
-        Ok(())
     }
 
     /// Attaches a client to the streams `number`.

@@ -43,7 +43,7 @@ impl MemoryWatch {
             fs::write(directory.join("cgroup.event_control"), line).ok()?;
             event
         };
-        Some(Self { event, told: cgroup.oom_kills(), look_at: None, looks: 0 })
+        Some(Self { event, told: 0, look_at: None, looks: 0 })
     }
 
     /// Returns when the counter is to be looked at.

@@ -4,8 +4,9 @@
 //! starts it, and serves until it has ended for good. No step waits for a daemon: one may die, and another come by the
 //! socket in the container's `EXEC` directory, at any time.
 //!
-//! The end, in this order: reap → drain output into log and clients → `exit.json` → tell → let clients go → remove the
-//! cgroup → exit. So whoever hears of the end finds everything that was written in the log.
+//! The end, in this order: reap → drain output into log and clients → `exit.json` → tell → let clients go → take the mounts
+//! apart, remove the cgroup → answer who asked for the stop → exit. So whoever hears of the end finds everything that was
+//! written in the log, and after a stop nothing holds the sources of mounts any more.
 
 mod ending;
 mod exec;
@@ -172,6 +173,7 @@ impl Supervisor {
                 self.peers.subscribe(first);
                 let reply = self.started_reply();
                 self.peers.reply(first, reply, &self.poller);
+                self.settle();
                 true
             }
             Err(failure) => {

@@ -17,6 +17,8 @@ pub(super) struct Run {
     pub(super) pid: i32,
     pub(super) pidfd: OwnedFd,
     pub(super) cgroup: Cgroup,
+    /// Its mount namespace, held so that the kernel takes it apart when this is closed, not before it tells of the end.
+    pub(super) mounts: Option<OwnedFd>,
     /// Tells of processes killed for want of memory.
     pub(super) memory: Option<MemoryWatch>,
     pub(super) started_at: Timestamp,
