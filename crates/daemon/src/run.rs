@@ -11,7 +11,6 @@ use crate::routes::{self, Services};
 use crate::views::system::VERSION;
 use base::event::Type;
 use engine::Engine;
-use engine::images::{Images, Limits};
 use http::HeaderValue;
 use std::collections::BTreeMap;
 use std::io;
@@ -97,7 +96,6 @@ async fn serve(engine: Engine, config: Config, reload: Reload) -> Result<(), Run
         routes: routes::all(),
         services: Services {
             engine: Arc::clone(&engine),
-            images: images(&engine),
             host: Arc::new(engine::system::host()),
             config: showing,
         },
@@ -128,20 +126,6 @@ async fn serve(engine: Engine, config: Config, reload: Reload) -> Result<(), Run
         }
     }
     Ok(())
-}
-
-/// Makes the service of images.
-fn images(engine: &Engine) -> Images {
-    let settings = &engine.settings;
-    let registries = distribution::Settings {
-        mirrors: settings.registry_mirrors.clone(),
-        insecure: settings.insecure_registries.clone(),
-        attempts: settings.max_download_attempts,
-        ..distribution::Settings::default()
-    };
-    let limits =
-        Limits { downloads: settings.max_concurrent_downloads, uploads: settings.max_concurrent_uploads };
-    Images::new(engine.store.clone(), distribution::Client::new(registries), engine.events.clone(), limits)
 }
 
 /// What a signal asks for.

@@ -1,9 +1,10 @@
-//! What a daemon that is in no swarm and has no plugins answers.
+//! What a daemon that is in no swarm, has no plugins and caches no builds answers.
 
 use super::{Services, route};
 use crate::http::router::Route;
 use crate::http::serve::{Handler, Pending};
 use crate::http::{Call, Failure, body};
+use api::system::BuildPruneResponse;
 use base::Kind;
 use http::Method;
 
@@ -54,6 +55,9 @@ pub(super) fn routes() -> Vec<Route<Handler<Services>>> {
         }),
         route(Method::POST, "/swarm/init", |_, _| refused(Kind::NotImplemented, NO_SWARM)),
         route(Method::POST, "/swarm/join", |_, _| refused(Kind::NotImplemented, NO_SWARM)),
+        route(Method::POST, "/build/prune", |_, _| {
+            Box::pin(async { Ok(body::ok(&BuildPruneResponse::default())) })
+        }),
         route(Method::GET, "/plugins", |_, _| Box::pin(async { Ok(body::ok(&[(); 0])) })),
         route(Method::GET, "/plugins/{name...}/json", |_, call| no_plugin(&call)),
         route(Method::DELETE, "/plugins/{name...}", |_, call| no_plugin(&call)),

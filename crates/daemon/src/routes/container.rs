@@ -52,6 +52,9 @@ pub(super) fn routes() -> Vec<Route<Handler<Services>>> {
             Box::pin(update(Arc::clone(&s.engine), call))
         }),
         route(Method::POST, "/containers/{name}/wait", |s, call| Box::pin(wait(Arc::clone(&s.engine), call))),
+        route(Method::GET, "/containers/{name}/changes", |s, call| {
+            Box::pin(changes(Arc::clone(&s.engine), call))
+        }),
         route(Method::GET, "/containers/{name}/top", |s, call| Box::pin(top(Arc::clone(&s.engine), call))),
         route(Method::DELETE, "/containers/{name}", |s, call| Box::pin(remove(Arc::clone(&s.engine), call))),
     ]
@@ -221,6 +224,10 @@ async fn top(engine: Arc<Engine>, call: Call) -> Answer {
     Ok(body::ok(&table.await?))
 }
 
+async fn changes(engine: Arc<Engine>, call: Call) -> Answer {
+    Ok(body::ok(&blocking(move || engine.containers.changes(call.name())).await?))
+}
+
 async fn remove(engine: Arc<Engine>, call: Call) -> Answer {
     let options = RemoveOptions { force: call.query.flag("force"), volumes: call.query.flag("v") };
     done(move || engine.containers.remove(call.name(), options)).await
@@ -260,7 +267,9 @@ async fn wait(engine: Arc<Engine>, call: Call) -> Answer {
     tokio::spawn(async move {
         tokio::select! {
             waited = waiter.wait() => {
-                let error = waited.error.map(|message| WaitError { message });
+                // dockerd forgets the error of a start that failed when the container is removed.
+                let error = waited.error.filter(|_| condition != WaitCondition::Removed);
+                let error = error.map(|message| WaitError { message });
                 let answer = WaitResponse { error, status_code: i64::from(waited.code) };
                 // The client may have gone meanwhile.
                 writer.write(body::line(&answer, b"\n")).await.ok();

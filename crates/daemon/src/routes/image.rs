@@ -13,7 +13,7 @@ use base::event::Type;
 use distribution::Credentials;
 use engine::Engine;
 use engine::container::Container;
-use engine::images::{Images, Pull, Step, User};
+use engine::images::{Images, Pull, Push, Step, User};
 use http::{Method, StatusCode};
 use oci::{Platform, Reference};
 use std::io::Write;
@@ -23,25 +23,35 @@ use tokio::sync::oneshot;
 
 pub(super) fn routes() -> Vec<Route<Handler<Services>>> {
     vec![
-        route(Method::GET, "/images/json", |s, call| Box::pin(list(s.images.clone(), call))),
-        route(Method::POST, "/images/create", |s, call| Box::pin(create(s.images.clone(), call))),
+        route(Method::GET, "/images/json", |s, call| Box::pin(list(s.engine.images.clone(), call))),
+        route(Method::POST, "/images/create", |s, call| Box::pin(create(s.engine.images.clone(), call))),
         route(Method::POST, "/images/load", |s, call| Box::pin(load(Arc::clone(&s.engine), call))),
         route(Method::GET, "/images/get", |s, call| {
             let names = call.query.all("names").map(str::to_owned).collect();
             Box::pin(save(Arc::clone(&s.engine), names, call))
         }),
         route(Method::POST, "/images/prune", |s, call| {
-            Box::pin(prune(s.images.clone(), Arc::clone(&s.engine), call))
+            Box::pin(prune(s.engine.images.clone(), Arc::clone(&s.engine), call))
         }),
-        route(Method::GET, "/images/{name...}/json", |s, call| Box::pin(inspect(s.images.clone(), call))),
-        route(Method::GET, "/images/{name...}/history", |s, call| Box::pin(history(s.images.clone(), call))),
+        route(Method::GET, "/images/{name...}/json", |s, call| {
+            Box::pin(inspect(s.engine.images.clone(), call))
+        }),
+        route(Method::GET, "/images/{name...}/history", |s, call| {
+            Box::pin(history(s.engine.images.clone(), call))
+        }),
         route(Method::GET, "/images/{name...}/get", |s, call| {
             let names = vec![call.name().to_owned()];
             Box::pin(save(Arc::clone(&s.engine), names, call))
         }),
-        route(Method::POST, "/images/{name...}/tag", |s, call| Box::pin(tag(s.images.clone(), call))),
+        route(Method::POST, "/images/{name...}/tag", |s, call| Box::pin(tag(s.engine.images.clone(), call))),
+        route(Method::POST, "/images/{name...}/push", |s, call| {
+            Box::pin(push(s.engine.images.clone(), call))
+        }),
+        route(Method::GET, "/distribution/{name...}/json", |s, call| {
+            Box::pin(distribution(s.engine.images.clone(), call))
+        }),
         route(Method::DELETE, "/images/{name...}", |s, call| {
-            Box::pin(remove(s.images.clone(), Arc::clone(&s.engine), call))
+            Box::pin(remove(s.engine.images.clone(), Arc::clone(&s.engine), call))
         }),
     ]
 }
@@ -131,6 +141,42 @@ async fn create(images: Images, call: Call) -> Answer {
         Ok(())
     })
     .await
+}
+
+/// Answers `POST /images/{name}/push`.
+async fn push(images: Images, call: Call) -> Answer {
+    let push = Push {
+        reference: reference(call.name(), call.query.get("tag"))?,
+        platform: platform(&call, 46)?,
+        credentials: credentials(&call)?,
+    };
+    progress::answer(move |teller: Teller| async move {
+        let told = teller.clone();
+        let steps = Arc::new(move |step: Step| {
+            let pushed = match &step {
+                Step::Pushed { tag, digest, size } => {
+                    Some(serde_json::json!({ "Tag": tag, "Digest": digest.to_string(), "Size": size }))
+                }
+                _ => None,
+            };
+            told.tell(step.message());
+            if pushed.is_some() {
+                told.tell(Message {
+                    aux: pushed,
+                    progress_detail: Some(Default::default()),
+                    ..Message::default()
+                });
+            }
+        });
+        Ok(images.push(&push, steps).await?)
+    })
+    .await
+}
+
+/// Answers `GET /distribution/{name}/json`: what a registry has.
+async fn distribution(images: Images, call: Call) -> Answer {
+    let reference = reference(call.name(), "")?.with_default_tag();
+    Ok(body::ok(&images.inspect_remote(&reference, &credentials(&call)?).await?))
 }
 
 /// Puts a name and a tag or digest together.

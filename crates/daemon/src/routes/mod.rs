@@ -19,7 +19,6 @@ use crate::http::serve::Handler;
 use api::ApiVersion;
 use base::{Kind, Timestamp};
 use engine::Engine;
-use engine::images::Images;
 use engine::system::HostInfo;
 use http::Method;
 use std::sync::Arc;
@@ -31,8 +30,6 @@ use tokio::sync::watch;
 pub(crate) struct Services {
     /// The engine.
     pub engine: Arc<Engine>,
-    /// The images.
-    pub images: Images,
     /// The host.
     pub host: Arc<HostInfo>,
     /// The configuration in force.

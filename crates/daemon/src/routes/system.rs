@@ -9,10 +9,12 @@ use crate::views::container_list::Wanted;
 use crate::views::event::{self, fits, message};
 use crate::views::system::{self, Counts};
 use api::Filters;
+use api::registry::AuthResponse;
 use api::system::DiskUsage;
 
 use base::event::Event;
 use bytes::Bytes;
+use distribution::Credentials;
 use engine::Engine;
 use engine::images::Images;
 use http::header::{CACHE_CONTROL, HeaderValue, PRAGMA};
@@ -35,8 +37,9 @@ pub(super) fn routes() -> Vec<Route<Handler<Services>>> {
             Box::pin(async move { answer })
         }),
         route(Method::GET, "/system/df", |services, call| {
-            Box::pin(disk_usage(Arc::clone(&services.engine), services.images.clone(), call))
+            Box::pin(disk_usage(Arc::clone(&services.engine), call))
         }),
+        route(Method::POST, "/auth", |services, call| Box::pin(login(services.engine.images.clone(), call))),
         route(Method::GET, "/events", |services, call| {
             let events = services.engine.events.clone();
             Box::pin(async move { follow(&events, &call) })
@@ -69,8 +72,17 @@ fn info(services: &Services) -> Answer {
     Ok(body::ok(&system::info(&config.engine, &services.host, &counts, &engine.id, now())))
 }
 
+/// Answers `POST /auth`: whether a registry takes these credentials.
+async fn login(images: Images, mut call: Call) -> Answer {
+    let document: serde_json::Value = call.json().await?;
+    let (credentials, server) = Credentials::from_json(document.to_string().as_bytes())
+        .map_err(|error| Failure::invalid(error.to_string()))?;
+    images.login(&server, &credentials).await?;
+    Ok(body::ok(&AuthResponse { identity_token: String::new(), status: "Login Succeeded".to_owned() }))
+}
+
 /// Answers `GET /system/df`: what images, containers and volumes take.
-async fn disk_usage(engine: Arc<Engine>, images: Images, call: Call) -> Answer {
+async fn disk_usage(engine: Arc<Engine>, call: Call) -> Answer {
     let known = ["build-cache", "container", "image", "volume"];
     if let Some(kind) = call.query.all("type").find(|kind| !known.contains(kind)) {
         return Err(Failure::invalid(format!("unknown object type: {kind}")));
@@ -82,9 +94,9 @@ async fn disk_usage(engine: Arc<Engine>, images: Images, call: Call) -> Answer {
         let mut usage =
             DiskUsage { build_cache: wanted("build-cache").then(Vec::new), ..DiskUsage::default() };
         if wanted("image") {
-            usage.layers_size = number(images.layers_size()?);
+            usage.layers_size = number(engine.images.layers_size()?);
             let containers = engine.containers.list();
-            let mut summaries = images.summaries(&Filters::default(), None, true)?;
+            let mut summaries = engine.images.summaries(&Filters::default(), None, true)?;
             for summary in &mut summaries {
                 let users =
                     containers.iter().filter(|container| container.image.id.to_string() == summary.id);
