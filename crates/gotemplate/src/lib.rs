@@ -21,6 +21,8 @@ mod functions;
 mod lex;
 mod parse;
 mod print;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod value;
 

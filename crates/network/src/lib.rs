@@ -24,6 +24,7 @@ pub mod netns;
 pub mod ports;
 pub mod proxy;
 mod random;
+pub mod resolver;
 
 pub use error::Error;
 pub use host::enable_forwarding;

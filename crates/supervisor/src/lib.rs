@@ -14,6 +14,7 @@ mod connection;
 mod detach;
 mod error;
 mod health;
+pub mod init;
 mod poller;
 pub mod protocol;
 mod restart;

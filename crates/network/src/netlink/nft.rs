@@ -438,6 +438,23 @@ impl Expressions<'_, '_> {
         });
     }
 
+    /// Sends the connection to another port of the same IPv4 address.
+    pub(crate) fn destination_port(&mut self, port: Register) {
+        self.expression("nat", |data| {
+            data.big(1, 1);
+            data.big(2, 2);
+            data.big(5, port.0);
+        });
+    }
+
+    /// Loads a constant.
+    pub(crate) fn value(&mut self, to: Register, value: &[u8]) {
+        self.expression("immediate", |data| {
+            data.big(1, to.0);
+            data.nest(2, |nest| nest.bytes(DATA_VALUE, value));
+        });
+    }
+
     pub(crate) fn masquerade(&mut self) {
         self.expression("masq", |_| {});
     }

@@ -1,0 +1,134 @@
+//! The user's `config.json` (`~/.docker`, or `--config`, or `DOCKER_CONFIG`), shared with Docker's own client.
+
+use api::StringMap;
+use api::registry::AuthConfig;
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// The key of Docker Hub's credentials.
+const HUB: &str = "https://index.docker.io/v1/";
+
+/// The parts of the file that are used here.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct ConfigFile {
+    pub(crate) auths: BTreeMap<String, AuthConfig>,
+    pub(crate) ps_format: String,
+    pub(crate) images_format: String,
+    pub(crate) networks_format: String,
+    pub(crate) volumes_format: String,
+    pub(crate) stats_format: String,
+    pub(crate) detach_keys: String,
+    pub(crate) creds_store: String,
+    pub(crate) cred_helpers: StringMap,
+    pub(crate) prune_filters: Vec<String>,
+    pub(crate) proxies: BTreeMap<String, Proxy>,
+}
+
+/// Proxies that containers get as environment.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct Proxy {
+    http_proxy: String,
+    https_proxy: String,
+    no_proxy: String,
+    ftp_proxy: String,
+    all_proxy: String,
+}
+
+impl ConfigFile {
+    /// Reads the file in `directory`; a missing or damaged one counts as empty.
+    pub(crate) fn load(directory: &Path) -> Self {
+        std::fs::read(directory.join("config.json"))
+            .ok()
+            .and_then(|bytes| api::decode(&bytes).ok())
+            .unwrap_or_default()
+    }
+
+    /// Returns the header that carries the credentials for the registry of a reference, base64 of JSON.
+    pub(crate) fn auth_header(&self, domain: &str) -> String {
+        let credentials = self.credentials(domain);
+        URL_SAFE.encode(serde_json::to_vec(&credentials).unwrap_or_default())
+    }
+
+    fn credentials(&self, domain: &str) -> AuthConfig {
+        let server = if domain == "docker.io" { HUB } else { domain };
+        let helper = self.cred_helpers.get(server).unwrap_or(&self.creds_store);
+        if !helper.is_empty()
+            && let Some(found) = from_helper(helper, server)
+        {
+            return found;
+        }
+        let Some(stored) = self.auths.iter().find(|(key, _)| *key == server || bare(key) == server) else {
+            return AuthConfig::default();
+        };
+        let mut found = stored.1.clone();
+        if let Some((username, password)) = decoded(&found.auth) {
+            (found.username, found.password) = (username, password);
+            found.auth.clear();
+        }
+        server.clone_into(&mut found.serveraddress);
+        found
+    }
+
+    /// Returns the environment that containers get for the proxies of this engine.
+    pub(crate) fn proxy_environment(&self, host: &str) -> Vec<(String, String)> {
+        let Some(proxy) = self.proxies.get(host).or_else(|| self.proxies.get("default")) else {
+            return Vec::new();
+        };
+        let values = [
+            ("HTTP_PROXY", &proxy.http_proxy),
+            ("HTTPS_PROXY", &proxy.https_proxy),
+            ("NO_PROXY", &proxy.no_proxy),
+            ("FTP_PROXY", &proxy.ftp_proxy),
+            ("ALL_PROXY", &proxy.all_proxy),
+        ];
+        let set = values.into_iter().filter(|(_, value)| !value.is_empty());
+        set.flat_map(|(name, value)| [(name.to_owned(), value.clone()), (name.to_lowercase(), value.clone())])
+            .collect()
+    }
+}
+
+/// Returns the host of a key that old clients wrote as an URL.
+fn bare(key: &str) -> &str {
+    let key = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
+    key.split('/').next().unwrap_or_default()
+}
+
+fn decoded(auth: &str) -> Option<(String, String)> {
+    let text = String::from_utf8(STANDARD.decode(auth).ok()?).ok()?;
+    let (username, password) = text.split_once(':')?;
+    Some((username.to_owned(), password.trim_end_matches('\0').to_owned()))
+}
+
+/// Asks `docker-credential-NAME get`, which takes the server on its input and answers JSON.
+fn from_helper(name: &str, server: &str) -> Option<AuthConfig> {
+    #[derive(Default, Deserialize)]
+    #[serde(default, rename_all = "PascalCase")]
+    struct Answer {
+        username: String,
+        secret: String,
+    }
+    let mut child = Command::new(format!("docker-credential-{name}"))
+        .arg("get")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .ok()?;
+    child.stdin.take()?.write_all(server.as_bytes()).ok()?;
+    let output = child.wait_with_output().ok().filter(|output| output.status.success())?;
+    let answer: Answer = api::decode(&output.stdout).ok()?;
+    let mut found = AuthConfig { serveraddress: server.to_owned(), ..AuthConfig::default() };
+    if answer.username == "<token>" {
+        found.identitytoken = answer.secret;
+    } else {
+        (found.username, found.password) = (answer.username, answer.secret);
+    }
+    Some(found)
+}
