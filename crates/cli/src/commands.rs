@@ -1,11 +1,13 @@
 //! The table of commands: names, usage, flags, what they take, and what they do.
 
-use crate::containers::{attach, change, create, exec, logs, ps, run, start, verbs};
+use crate::containers::{attach, change, create, exec, logs, ps, run, start, stats, verbs};
 use crate::error::Result;
 use crate::flags::{Flag, Matches};
 use crate::images::{archive, list as image_list, pull, verbs as image_verbs};
 use crate::options::flags as run_flags;
 use crate::program::Cli;
+use crate::system::{df, events, info, version};
+use crate::{inspect, networks, prune, volumes};
 
 /// How many arguments a command takes.
 #[derive(Debug, Clone, Copy)]
@@ -159,6 +161,12 @@ commands! {
         aliases: &["container start", "start"],
         flags: &[start::FLAGS], args: Args::AtLeast(1), run: start::run,
     };
+    STATS = {
+        usage: "[OPTIONS] [CONTAINER...]",
+        about: "Display a live stream of container(s) resource usage statistics",
+        aliases: &["container stats", "stats"],
+        flags: &[stats::FLAGS], args: Args::Any, run: stats::run,
+    };
     STOP = {
         usage: "[OPTIONS] CONTAINER [CONTAINER...]",
         about: "Stop one or more running containers",
@@ -189,6 +197,15 @@ commands! {
         aliases: &["container wait", "wait"],
         args: Args::AtLeast(1), run: verbs::wait,
     };
+    CONTAINER_INSPECT = {
+        usage: "[OPTIONS] CONTAINER [CONTAINER...]",
+        about: "Display detailed information on one or more containers",
+        flags: &[inspect::CONTAINER_FLAGS], args: Args::AtLeast(1), run: inspect::container,
+    };
+    CONTAINER_PRUNE = {
+        usage: "[OPTIONS]", about: "Remove all stopped containers",
+        flags: &[prune::FLAGS], run: prune::containers,
+    };
     HISTORY = {
         usage: "[OPTIONS] IMAGE",
         about: "Show the history of an image",
@@ -200,6 +217,15 @@ commands! {
         about: "List images",
         aliases: &["image ls", "image list", "images"],
         flags: &[image_list::FLAGS], args: Args::AtMost(1), run: image_list::run,
+    };
+    IMAGE_INSPECT = {
+        usage: "[OPTIONS] IMAGE [IMAGE...]",
+        about: "Display detailed information on one or more images",
+        flags: &[inspect::IMAGE_FLAGS], args: Args::AtLeast(1), run: inspect::image,
+    };
+    IMAGE_PRUNE = {
+        usage: "[OPTIONS]", about: "Remove unused images",
+        flags: &[prune::FLAGS, prune::ALL_IMAGES], run: prune::images,
     };
     IMPORT = {
         usage: "[OPTIONS] file|URL|- [REPOSITORY[:TAG]]",
@@ -243,6 +269,85 @@ commands! {
         aliases: &["image tag", "tag"],
         args: Args::Exactly(2), run: image_verbs::tag,
     };
+    INSPECT = {
+        usage: "[OPTIONS] NAME|ID [NAME|ID...]",
+        about: "Return low-level information on objects of the engine",
+        flags: &[inspect::ANY_FLAGS], args: Args::AtLeast(1), run: inspect::any,
+    };
+    NETWORK_CONNECT = {
+        usage: "[OPTIONS] NETWORK CONTAINER", about: "Connect a container to a network",
+        flags: &[networks::CONNECT_FLAGS], args: Args::Exactly(2), run: networks::connect,
+    };
+    NETWORK_CREATE = {
+        usage: "[OPTIONS] NETWORK", about: "Create a network",
+        flags: &[networks::CREATE_FLAGS], args: Args::Exactly(1), run: networks::create,
+    };
+    NETWORK_DISCONNECT = {
+        usage: "[OPTIONS] NETWORK CONTAINER", about: "Disconnect a container from a network",
+        flags: &[networks::DISCONNECT_FLAGS], args: Args::Exactly(2), run: networks::disconnect,
+    };
+    NETWORK_INSPECT = {
+        usage: "[OPTIONS] NETWORK [NETWORK...]",
+        about: "Display detailed information on one or more networks",
+        flags: &[inspect::NETWORK_FLAGS], args: Args::AtLeast(1), run: inspect::network,
+    };
+    NETWORK_LS = {
+        usage: "[OPTIONS]", about: "List networks", aliases: &["network ls", "network list"],
+        flags: &[networks::LS_FLAGS], run: networks::ls,
+    };
+    NETWORK_PRUNE = {
+        usage: "[OPTIONS]", about: "Remove all unused networks",
+        flags: &[prune::FLAGS], run: prune::networks,
+    };
+    NETWORK_RM = {
+        usage: "NETWORK [NETWORK...]", about: "Remove one or more networks",
+        aliases: &["network rm", "network remove"],
+        flags: &[networks::RM_FLAGS], args: Args::AtLeast(1), run: networks::rm,
+    };
+    VOLUME_CREATE = {
+        usage: "[OPTIONS] [VOLUME]", about: "Create a volume",
+        flags: &[volumes::CREATE_FLAGS], args: Args::AtMost(1), run: volumes::create,
+    };
+    VOLUME_INSPECT = {
+        usage: "[OPTIONS] VOLUME [VOLUME...]",
+        about: "Display detailed information on one or more volumes",
+        flags: &[inspect::FORMAT_FLAGS], args: Args::AtLeast(1), run: inspect::volume,
+    };
+    VOLUME_LS = {
+        usage: "[OPTIONS]", about: "List volumes", aliases: &["volume ls", "volume list"],
+        flags: &[volumes::LS_FLAGS], run: volumes::ls,
+    };
+    VOLUME_PRUNE = {
+        usage: "[OPTIONS]", about: "Remove unused local volumes",
+        flags: &[prune::FLAGS, prune::ALL_VOLUMES], run: prune::volumes,
+    };
+    VOLUME_RM = {
+        usage: "[OPTIONS] VOLUME [VOLUME...]", about: "Remove one or more volumes",
+        aliases: &["volume rm", "volume remove"],
+        flags: &[volumes::RM_FLAGS], args: Args::AtLeast(1), run: volumes::rm,
+    };
+    EVENTS = {
+        usage: "[OPTIONS]", about: "Get real time events from the server",
+        aliases: &["system events", "events"],
+        flags: &[events::FLAGS], run: events::run,
+    };
+    INFO = {
+        usage: "[OPTIONS]", about: "Display system-wide information",
+        aliases: &["system info", "info"],
+        flags: &[inspect::FORMAT_FLAGS], run: info::run,
+    };
+    VERSION = {
+        usage: "[OPTIONS]", about: "Show version information of client and server",
+        flags: &[inspect::FORMAT_FLAGS], run: version::run,
+    };
+    SYSTEM_DF = {
+        usage: "[OPTIONS]", about: "Show disk usage of the engine",
+        flags: &[df::FLAGS], run: df::run,
+    };
+    SYSTEM_PRUNE = {
+        usage: "[OPTIONS]", about: "Remove unused data",
+        flags: &[prune::FLAGS, prune::ALL_IMAGES, prune::SYSTEM_FLAGS], run: prune::system,
+    };
 }
 
 /// Groups of commands, in the order of the overview.
@@ -257,12 +362,14 @@ pub(crate) static GROUPS: &[Group] = &[
             ("diff", &DIFF),
             ("exec", &EXEC),
             ("export", &EXPORT),
+            ("inspect", &CONTAINER_INSPECT),
             ("kill", &KILL),
             ("list", &PS),
             ("logs", &LOGS),
             ("ls", &PS),
             ("pause", &PAUSE),
             ("port", &PORT),
+            ("prune", &CONTAINER_PRUNE),
             ("ps", &PS),
             ("remove", &RM),
             ("rename", &RENAME),
@@ -270,6 +377,7 @@ pub(crate) static GROUPS: &[Group] = &[
             ("rm", &RM),
             ("run", &RUN),
             ("start", &START),
+            ("stats", &STATS),
             ("stop", &STOP),
             ("top", &TOP_COMMAND),
             ("unpause", &UNPAUSE),
@@ -283,15 +391,50 @@ pub(crate) static GROUPS: &[Group] = &[
         commands: &[
             ("history", &HISTORY),
             ("import", &IMPORT),
+            ("inspect", &IMAGE_INSPECT),
             ("list", &IMAGES),
             ("load", &LOAD),
             ("ls", &IMAGES),
+            ("prune", &IMAGE_PRUNE),
             ("pull", &PULL),
             ("push", &PUSH),
             ("remove", &RMI),
             ("rm", &RMI),
             ("save", &SAVE),
             ("tag", &TAG),
+        ],
+    },
+    Group {
+        name: "network",
+        about: "Manage networks",
+        commands: &[
+            ("connect", &NETWORK_CONNECT),
+            ("create", &NETWORK_CREATE),
+            ("disconnect", &NETWORK_DISCONNECT),
+            ("inspect", &NETWORK_INSPECT),
+            ("list", &NETWORK_LS),
+            ("ls", &NETWORK_LS),
+            ("prune", &NETWORK_PRUNE),
+            ("remove", &NETWORK_RM),
+            ("rm", &NETWORK_RM),
+        ],
+    },
+    Group {
+        name: "system",
+        about: "Manage the engine",
+        commands: &[("df", &SYSTEM_DF), ("events", &EVENTS), ("info", &INFO), ("prune", &SYSTEM_PRUNE)],
+    },
+    Group {
+        name: "volume",
+        about: "Manage volumes",
+        commands: &[
+            ("create", &VOLUME_CREATE),
+            ("inspect", &VOLUME_INSPECT),
+            ("list", &VOLUME_LS),
+            ("ls", &VOLUME_LS),
+            ("prune", &VOLUME_PRUNE),
+            ("remove", &VOLUME_RM),
+            ("rm", &VOLUME_RM),
         ],
     },
 ];
@@ -302,11 +445,14 @@ pub(crate) static TOP: &[(&str, &Command)] = &[
     ("commit", &COMMIT),
     ("create", &CREATE),
     ("diff", &DIFF),
+    ("events", &EVENTS),
     ("exec", &EXEC),
     ("export", &EXPORT),
     ("history", &HISTORY),
     ("images", &IMAGES),
     ("import", &IMPORT),
+    ("info", &INFO),
+    ("inspect", &INSPECT),
     ("kill", &KILL),
     ("load", &LOAD),
     ("logs", &LOGS),
@@ -322,10 +468,12 @@ pub(crate) static TOP: &[(&str, &Command)] = &[
     ("run", &RUN),
     ("save", &SAVE),
     ("start", &START),
+    ("stats", &STATS),
     ("stop", &STOP),
     ("tag", &TAG),
     ("top", &TOP_COMMAND),
     ("unpause", &UNPAUSE),
     ("update", &UPDATE),
+    ("version", &VERSION),
     ("wait", &WAIT),
 ];

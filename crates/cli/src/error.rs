@@ -18,9 +18,11 @@ pub enum Error {
         /// The exit code.
         code: u8,
     },
-    /// An error of `run`, printed with the program's name and a hint.
+    /// An error printed with the program's name and a hint to a command's help.
     #[error("{text}")]
-    Run {
+    Hinted {
+        /// The command.
+        command: &'static str,
         /// What went wrong.
         text: String,
         /// The exit code.
@@ -60,7 +62,7 @@ impl Error {
     /// Returns the exit code.
     pub(crate) fn code(&self) -> u8 {
         match self {
-            Self::Usage { code, .. } | Self::Run { code, .. } | Self::Exit(code) => *code,
+            Self::Usage { code, .. } | Self::Hinted { code, .. } | Self::Exit(code) => *code,
             Self::Client(_) | Self::Message(_) | Self::File { .. } => 1,
         }
     }

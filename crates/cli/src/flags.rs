@@ -8,14 +8,12 @@ use crate::values;
 use std::collections::HashMap;
 
 /// What values a flag takes; decides validation and the word that help shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Kind {
     /// A switch.
     Bool,
     /// Any text, one value.
     Text,
-    /// Any text, shown with this word.
-    Word(&'static str),
     /// Any number of values.
     List,
     /// Any number of values, each of which may hold several separated by commas.
@@ -49,7 +47,7 @@ impl Kind {
         match self {
             Self::Bool => "",
             Self::Text => "string",
-            Self::Word(word) | Self::Checked(word, _) => word,
+            Self::Checked(word, _) => word,
             Self::List => "list",
             Self::CommaList => "strings",
             Self::Int => "int",
@@ -64,7 +62,7 @@ impl Kind {
     fn check(self, value: &str) -> Result<(), String> {
         match self {
             Self::Bool => values::boolean(value).map(drop),
-            Self::Text | Self::Word(_) | Self::List | Self::CommaList => Ok(()),
+            Self::Text | Self::List | Self::CommaList => Ok(()),
             Self::Checked(_, check) => check(value),
             Self::Int => values::int(value).map(drop),
             Self::Uint16 => values::uint(value, u64::from(u16::MAX)).map(drop),
@@ -194,16 +192,14 @@ impl Matches {
             Some((name, value)) => (name, Some(value.to_owned())),
             None => (word, None),
         };
+        if name == "help" {
+            return Err(Refusal::Help { deprecated: false });
+        }
         let flag = groups.iter().copied().flatten().find(|flag| flag.long == name);
-        let Some(flag) = flag else {
-            return Err(match name {
-                "help" => Refusal::Help { deprecated: false },
-                _ => Refusal::Message(format!("unknown flag: --{name}")),
-            });
-        };
+        let flag = flag.ok_or_else(|| Refusal::Message(format!("unknown flag: --{name}")))?;
         let value = match value {
             Some(value) => value,
-            None if flag.kind == Kind::Bool => "true".to_owned(),
+            None if matches!(flag.kind, Kind::Bool) => "true".to_owned(),
             None => {
                 words.next().ok_or_else(|| Refusal::Message(format!("flag needs an argument: --{name}")))?
             }
@@ -230,7 +226,7 @@ impl Matches {
             if let Some(value) = remaining.strip_prefix('=') {
                 return self.set(flag, value.to_owned());
             }
-            if flag.kind == Kind::Bool {
+            if matches!(flag.kind, Kind::Bool) {
                 self.set(flag, "true".to_owned())?;
                 continue;
             }

@@ -7,10 +7,13 @@ use crate::program::GLOBAL_FLAGS;
 /// Commands that the overview lists first.
 const COMMON: &[&str] = &["run", "exec", "ps", "pull", "push", "images", "version", "info"];
 
+/// Columns that a command's name takes at least.
+const MIN_NAME: usize = 10;
+
 /// Returns the help of one command; `path` is how it was called, as `docker container ls`.
 pub(crate) fn command(path: &str, command: &Command, width: usize) -> String {
     let program = path.split(' ').next().unwrap_or_default();
-    let mut text = format!("{}\n\n{}\n", usage(path, command), command.about.replace("PROGRAM", program));
+    let mut text = format!("{}\n\n{}\n", usage(path, command), command.about);
     if !command.details.is_empty() {
         text.push_str(&format!("\n{}\n", command.details));
     }
@@ -35,11 +38,12 @@ pub(crate) fn usage(path: &str, command: &Command) -> String {
 /// Returns the help of a group of commands such as `container`.
 pub(crate) fn group(program: &str, group: &Group) -> String {
     let name = group.name;
-    let commands = group.commands.iter().map(|(name, command)| (*name, command.about)).collect();
+    let commands = group.commands.iter().filter(|(name, command)| is_main_name(name, command));
+    let commands = commands.map(|(name, command)| (*name, command.about)).collect();
     format!(
         "Usage:  {program} {name} COMMAND\n\n{}\n\nCommands:\n{}\nRun '{program} {name} COMMAND --help' for more information on a command.\n",
         group.about,
-        listing(commands, program)
+        listing(commands)
     )
 }
 
@@ -57,27 +61,28 @@ pub(crate) fn overview(program: &str, width: usize) -> String {
         .collect();
     format!(
         "Usage:  {program} [OPTIONS] COMMAND\n\nA container engine in one executable\n\nCommon Commands:\n{}\nManagement Commands:\n{}\nCommands:\n{}\nGlobal Options:\n{}\nRun '{program} COMMAND --help' for more information on a command.\n",
-        padded(common, program),
-        padded(groups, program),
-        padded(others, program),
+        unsorted(common),
+        listing(groups),
+        listing(others),
         flag_usages(&[GLOBAL_FLAGS], width)
     )
 }
 
-fn padded(commands: Vec<(&str, &str)>, program: &str) -> String {
-    columns(commands, 10, program)
+/// Lists in the order given.
+fn unsorted(commands: Vec<(&str, &str)>) -> String {
+    commands.into_iter().map(|(name, about)| format!("  {name:MIN_NAME$}  {about}\n")).collect()
 }
 
-fn listing(mut commands: Vec<(&str, &str)>, program: &str) -> String {
+/// Says whether a command of a group is listed under this name: `ls`, not `list`.
+fn is_main_name(name: &str, command: &Command) -> bool {
+    command.aliases.first().is_none_or(|main| main.rsplit(' ').next() == Some(name))
+}
+
+fn listing(mut commands: Vec<(&str, &str)>) -> String {
     commands.sort_unstable();
-    commands.dedup_by(|a, b| a.1 == b.1);
     let longest = commands.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    columns(commands, longest, program)
-}
-
-fn columns(commands: Vec<(&str, &str)>, width: usize, program: &str) -> String {
-    let line =
-        |(name, about): (&str, &str)| format!("  {name:width$}  {}\n", about.replace("PROGRAM", program));
+    let width = longest.max(MIN_NAME);
+    let line = |(name, about): (&str, &str)| format!("  {name:width$}  {}\n", about);
     commands.into_iter().map(line).collect()
 }
 

@@ -18,25 +18,30 @@ mod flags;
 mod formats;
 mod help;
 mod images;
+mod inspect;
 mod list;
 mod localtime;
 mod moments;
+mod networks;
 mod options;
 mod output;
 mod program;
 mod progress;
+mod prune;
 mod signals;
 mod start;
 mod streams;
+mod system;
 mod terminal;
 mod units;
 mod values;
+mod volumes;
 
 pub use error::Error;
 
 use commands::{Args, Command};
 use flags::{Matches, Refusal};
-use program::{Cli, GLOBAL_FLAGS, columns, print, warn};
+use program::{Cli, GLOBAL_FLAGS, columns, print, print_error, warn};
 use std::process::ExitCode;
 
 /// Runs the command line `args` (the program's name first) and returns its exit code.
@@ -56,8 +61,8 @@ pub fn main(args: impl IntoIterator<Item = String>) -> ExitCode {
 fn report(program: &str, error: &Error) {
     match error {
         Error::Exit(_) => {}
-        Error::Run { text, .. } => {
-            warn(format!("{program}: {text}\n\nRun '{program} run --help' for more information"));
+        Error::Hinted { command, text, .. } => {
+            warn(format!("{program}: {text}\n\nRun '{program} {command} --help' for more information"));
         }
         other => warn(other.to_string()),
     }
@@ -87,7 +92,7 @@ fn dispatch(program: &str, words: impl Iterator<Item = String>) -> Result<(), Er
     }
     let (path, words) = match globals.args.split_first() {
         None => {
-            print(help::overview(program, columns()));
+            print_error(help::overview(program, columns()));
             return Ok(());
         }
         Some((name, _)) if name == start::DETACHED => return Err(start::become_daemon()),
@@ -113,7 +118,13 @@ fn run(cli: &Cli, mut path: Vec<String>, mut words: Vec<String>) -> Result<(), E
                 );
                 return Err(Error::Usage { text, code: 125 });
             }
-            print(help::group(program, group));
+            // Asked for, help is an answer; else it is a hint.
+            let text = help::group(program, group);
+            if words.is_empty() {
+                print_error(text)
+            } else {
+                print(text)
+            }
             return Ok(());
         };
         let Some((_, command)) = group.commands.iter().find(|(name, _)| name == sub) else {

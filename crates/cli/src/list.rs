@@ -22,7 +22,7 @@ pub(crate) struct Listing {
 impl Listing {
     /// Starts a row.
     pub(crate) fn row(&self) -> Object {
-        Object::new(self.type_name)
+        Object { marshals_itself: true, ..Object::new(self.type_name) }
     }
 
     /// Prints rows in `format`: `table …`, `json`, or a template.

@@ -5,17 +5,13 @@ use crate::{localtime, units, values};
 use base::Timestamp;
 
 /// Returns the time as a query parameter has it: `SECONDS[.NANOSECONDS]`; empty for empty.
-pub(crate) fn query_time(what: &str, text: &str) -> Result<String> {
+pub(crate) fn query_time(text: &str) -> Result<String> {
     if text.is_empty() {
         return Ok(String::new());
     }
-    parse(text, units::now()).ok_or_else(|| {
-        Error::message(format!(
-            "invalid value for {}: failed to parse value as time or duration: {}",
-            values::quote(what),
-            values::quote(text)
-        ))
-    })
+    let failed =
+        || Error::message(format!("failed to parse value as time or duration: {}", values::quote(text)));
+    parse(text, units::now()).ok_or_else(failed)
 }
 
 fn parse(text: &str, now: Timestamp) -> Option<String> {

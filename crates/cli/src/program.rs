@@ -100,6 +100,11 @@ pub(crate) fn print_bytes(bytes: &[u8]) {
     drop(stdout.write_all(bytes).and_then(|()| stdout.flush()));
 }
 
+/// Writes to standard error.
+pub(crate) fn print_error(text: impl AsRef<str>) {
+    drop(std::io::stderr().lock().write_all(text.as_ref().as_bytes()));
+}
+
 /// Writes a line to standard error.
 pub(crate) fn warn(text: impl AsRef<str>) {
     let mut line = text.as_ref().to_owned();

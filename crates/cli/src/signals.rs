@@ -98,12 +98,6 @@ impl Drop for SizeWatch {
     }
 }
 
-/// Waits for an interrupt or a request to end; for commands that run until then.
-pub(crate) fn wait_for_end() -> Option<i32> {
-    let mut signals = Signals::new([SIGINT, SIGTERM]).ok()?;
-    signals.forever().next()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -82,7 +82,7 @@ pub(crate) fn become_daemon() -> Error {
         Err(error) => return Error::file("find", "this executable")(error),
     };
     // Fails only for the leader of a process group, which then has what it wants.
-    drop(rustix::process::setsid());
+    let _session = rustix::process::setsid();
     let error = Command::new(&executable).arg0("wharf").arg("daemon").exec();
     Error::file("execute", executable.display().to_string())(error)
 }

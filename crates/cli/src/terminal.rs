@@ -32,7 +32,7 @@ impl RawMode {
 impl Drop for RawMode {
     fn drop(&mut self) {
         // The terminal may have been hung up: nothing is left to restore.
-        drop(tcsetattr(&self.input, OptionalActions::Now, &self.before));
+        let _restored = tcsetattr(&self.input, OptionalActions::Now, &self.before);
     }
 }
 

@@ -6,13 +6,14 @@ use crate::{Error, Template, Value, print};
 /// How deep templates may call each other.
 const MAX_DEPTH: usize = 1000;
 
-pub(crate) fn execute(template: &Template, data: &Value) -> Result<String, Error> {
+pub(crate) fn execute(template: &Template, data: &Value, strict: bool) -> Result<String, Error> {
     let mut state = State {
         template,
         name: template.name.clone(),
         output: String::new(),
         variables: vec![("$".to_owned(), data.clone())],
         depth: 0,
+        strict,
     };
     if let Some(block) = template.templates.get(&template.name) {
         state.walk(data, block)?;
@@ -27,6 +28,8 @@ struct State<'a> {
     output: String,
     variables: Vec<(String, Value)>,
     depth: usize,
+    /// A missing key is an error.
+    strict: bool,
 }
 
 /// How a block ended.
@@ -331,9 +334,7 @@ impl<'a> State<'a> {
             }
             Value::Map(entries) => match entries.as_ref().and_then(|entries| entries.get(name)) {
                 Some(value) => Ok(value.clone()),
-                None if self.template.missing_key_is_error => {
-                    Err(failed(format!("map has no entry for key {name:?}")))
-                }
+                None if self.strict => Err(failed(format!("map has no entry for key {name:?}"))),
                 None => Ok(Value::Missing),
             },
             Value::Nil => Err(failed(format!("nil pointer evaluating interface {{}}.{name}"))),

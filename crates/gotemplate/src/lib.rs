@@ -51,7 +51,6 @@ pub struct Template {
     pub(crate) source: String,
     pub(crate) templates: HashMap<String, Block>,
     pub(crate) functions: Functions,
-    missing_key_is_error: bool,
 }
 
 impl Template {
@@ -62,14 +61,7 @@ impl Template {
     pub fn parse(name: &str, source: &str, functions: Functions) -> Result<Self, Error> {
         let templates = parse::parse(name, source, &functions)?;
         let (name, source) = (name.to_owned(), source.to_owned());
-        Ok(Self { name, source, templates, functions, missing_key_is_error: false })
-    }
-
-    /// Makes a missing key of a map an error instead of `<no value>` (`missingkey=error`).
-    #[must_use]
-    pub fn missing_key_is_error(mut self) -> Self {
-        self.missing_key_is_error = true;
-        self
+        Ok(Self { name, source, templates, functions })
     }
 
     /// Executes the template over `data`.
@@ -77,6 +69,15 @@ impl Template {
     /// # Errors
     /// What Go says when it stops; what was written until then is lost.
     pub fn execute(&self, data: &Value) -> Result<String, Error> {
-        exec::execute(self, data)
+        exec::execute(self, data, false)
+    }
+
+    /// Executes the template over `data`; a missing key of a map is an error and not `<no value>`
+    /// (`missingkey=error`).
+    ///
+    /// # Errors
+    /// What Go says when it stops.
+    pub fn execute_strict(&self, data: &Value) -> Result<String, Error> {
+        exec::execute(self, data, true)
     }
 }

@@ -365,6 +365,8 @@ impl Parser<'_> {
     fn operand(&mut self) -> Parsed<Option<Expression>> {
         let Some(term) = self.term()? else { return Ok(None) };
         let mut names = Vec::new();
+        // Go says of `.A.B.C` that it stands where `.B` does.
+        let following = self.tokens.get(self.next).map_or(term.position, |token| token.position);
         while let Word::Field(name) = self.peek() {
             names.push(name.trim_start_matches('.').to_owned());
             self.next += 1;
@@ -372,7 +374,7 @@ impl Parser<'_> {
         if names.is_empty() {
             return Ok(Some(term));
         }
-        let position = term.position;
+        let position = following;
         let kind = match term.kind {
             Kind::Field(mut first) => {
                 first.append(&mut names);

@@ -54,6 +54,8 @@ pub struct Object {
     pub fields: Vec<Field>,
     /// The methods; those without parameters may be fields as well.
     pub methods: Vec<(String, Method)>,
+    /// Whether the type makes its own JSON, in which Go then escapes `<`, `>` and `&`.
+    pub marshals_itself: bool,
 }
 
 /// One field of a struct.
@@ -149,7 +151,13 @@ impl Value {
 
     /// Returns JSON as Go's encoder writes it without HTML escapes: structs in order, maps sorted.
     pub fn to_json(&self) -> String {
-        self.json_value().to_string()
+        let json = self.json_value().to_string();
+        match self {
+            Self::Object(object) if object.marshals_itself => {
+                json.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
+            }
+            _ => json,
+        }
     }
 
     fn json_value(&self) -> serde_json::Value {

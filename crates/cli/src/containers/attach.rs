@@ -47,9 +47,11 @@ pub(crate) fn run(cli: &Cli, matches: &Matches) -> Result<()> {
     let container: InspectResponse = request(cli, "GET", name, "/json")?.decode()?;
     let state = &container.state;
     let refusal = match () {
-        () if !state.running => Some("cannot attach to a stopped container, start it first"),
-        () if state.paused => Some("cannot attach to a paused container, unpause it first"),
-        () if state.restarting => Some("cannot attach to a restarting container, wait until it is running"),
+        () if !state.running => Some("You cannot attach to a stopped container, start it first"),
+        () if state.paused => Some("You cannot attach to a paused container, unpause it first"),
+        () if state.restarting => {
+            Some("You cannot attach to a restarting container, wait until it is running")
+        }
         () => None,
     };
     if let Some(refusal) = refusal {

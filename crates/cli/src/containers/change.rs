@@ -83,7 +83,7 @@ pub(crate) fn commit(cli: &Cli, matches: &Matches) -> Result<()> {
     if !matches.switch("pause") {
         request = request.query("pause", "0");
     }
-    let created: IdResponse = request.json(&serde_json::Value::Null).decode()?;
+    let created: IdResponse = request.decode()?;
     print_line(created.id);
     Ok(())
 }

@@ -5,6 +5,7 @@ use crate::flags::Matches;
 use crate::images::pull;
 use crate::options;
 use crate::program::{Cli, print_line, warn};
+use api::ApiVersion;
 use api::container::{CreateRequest, CreateResponse};
 use oci::Reference;
 use std::fs;
@@ -12,11 +13,10 @@ use std::io::Write;
 
 /// `create`
 pub(crate) fn run(cli: &Cli, matches: &Matches) -> Result<()> {
-    let request = options::container::request(matches, proxies(cli)?).map_err(|error| {
-        let text = format!("{error}\n\nRun '{} create --help' for more information", cli.program);
-        Error::Usage { text, code: 125 }
-    })?;
-    let id = create(cli, matches, &request)?;
+    let hinted = |error: Error| Error::Hinted { command: "create", text: error.to_string(), code: 125 };
+    check_pull_policy(matches).map_err(hinted)?;
+    let mut request = options::container::request(matches, proxies(cli)?).map_err(hinted)?;
+    let id = create(cli, matches, &mut request)?;
     print_line(id);
     Ok(())
 }
@@ -31,13 +31,9 @@ pub(crate) fn proxies(cli: &Cli) -> Result<Vec<(String, String)>> {
 }
 
 /// Creates the container, pulling its image if that is wanted, and returns its ID.
-pub(crate) fn create(cli: &Cli, matches: &Matches, request: &CreateRequest) -> Result<String> {
+pub(crate) fn create(cli: &Cli, matches: &Matches, request: &mut CreateRequest) -> Result<String> {
     let policy = matches.text("pull");
-    if !matches!(policy, "always" | "missing" | "never" | "") {
-        let text =
-            format!("invalid pull option: '{policy}': must be one of \"always\", \"missing\" or \"never\"");
-        return Err(Error::message(text));
-    }
+    adapt(request, cli.client()?.version()?);
     let cidfile = IdFile::open(&request.host_config.container_id_file)?;
     let image = &request.config.image;
     // An ID is no reference: then there is nothing that could be pulled.
@@ -67,6 +63,26 @@ pub(crate) fn create(cli: &Cli, matches: &Matches, request: &CreateRequest) -> R
     }
     cidfile.write(&response.id)?;
     Ok(response.id)
+}
+
+/// Leaves out what this version of the API has elsewhere, or has no longer.
+fn adapt(request: &mut CreateRequest, version: ApiVersion) {
+    if version >= ApiVersion::new(1, 42) {
+        request.host_config.resources.kernel_memory = 0;
+    }
+    if version >= ApiVersion::new(1, 44) {
+        request.config.mac_address.clear();
+    }
+}
+
+/// `--pull`
+pub(crate) fn check_pull_policy(matches: &Matches) -> Result<()> {
+    match matches.text("pull") {
+        "always" | "missing" | "never" | "" => Ok(()),
+        policy => Err(Error::message(format!(
+            "invalid pull option: '{policy}': must be one of \"always\", \"missing\" or \"never\""
+        ))),
+    }
 }
 
 /// Returns the platform asked for; empty for the engine's own.

@@ -1,7 +1,7 @@
 //! `logs`
 
 use super::request;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::flags::{Flag, Matches, switch, text};
 use crate::moments::query_time;
 use crate::program::{Cli, print_bytes};
@@ -29,11 +29,15 @@ pub(crate) const FLAGS: &[Flag] = &[
 pub(crate) fn run(cli: &Cli, matches: &Matches) -> Result<()> {
     let name = matches.arg(0);
     let container: InspectResponse = request(cli, "GET", name, "/json")?.decode()?;
+    let moment = |flag: &str| {
+        query_time(matches.text(flag))
+            .map_err(|error| Error::message(format!("invalid value for \"{flag}\": {error}")))
+    };
     let mut response = request(cli, "GET", &container.id, "/logs")?
         .query("stdout", "1")
         .query("stderr", "1")
-        .query_if_set("since", query_time("since", matches.text("since"))?)
-        .query_if_set("until", query_time("until", matches.text("until"))?)
+        .query_if_set("since", moment("since")?)
+        .query_if_set("until", moment("until")?)
         .flag("timestamps", matches.switch("timestamps"))
         .flag("details", matches.switch("details"))
         .flag("follow", matches.switch("follow"))
@@ -47,7 +51,7 @@ pub(crate) fn run(cli: &Cli, matches: &Matches) -> Result<()> {
         match response.read(&mut buffer) {
             Ok(0) => return Ok(()),
             Ok(length) => print_bytes(buffer.get(..length).unwrap_or_default()),
-            Err(error) => return Err(crate::Error::file("read", "logs")(error)),
+            Err(error) => return Err(Error::file("read", "logs")(error)),
         }
     }
 }

@@ -57,7 +57,7 @@ pub(crate) fn run(cli: &Cli, matches: &Matches) -> Result<()> {
     let table = if size { format!("{TABLE}\t{{{{.Size}}}}") } else { TABLE.to_owned() };
     let format = choose(matches.text("format"), &cli.config().ps_format, quiet, &table, "{{.ID}}");
     let last = if matches.switch("latest") { 1 } else { matches.int("last") };
-    let needs_size = size || (!quiet && format.contains(".Size"));
+    let needs_size = size || (!quiet && (format.contains(".Size") || format.contains("{{json .}}")));
     let request = cli.client()?.request("GET", "/containers/json");
     let request = request.flag("all", matches.switch("all") || last > 0).flag("size", needs_size);
     let request = if last > 0 { request.query("limit", last.to_string()) } else { request };

@@ -13,7 +13,7 @@ use std::thread;
 
 /// `run`
 pub(crate) fn run(cli: &Cli, matches: &Matches) -> Result<()> {
-    let usage = |error: Error| Error::Run { text: error.to_string(), code: 125 };
+    let usage = |error: Error| hinted(error.to_string(), 125);
     let mut request =
         options::container::request(matches, create::proxies(cli).map_err(usage)?).map_err(usage)?;
     let detach = matches.switch("detach");
@@ -32,7 +32,7 @@ pub(crate) fn run(cli: &Cli, matches: &Matches) -> Result<()> {
     if let Some((rows, columns)) = terminal::size() {
         request.host_config.console_size = [u32::from(rows), u32::from(columns)];
     }
-    let id = create::create(cli, matches, &request).map_err(usage)?;
+    let id = create::create(cli, matches, &mut request).map_err(usage)?;
     if detach {
         start(cli, &id, "")?;
         print_line(id);
@@ -56,6 +56,10 @@ pub(crate) fn run(cli: &Cli, matches: &Matches) -> Result<()> {
     if code == 0 { Ok(()) } else { Err(Error::Exit(code)) }
 }
 
+fn hinted(text: String, code: u8) -> Error {
+    Error::Hinted { command: "run", text, code }
+}
+
 struct Options<'a> {
     attached: Attached<'a>,
     auto_remove: bool,
@@ -65,7 +69,7 @@ struct Options<'a> {
 /// Attaches, starts and follows a container, and returns its exit code (0 after detaching).
 fn follow(cli: &Cli, id: &str, options: &Options<'_>) -> Result<u8> {
     let attached = options.attached;
-    let failed = |error: client::Error| Error::Run { text: error.to_string(), code: 125 };
+    let failed = |error: client::Error| hinted(error.to_string(), 125);
     let hijacked = super::attach::connect(cli, id, attached, false).map_err(failed)?;
     let condition = if options.auto_remove { "removed" } else { "next-exit" };
     let client = cli.client()?;
@@ -125,7 +129,7 @@ fn start(cli: &Cli, id: &str, detach_keys: &str) -> Result<()> {
         } else {
             125
         };
-        Error::Run { text, code }
+        hinted(text, code)
     })
 }
 

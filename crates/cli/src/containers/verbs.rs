@@ -151,14 +151,15 @@ fn published(ports: &PortMap, wanted: &str, container: &str) -> Result<Vec<Strin
         if port.parse::<u16>().is_err() {
             let quoted = crate::values::quote(port);
             return Err(Error::message(format!(
-                "Invalid port '{port}': strconv.ParseUint: parsing {quoted}: invalid syntax"
+                "Error: invalid port ({port}): strconv.ParseUint: parsing {quoted}: invalid syntax"
             )));
         }
         let bindings = ports
             .get(&format!("{port}/{protocol}"))
             .and_then(Option::as_ref)
             .filter(|found| !found.is_empty());
-        let missing = || Error::message(format!("no public port '{wanted}' published for {container}"));
+        let missing =
+            || Error::message(format!("Error: No public port '{wanted}' published for {container}"));
         return Ok(bindings.ok_or_else(missing)?.iter().map(host).collect());
     }
     let number = |key: &str| key.split('/').next().and_then(|port| port.parse::<u16>().ok());
@@ -187,7 +188,7 @@ mod tests {
         assert_eq!(published(&ports, "80", "c").unwrap(), ["0.0.0.0:8080", "[::]:8080"]);
         assert_eq!(
             published(&ports, "443", "c").unwrap_err().to_string(),
-            "no public port '443' published for c"
+            "Error: No public port '443' published for c"
         );
     }
 }

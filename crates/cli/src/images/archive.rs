@@ -11,7 +11,7 @@ use std::io::{self, IsTerminal, Read};
 /// The flags of `load`.
 pub(crate) const LOAD_FLAGS: &[Flag] = &[
     text("input", "Read from tar archive file, instead of STDIN").short('i'),
-    list(
+    text(
         "platform",
         "Load only the given platform variant. Formatted as \"os[/arch[/variant]]\" (e.g., \"linux/amd64\")",
     ),
@@ -21,7 +21,7 @@ pub(crate) const LOAD_FLAGS: &[Flag] = &[
 /// The flags of `save`.
 pub(crate) const SAVE_FLAGS: &[Flag] = &[
     text("output", "Write to a file, instead of STDOUT").short('o'),
-    list(
+    text(
         "platform",
         "Save only the given platform variant. Formatted as \"os[/arch[/variant]]\" (e.g., \"linux/amd64\")",
     ),
@@ -34,11 +34,9 @@ pub(crate) const IMPORT_FLAGS: &[Flag] = &[
     text("platform", "Set platform if server is multi-platform capable"),
 ];
 
-fn platforms<'a>(mut request: client::Request<'a>, matches: &Matches) -> Result<client::Request<'a>> {
-    for platform in matches.list("platform") {
-        request = request.query("platform", super::list::platform_json(platform)?);
-    }
-    Ok(request)
+/// Adds `--platform`.
+fn platform<'a>(request: client::Request<'a>, matches: &Matches) -> Result<client::Request<'a>> {
+    Ok(request.query_if_set("platform", super::list::platform_json(matches.text("platform"))?))
 }
 
 /// `load`
@@ -54,7 +52,7 @@ pub(crate) fn load(cli: &Cli, matches: &Matches) -> Result<()> {
     };
     let quiet = matches.switch("quiet") || !stdout_is_terminal();
     let request = cli.client()?.request("POST", "/images/load").query("quiet", if quiet { "1" } else { "0" });
-    let response = platforms(request, matches)?.stream(&mut *source, "application/x-tar").send()?;
+    let response = platform(request, matches)?.stream(&mut *source, "application/x-tar").send()?;
     if response.header("content-type").is_some_and(|kind| kind.starts_with("application/json")) {
         return progress::show(
             response,
@@ -75,7 +73,7 @@ pub(crate) fn save(cli: &Cli, matches: &Matches) -> Result<()> {
     for name in &matches.args {
         request = request.query("names", name);
     }
-    output::write(platforms(request, matches)?.send()?, path)
+    output::write(platform(request, matches)?.send()?, path)
 }
 
 /// `import`

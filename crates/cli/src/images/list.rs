@@ -163,7 +163,7 @@ fn row(image: &Summary, line: &Line, full: bool) -> Object {
         "Containers",
         if image.containers < 0 { "N/A".to_owned() } else { image.containers.to_string() },
     );
-    row.push("VirtualSize", size(image.size, 3));
+    row.push("VirtualSize", size(image.size, 4));
     row.push("SharedSize", size(image.shared_size, 4));
     let unique = if image.shared_size < 0 || image.size < 0 { -1 } else { image.size - image.shared_size };
     row.push("UniqueSize", size(unique, 4));

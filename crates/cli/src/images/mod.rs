@@ -34,5 +34,5 @@ pub(crate) fn split_name(text: &str) -> Result<(String, String)> {
     if reference.digest().is_some() {
         return Err(Error::message("cannot use digest in reference"));
     }
-    Ok((reference.familiar_name(), reference.tag().unwrap_or_default().to_owned()))
+    Ok((reference.repository(), reference.tag().unwrap_or_default().to_owned()))
 }

@@ -77,7 +77,7 @@ fn fetch(cli: &Cli, wanted: &Reference, platform: &str, output: Output<'_>) -> R
     let response = cli
         .client()?
         .request("POST", "/images/create")
-        .query("fromImage", wanted.familiar_name())
+        .query("fromImage", wanted.repository())
         .query("tag", tag)
         .query_if_set("platform", platform.to_lowercase())
         .header("X-Registry-Auth", &cli.config().auth_header(wanted.domain()))
@@ -101,7 +101,7 @@ pub(crate) fn push(cli: &Cli, matches: &Matches) -> Result<()> {
             print_line(format!("Using default tag: {}", wanted.tag().unwrap_or_default()));
         }
     }
-    let response = super::request(cli, "POST", &wanted.familiar_name(), "/push")?
+    let response = super::request(cli, "POST", &wanted.repository(), "/push")?
         .query_if_set("tag", wanted.tag().unwrap_or_default())
         .query_if_set("platform", matches.text("platform"))
         .header("X-Registry-Auth", &cli.config().auth_header(wanted.domain()))

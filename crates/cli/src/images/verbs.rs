@@ -4,7 +4,7 @@ use super::{reference, request};
 use crate::each::each;
 use crate::error::{Error, Result};
 use crate::flags::{Flag, Matches, list, switch};
-use crate::program::{Cli, print_line, warn};
+use crate::program::{Cli, print_line};
 use api::image::DeleteItem;
 
 /// The flags of `rmi`.
@@ -57,14 +57,8 @@ pub(crate) fn tag(cli: &Cli, matches: &Matches) -> Result<()> {
     }
     let named = parsed.with_default_tag();
     let tagged = request(cli, "POST", matches.arg(0), "/tag")?
-        .query("repo", named.familiar_name())
+        .query("repo", named.repository())
         .query("tag", named.tag().unwrap_or_default())
         .done();
     Ok(tagged?)
-}
-
-/// Says that nothing was done because nobody agreed.
-pub(crate) fn declined() -> Error {
-    warn("");
-    Error::Exit(1)
 }

@@ -106,12 +106,13 @@ fn host_config(
     let log_options = security::log_options(&driver, matches.list("log-opt")).map_err(Error::Message)?;
     let security = security::security(matches.list("security-opt"), read).map_err(Error::Message)?;
     let mounts = matches.list("mount").iter().map(|text| mounts::mount(text, directory));
-    let (mappings, cdi) = devices::devices(matches.list("device"));
+    let (mappings, cdi) = devices::devices(matches.list("device")).map_err(Error::Message)?;
     let mut requests = devices::gpus(matches.list("gpus"));
     if !cdi.is_empty() {
         let driver = "cdi".to_owned();
         requests.push(DeviceRequest { driver, device_ids: Some(cdi), ..DeviceRequest::default() });
     }
+    let (cap_add, cap_drop) = security::capabilities(matches.list("cap-add"), matches.list("cap-drop"));
     let mut resources = limits::create_resources(matches);
     resources.devices = Some(mappings);
     resources.device_cgroup_rules = some("device-cgroup-rule");
@@ -128,8 +129,8 @@ fn host_config(
         volume_driver: text("volume-driver"),
         volumes_from: some("volumes-from"),
         annotations: crate::values::map(matches.list("annotation")),
-        cap_add: some("cap-add"),
-        cap_drop: some("cap-drop"),
+        cap_add,
+        cap_drop,
         cgroupns_mode: text("cgroupns"),
         dns: Some(matches.list("dns").to_vec()),
         dns_options: Some(dns_options),

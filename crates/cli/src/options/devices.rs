@@ -12,20 +12,16 @@ enum Device {
     Named(String),
 }
 
-pub(crate) fn check(text: &str) -> Result<(), String> {
-    parse(text).map(drop)
-}
-
 /// Returns the devices that are mapped, and those that are asked for by name.
-pub(crate) fn devices(texts: &[String]) -> (Vec<DeviceMapping>, Vec<String>) {
+pub(crate) fn devices(texts: &[String]) -> Result<(Vec<DeviceMapping>, Vec<String>), String> {
     let (mut mappings, mut names) = (Vec::new(), Vec::new());
-    for device in texts.iter().filter_map(|text| parse(text).ok()) {
-        match device {
+    for text in texts {
+        match parse(text)? {
             Device::Mapping(mapping) => mappings.push(mapping),
             Device::Named(name) => names.push(name),
         }
     }
-    (mappings, names)
+    Ok((mappings, names))
 }
 
 /// `host[:container][:rwm]`
@@ -92,11 +88,11 @@ pub(crate) fn gpus(texts: &[String]) -> Vec<DeviceRequest> {
 
 /// `all`, a number, or `device=…,capabilities=…,driver=…,options=…`
 fn parse_gpus(text: &str) -> Result<DeviceRequest, String> {
-    let count = |text: &str| {
-        match text {
+    let count = |text: &str| match text {
         "all" => Ok(-1),
-        _ => text.parse::<i64>().map_err(|_no_number| format!("invalid count ({text}): value must be either \"all\" or an integer: strconv.Atoi: parsing {}: invalid syntax", values::quote(text))),
-    }
+        _ => text.parse::<i64>().map_err(|_no_number| {
+            format!("invalid count ({text}): value must be either \"all\" or an integer: invalid syntax")
+        }),
     };
     let mut request =
         DeviceRequest { capabilities: Some(vec![vec!["gpu".to_owned()]]), ..DeviceRequest::default() };

@@ -22,9 +22,7 @@ pub(crate) fn check_label(text: &str) -> Result<(), String> {
     let name = name.trim_start();
     match name {
         "" => Err(format!("invalid label '{text}': empty name")),
-        name if name.contains([' ', '\t']) => {
-            Err(format!("invalid label '{text}': name contains whitespaces"))
-        }
+        name if name.contains([' ', '\t']) => Err(format!("label '{name}' contains whitespaces")),
         _ => Ok(()),
     }
 }

@@ -75,7 +75,7 @@ pub(crate) const CREATE: &[Flag] = &[
     text("cidfile", "Write the container ID to the file"),
     int("cpu-count", "CPU count (Windows only)").hidden(),
     int("cpu-percent", "CPU percent (Windows only)").hidden(),
-    checked("device", devices::check, "Add a host device to the container"),
+    list("device", "Add a host device to the container"),
     checked("device-cgroup-rule", devices::check_rule, "Add a rule to the cgroup allowed devices list"),
     checked("device-read-bps", limits::check_rate_bytes, "Limit read rate (bytes per second) from a device")
         .default("[]"),

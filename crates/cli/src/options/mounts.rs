@@ -178,7 +178,7 @@ impl Options {
     }
 
     /// Refuses options of another kind, and puts the others in place.
-    fn finish(self, mount: &mut Mount) -> Result<(), String> {
+    fn finish(mut self, mount: &mut Mount) -> Result<(), String> {
         let given = [
             ("volume", self.volume.is_some()),
             ("bind", self.bind.is_some()),
@@ -187,6 +187,9 @@ impl Options {
         ];
         if let Some((kind, _)) = given.into_iter().find(|(kind, given)| *given && *kind != mount.kind) {
             return Err(format!("cannot mix '{kind}-*' options with mount type '{}'", mount.kind));
+        }
+        if let Some(volume) = &mut self.volume {
+            volume.driver_config.get_or_insert_default();
         }
         if let Some(bind) = &self.bind {
             let requires = |what: &str, other: &str| {

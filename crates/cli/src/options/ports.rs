@@ -135,12 +135,8 @@ fn long_form(text: &str) -> Result<Option<String>, String> {
         match name {
             "protocol" if matches!(value, "tcp" | "udp" | "sctp") => value.clone_into(&mut protocol),
             "protocol" => return Err(format!("invalid protocol value '{value}'")),
-            "mode" if matches!(value, "ingress" | "host") => {}
-            "mode" => {
-                return Err(format!(
-                    "invalid publish mode value ({value}): must be either 'ingress' or 'host'"
-                ));
-            }
+            // Of swarm services; without meaning here.
+            "mode" => {}
             "target" => target = Some(value.to_owned()),
             "published" => value.clone_into(&mut published),
             _ => return Err(format!("invalid field key: {name}")),

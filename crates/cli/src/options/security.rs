@@ -3,6 +3,7 @@
 use crate::values;
 use api::StringMap;
 use api::host_config::RestartPolicy;
+use std::collections::BTreeSet;
 
 /// What `--security-opt` says.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -29,7 +30,7 @@ pub(crate) fn security(
                 security.options.push(text.clone());
                 continue;
             }
-            None => return Err(format!("invalid --security-opt: {}", values::quote(text))),
+            None => return Err(format!("Invalid --security-opt: {}", values::quote(text))),
         };
         if name != "seccomp" || matches!(value, "unconfined" | "builtin") {
             security.options.push(text.clone());
@@ -42,6 +43,28 @@ pub(crate) fn security(
         security.options.push(format!("seccomp={profile}"));
     }
     Ok(security)
+}
+
+/// The capabilities to add and to drop; `None` where nothing is asked for.
+type Capabilities = (Option<Vec<String>>, Option<Vec<String>>);
+
+/// Reads `--cap-add` and `--cap-drop`: full names, sorted; `ALL` swallows the others, adding beats dropping.
+pub(crate) fn capabilities(add: &[String], drop: &[String]) -> Capabilities {
+    let normal = |names: &[String]| -> BTreeSet<String> {
+        let names = names.iter().map(|name| match name.trim().to_uppercase() {
+            name if matches!(name.as_str(), "ALL" | "RESET") || name.starts_with("CAP_") => name,
+            name => format!("CAP_{name}"),
+        });
+        let names: BTreeSet<String> = names.collect();
+        if names.contains("ALL") { BTreeSet::from(["ALL".to_owned()]) } else { names }
+    };
+    let (add, drop) = (normal(add), normal(drop));
+    let listed = |names: BTreeSet<String>| {
+        Some(names.into_iter().filter(|name| name != "RESET").collect::<Vec<_>>())
+            .filter(|names| !names.is_empty())
+    };
+    let drop = drop.difference(&add).cloned().collect();
+    (listed(add), listed(drop))
 }
 
 /// Reads `--log-opt`.
@@ -108,7 +131,7 @@ mod tests {
         assert_eq!(parsed.options, ["seccomp={\"a\":1}", "no-new-privileges", "label:type:x"]);
         assert!(parsed.open_paths);
         let bad = security(&["x".to_owned()], |_| Err(String::new()));
-        assert_eq!(bad, Err("invalid --security-opt: \"x\"".to_owned()));
+        assert_eq!(bad, Err("Invalid --security-opt: \"x\"".to_owned()));
     }
 
     #[test]
