@@ -49,15 +49,6 @@ pub enum Step {
         /// Its manifest.
         digest: Digest,
     },
-    /// The same for programs; clients show either a line or this.
-    PushResult {
-        /// The tag.
-        tag: String,
-        /// The manifest or index that it names now.
-        digest: Digest,
-        /// Its size in bytes.
-        size: u64,
-    },
     /// The end of a push.
     Pushed {
         /// The tag.
@@ -140,10 +131,6 @@ impl Step {
             }
             Self::Pushed { tag, digest, size } => {
                 Message::status("", format!("{tag}: digest: {digest} size: {size}"))
-            }
-            Self::PushResult { tag, digest, size } => {
-                let aux = serde_json::json!({ "Tag": tag, "Digest": digest, "Size": size });
-                Message { aux: Some(aux), ..Message::progress("", "", 0, 0) }
             }
         }
     }

@@ -24,7 +24,7 @@ const MAX_NESTING: usize = 3;
 /// What is to be pulled, and as whom.
 #[derive(Debug, Clone)]
 pub struct Pull {
-    /// The image; without tag and digest it means `latest`.
+    /// The image; without tag and digest it means all tags of its repository, as in the Engine API.
     pub reference: Reference,
     /// The platform asked for; `None` is the host's.
     pub platform: Option<Platform>,
@@ -39,53 +39,87 @@ struct Described {
 }
 
 impl Images {
-    /// Pulls an image. Dropping the future cancels it; what was downloaded stays for the next attempt.
+    /// Pulls an image, or all tags of a repository. Dropping the future cancels it; what was downloaded stays for the
+    /// next attempt.
     ///
-    /// Returns the digest of what the reference names now, after it is safe on disk.
+    /// Returns the digest of what the reference names now (with several tags: the last), after it is safe on disk.
     ///
     /// # Errors
     ///
     /// Docker's, worded as Docker's.
     pub async fn pull(&self, pull: &Pull, progress: Progress) -> Result<Digest> {
-        let reference = pull.reference.clone().with_default_tag();
-        if let Some(target) = self.built_in(&reference, &progress).await? {
-            self.tell_pulled(&reference);
-            return Ok(target);
+        let _lease = self.store().lease();
+        let built_in = self.built_in(&pull.reference, &progress).await?;
+        let bare = pull.reference.tag().is_none() && pull.reference.digest().is_none();
+        let references = if bare && built_in.is_none() {
+            self.client().repository(&pull.reference, &pull.credentials, Access::Pull).tags().await
+        } else {
+            Ok(Vec::new())
+        };
+        let references: Result<Vec<Reference>, _> = references
+            .map_err(|error| registry_error(&error))?
+            .iter()
+            .map(|tag| pull.reference.with_tag(tag))
+            .collect();
+        let mut references = references.map_err(|error| Error::invalid(error.to_string()))?;
+        if references.is_empty() {
+            references.push(pull.reference.clone().with_default_tag());
         }
-        let repository = self.client().repository(&reference, &pull.credentials, Access::Pull);
-        let lease = self.store().lease();
-        if let Some(target) = self.unchanged(&repository, pull, &progress).await? {
-            self.tell_pulled(&reference);
-            return Ok(target);
+        let mut pulled = None;
+        let mut up_to_date = true;
+        for reference in references {
+            let (id, unchanged) = match &built_in {
+                Some(built_in) => built_in.clone(),
+                None => self.pull_one(&reference, pull, &progress).await?,
+            };
+            progress(Step::Digest(id.clone()));
+            self.tell("pull", &reference.familiar(), &reference.familiar_name());
+            up_to_date &= unchanged;
+            pulled = Some(id);
+        }
+        let reference = if built_in.is_some() {
+            pull.reference.clone().with_default_tag()
+        } else {
+            pull.reference.clone()
+        };
+        progress(Step::Pulled { reference: reference.familiar(), up_to_date });
+        pulled.ok_or_else(|| Error::not_found(format!("no tags of {}", pull.reference.familiar())))
+    }
+
+    /// Pulls one image; says whether it was here before.
+    async fn pull_one(
+        &self,
+        reference: &Reference,
+        pull: &Pull,
+        progress: &Progress,
+    ) -> Result<(Digest, bool)> {
+        let repository = self.client().repository(reference, &pull.credentials, Access::Pull);
+        if let Some(target) = self.unchanged(&repository, pull, progress).await? {
+            return Ok((target, true));
         }
         let fetched = repository.resolve().await.map_err(|error| registry_error(&error))?;
-        progress(pulling(&reference));
+        progress(pulling(reference));
         let target = fetched.descriptor;
         let described = self.describe(&repository, &target, fetched.bytes, pull).await?;
-        self.layers(&repository, &described, &progress).await?;
-        self.record(&reference, &target).await?;
-        drop(lease);
-        progress(Step::Digest(target.digest.clone()));
-        progress(Step::Pulled { reference: reference.familiar(), up_to_date: false });
-        self.tell_pulled(&reference);
-        Ok(target.digest)
+        self.layers(&repository, &described, progress).await?;
+        self.record(reference, &target).await?;
+        Ok((target.digest, false))
     }
 
     /// Returns the built-in image if `reference` means it: no network is needed for the first steps with an engine.
-    async fn built_in(&self, reference: &Reference, progress: &Progress) -> Result<Option<Digest>> {
+    async fn built_in(&self, reference: &Reference, progress: &Progress) -> Result<Option<(Digest, bool)>> {
         if !store::hello::is_hello(reference) {
             return Ok(None);
         }
+        let reference = reference.clone().with_default_tag();
         let (store, name) = (self.store().clone(), reference.clone());
-        let (id, up_to_date) = blocking(move || {
+        let built_in = blocking(move || {
             let up_to_date = store.images().resolve(&name).is_some();
             Ok((store.ensure_hello()?.id().clone(), up_to_date))
         })
         .await?;
-        progress(pulling(reference));
-        progress(Step::Digest(id.clone()));
-        progress(Step::Pulled { reference: reference.familiar(), up_to_date });
-        Ok(Some(id))
+        progress(pulling(&reference));
+        Ok(Some(built_in))
     }
 
     /// Returns what the reference names if that is here already, as the registry has it.
@@ -112,8 +146,6 @@ impl Images {
             }
         }
         progress(pulling(&reference));
-        progress(Step::Digest(local.clone()));
-        progress(Step::Pulled { reference: reference.familiar(), up_to_date: true });
         Ok(Some(local))
     }
 
@@ -259,10 +291,6 @@ impl Images {
         }
         self.keep(descriptor, Bytes::from(bytes.clone())).await?;
         Ok(bytes)
-    }
-
-    fn tell_pulled(&self, reference: &Reference) {
-        self.tell("pull", &reference.familiar(), &reference.familiar_name());
     }
 }
 

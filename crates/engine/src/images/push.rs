@@ -107,9 +107,7 @@ impl Images {
                     progress(Step::Partial { digest: put.descriptor.digest.clone() });
                 }
                 let (tag, size) = (under.to_owned(), put.descriptor.size);
-                let digest = put.descriptor.digest;
-                progress(Step::Pushed { tag: tag.clone(), digest: digest.clone(), size });
-                progress(Step::PushResult { tag, digest, size });
+                progress(Step::Pushed { tag, digest: put.descriptor.digest, size });
             }
         }
         Ok(())

@@ -520,8 +520,7 @@ async fn what_was_pulled_can_be_pushed_elsewhere() {
     let lines: Vec<_> = steps.lock().unwrap().iter().map(Step::message).collect();
     assert_eq!(lines[0].status, format!("The push refers to repository [{host}/copy]"));
     assert_eq!(lines.iter().filter(|line| line.status == "Pushed").count(), 3);
-    let [.., last, aux] = lines.as_slice() else { panic!("no lines") };
-    assert_eq!(aux.aux.as_ref().unwrap()["Tag"], "v2");
+    let last = lines.last().unwrap();
     assert_eq!(last.status, format!("v2: digest: {} size: {}", manifest.digest, manifest.size));
 
     // Again, and into another repository of the same registry.
@@ -622,4 +621,19 @@ async fn images_go_out_and_come_in() {
     assert_eq!(std::fs::read(lower[0].join("etc/new")).unwrap(), b"new");
     let top = images.history("mine:2", None).unwrap().remove(0);
     assert_eq!((top.comment.as_str(), top.created_by.as_str()), ("why", "sh"));
+}
+
+#[tokio::test]
+async fn a_name_alone_means_all_tags() {
+    let (root, registry) = (Root::new(), Registry::start());
+    publish(&registry, "app", "v1", &three()[..1]);
+    publish(&registry, "app", "v2", &three()[..2]);
+    let images = root.images();
+    let (progress, steps) = recorder();
+    images.pull(&request(&registry, "app"), progress).await.unwrap();
+    assert_eq!(images.store().images().ids().len(), 2);
+    let lines: Vec<_> = steps.lock().unwrap().iter().map(|step| step.message().status).collect();
+    assert_eq!(lines.iter().filter(|line| line.starts_with("Digest: ")).count(), 2);
+    let ends: Vec<_> = lines.iter().filter(|line| line.starts_with("Status: ")).collect();
+    assert_eq!(ends, [&format!("Status: Downloaded newer image for {}/app", registry.host())]);
 }
