@@ -43,8 +43,8 @@ const DRAIN_LIMIT: Duration = Duration::from_millis(250);
 const LINGER_LIMIT: Duration = Duration::from_millis(100);
 /// How long a client may take to take everything once the container has ended for good.
 const FLUSH_LIMIT: Duration = Duration::from_secs(10);
-/// After so long without output its buffers are given back.
-const IDLE: Duration = Duration::from_secs(1);
+/// After so long without anything to do memory is given back.
+const IDLE: Duration = Duration::from_secs(2);
 /// So many ended execs are remembered for a daemon that was not there.
 const REMEMBERED_EXECS: usize = 128;
 
@@ -135,6 +135,8 @@ struct Supervisor {
     next_number: Number,
     next_client: u32,
     buffer: Vec<u8>,
+    /// Whether memory was given back since the last event.
+    resting: bool,
 }
 
 impl Supervisor {
@@ -161,6 +163,7 @@ impl Supervisor {
             next_number: 1,
             next_client: 0,
             buffer: Vec::new(),
+            resting: false,
             launch,
         })
     }
@@ -198,7 +201,7 @@ impl Supervisor {
         } else {
             let now = Instant::now();
             let until_due = self.next_deadline().map(|deadline| deadline.saturating_duration_since(now));
-            let until_idle = (!self.buffer.is_empty()).then_some(IDLE);
+            let until_idle = (!self.resting).then_some(IDLE);
             match (until_due, until_idle) {
                 (Some(due), Some(idle)) => Some(due.min(idle)),
                 (due, idle) => due.or(idle),
@@ -209,15 +212,25 @@ impl Supervisor {
             if self.log.has_work() {
                 self.log.work();
             } else if limit.is_some_and(|limit| limit >= IDLE) {
-                self.buffer = Vec::new();
-                self.log.release();
+                self.rest();
             }
+        } else {
+            self.resting = false;
         }
         for event in ready {
             self.serve(event);
         }
         self.tick(Instant::now());
         Ok(())
+    }
+
+    /// Gives memory back: the container is quiet, and may stay so for days.
+    fn rest(&mut self) {
+        self.resting = true;
+        self.buffer = Vec::new();
+        self.log.release();
+        // A host that cannot do it keeps some pages mapped.
+        sys::memory::release_program().ok();
     }
 
     fn serve(&mut self, ready: Ready) {
