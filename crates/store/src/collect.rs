@@ -46,14 +46,7 @@ impl Store {
         // Both lists before the marks: what comes later is not looked at.
         let blobs = self.blobs.list()?;
         let layers = self.layers.list()?;
-        let mut marked: HashSet<Key> = HashSet::new();
-        marked.extend(keep.layers.iter().cloned().map(Key::Layer));
-        marked.extend(keep.blobs.iter().cloned().map(Key::Blob));
-        for id in self.images.ids() {
-            let Some(target) = self.images.target(&id) else { continue };
-            marked.insert(Key::Blob(id));
-            marked.extend(self.images.reachable_anyway(&target));
-        }
+        let marked = self.marked(keep);
         let mut collected = Collected::default();
         let mut forgotten = Vec::new();
         for digest in blobs {
@@ -63,6 +56,7 @@ impl Store {
             }
             let size =
                 std::fs::symlink_metadata(self.blobs.path(&digest)).map_or(0, |metadata| metadata.len());
+            crate::error::failpoint("store.collect.sweep")?;
             self.blobs.remove(&digest)?;
             collected.bytes = collected.bytes.saturating_add(size);
             collected.blobs.push(digest);
@@ -84,6 +78,19 @@ impl Store {
             forgotten.iter().try_for_each(|key| transaction.delete(content::BUCKET, key).map(drop))
         })?;
         Ok(collected)
+    }
+
+    /// Everything that images and `keep` need.
+    pub(crate) fn marked(&self, keep: &Keep) -> HashSet<Key> {
+        let mut marked: HashSet<Key> = HashSet::new();
+        marked.extend(keep.layers.iter().cloned().map(Key::Layer));
+        marked.extend(keep.blobs.iter().cloned().map(Key::Blob));
+        for id in self.images.ids() {
+            let Some(target) = self.images.target(&id) else { continue };
+            marked.insert(Key::Blob(id));
+            marked.extend(self.images.reachable_anyway(&target));
+        }
+        marked
     }
 
     /// Removes unfinished downloads that nobody has gone on with for `age`; returns their bytes.

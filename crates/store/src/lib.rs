@@ -19,6 +19,7 @@
 
 pub mod archive;
 pub mod blobs;
+pub mod check;
 pub mod collect;
 mod compression;
 mod content;
@@ -38,6 +39,7 @@ mod testing;
 mod workspace;
 
 pub use blobs::{Blobs, Ingest, Tee};
+pub use check::{Problem, Usage};
 pub use collect::{Collected, Keep};
 pub use content::Lease;
 pub use database::{Database, Durability, Transaction};
@@ -112,6 +114,7 @@ impl Store {
         if last.as_deref() == Some(boot.as_bytes()) {
             return Ok(());
         }
+        self.layers.distrust_settled()?;
         let blobs = self.blobs.list()?.into_iter().map(Key::Blob);
         let layers = self.layers.list()?.into_iter().map(Key::Layer);
         let all: Vec<Key> = blobs.chain(layers).collect();

@@ -249,7 +249,9 @@ impl Contents {
     }
 }
 
-fn record(store: &Store, target: Descriptor, names: Vec<Reference>) -> Result<Loaded> {
+fn record(store: &Store, mut target: Descriptor, names: Vec<Reference>) -> Result<Loaded> {
+    // They belong to the archive's index.
+    target.annotations.clear();
     let before: Vec<Digest> =
         names.iter().filter_map(|name| store.images().resolve(name)).map(|old| old.digest).collect();
     store.images().record(&target, &names)?;

@@ -35,7 +35,7 @@ const HOLE: usize = 64 * 1024;
 /// The page size that holes must be aligned to.
 const PAGE: u64 = 4096;
 const DIRECTORY_MODE: u32 = 0o755;
-const OPAQUE_XATTR: &str = "trusted.overlay.opaque";
+pub(crate) const OPAQUE_XATTR: &str = "trusted.overlay.opaque";
 
 /// What was made.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -4,12 +4,15 @@
 //! metadata of directories that its archive only implies) is noted in `layer.json` beside it. It appears by one
 //! rename when its diff ID is checked. The format is in docs/formats/layers.md.
 
+mod compare;
 mod extract;
+mod implied;
 pub(crate) mod name;
 mod pipeline;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use compare::Difference;
 pub(crate) use extract::is_allowed;
 pub use pipeline::Limits;
 
@@ -28,6 +31,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 const DIFF: &str = "diff";
 const RECORD: &str = "layer.json";
+/// Small layers for directories that the archive only implies, by what lies below.
+const SETTLED: &str = "settled";
 
 /// An unpacked layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +70,8 @@ pub struct Layers {
     workspace: Arc<Workspace>,
     content: Arc<Content>,
     known: Arc<Mutex<HashMap<Digest, Layer>>>,
+    /// The directories of layers asked for before, base first.
+    chains: Arc<Mutex<HashMap<Vec<Digest>, Vec<PathBuf>>>>,
 }
 
 impl Layers {
@@ -74,7 +81,15 @@ impl Layers {
         workspace: Arc<Workspace>,
         content: Arc<Content>,
     ) -> Result<Self> {
-        Ok(Self { root, limits, umask: umask()?, workspace, content, known: Arc::default() })
+        Ok(Self {
+            root,
+            limits,
+            umask: umask()?,
+            workspace,
+            content,
+            known: Arc::default(),
+            chains: Arc::default(),
+        })
     }
 
     fn place(&self, diff_id: &Digest) -> PathBuf {
@@ -178,14 +193,68 @@ impl Layers {
 
     /// Returns the directories for overlayfs, topmost first, of layers given base first.
     ///
+    /// They may be more than the layers: a layer whose archive only implies some of its directories can need a small
+    /// one above it that carries the metadata these have in the layers below.
+    ///
     /// # Errors
     ///
-    /// [`Error::NoBlob`] if one is not unpacked.
+    /// [`Error::NoBlob`] if one is not unpacked, [`Error::Io`].
     pub fn lower_dirs(&self, diff_ids: &[Digest]) -> Result<Vec<PathBuf>> {
-        let layer = |diff_id: &Digest| {
-            self.get(diff_id)?.map(|layer| layer.path).ok_or_else(|| Error::NoBlob(diff_id.clone()))
-        };
-        diff_ids.iter().rev().map(layer).collect()
+        for diff_id in diff_ids {
+            self.content.touch(Key::Layer(diff_id.clone()));
+        }
+        if let Some(known) = self.chains().get(diff_ids) {
+            return Ok(known.clone());
+        }
+        let layer = |diff_id: &Digest| self.get(diff_id)?.ok_or_else(|| Error::NoBlob(diff_id.clone()));
+        let layers: Vec<Layer> = diff_ids.iter().rev().map(layer).collect::<Result<_>>()?;
+        let mut directories = Vec::new();
+        for (index, layer) in layers.iter().enumerate() {
+            let below: Vec<&Layer> = layers.iter().skip(index + 1).collect();
+            directories.extend(self.settle(layer, &below)?);
+            directories.push(layer.path.clone());
+        }
+        self.chains().insert(diff_ids.to_vec(), directories.clone());
+        Ok(directories)
+    }
+
+    /// Compares an unpacked layer with its archive (plain, gzip or zstd); returns the first differences.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoBlob`] if it is not unpacked, [`Error::LayerStream`] if the archive cannot be read.
+    pub fn compare(&self, diff_id: &Digest, archive: &mut dyn Read) -> Result<Vec<Difference>> {
+        let layer = self.get(diff_id)?.ok_or_else(|| Error::NoBlob(diff_id.clone()))?;
+        let mut plain = crate::compression::Decoder::new(archive).map_err(Error::LayerStream)?;
+        compare::compare(&layer.path, &mut plain)
+    }
+
+    /// Returns the small layer that `layer` needs above it on top of `below`, if it needs one.
+    fn settle(&self, layer: &Layer, below: &[&Layer]) -> Result<Option<PathBuf>> {
+        let plan = implied::plan(layer, below)?;
+        if plan.is_empty() {
+            return Ok(None);
+        }
+        let chain: Vec<String> = below.iter().map(|layer| layer.diff_id.to_string()).collect();
+        let parent = self.place(&layer.diff_id).join(SETTLED);
+        let place = parent.join(Digest::sha256_of(chain.join(" ").as_bytes()).hex());
+        if !place.exists() {
+            std::fs::create_dir_all(&parent).at("create", &parent)?;
+            let unfinished = self.workspace.directory("settled")?;
+            implied::make(unfinished.path(), &plan)?;
+            unfinished.publish(&place)?;
+        }
+        Ok(Some(place))
+    }
+
+    /// After a power cut: what settles layers is never synced, and made anew.
+    pub(crate) fn distrust_settled(&self) -> Result<()> {
+        let list = self.list()?;
+        list.iter().try_for_each(|diff_id| self.workspace.discard(&self.place(diff_id).join(SETTLED)))
+    }
+
+    fn chains(&self) -> std::sync::MutexGuard<'_, HashMap<Vec<Digest>, Vec<PathBuf>>> {
+        self.chains.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Removes a layer; nothing may refer to it. "Not here" is success.
@@ -196,6 +265,7 @@ impl Layers {
     pub fn remove(&self, diff_id: &Digest) -> Result<()> {
         self.content.forget(&Key::Layer(diff_id.clone()));
         self.known().remove(diff_id);
+        self.chains().retain(|chain, _| !chain.contains(diff_id));
         self.workspace.discard(&self.place(diff_id))
     }
 
