@@ -1,6 +1,6 @@
 //! The table of commands: names, usage, flags, what they take, and what they do.
 
-use crate::containers::{attach, change, create, exec, logs, ps, run, start, stats, verbs};
+use crate::containers::{attach, change, copy, create, exec, logs, ps, run, start, stats, verbs};
 use crate::error::Result;
 use crate::flags::{Flag, Matches};
 use crate::images::{archive, list as image_list, pull, verbs as image_verbs};
@@ -74,6 +74,13 @@ commands! {
         about: "Create a new image from a container's changes",
         aliases: &["container commit", "commit"],
         flags: &[change::COMMIT_FLAGS], args: Args::Between(1, 2), run: change::commit,
+    };
+    CP = {
+        usage: "[OPTIONS] CONTAINER:SRC_PATH DEST_PATH|-\n[OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH",
+        about: "Copy files/folders between a container and the local filesystem",
+        details: "Use '-' as the source to read a tar archive from stdin\nand extract it to a directory destination in a container.\nUse '-' as the destination to stream a tar archive of a\ncontainer source to stdout.",
+        aliases: &["container cp", "cp"],
+        flags: &[copy::FLAGS], args: Args::Exactly(2), run: copy::run,
     };
     CREATE = {
         usage: "[OPTIONS] IMAGE [COMMAND] [ARG...]",
@@ -358,6 +365,7 @@ pub(crate) static GROUPS: &[Group] = &[
         commands: &[
             ("attach", &ATTACH),
             ("commit", &COMMIT),
+            ("cp", &CP),
             ("create", &CREATE),
             ("diff", &DIFF),
             ("exec", &EXEC),
@@ -443,6 +451,7 @@ pub(crate) static GROUPS: &[Group] = &[
 pub(crate) static TOP: &[(&str, &Command)] = &[
     ("attach", &ATTACH),
     ("commit", &COMMIT),
+    ("cp", &CP),
     ("create", &CREATE),
     ("diff", &DIFF),
     ("events", &EVENTS),

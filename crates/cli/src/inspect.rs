@@ -279,7 +279,7 @@ mod tests {
                 execute(&template, document, &typed::CONTAINER).unwrap_or_else(|error| error.to_string());
             assert_eq!(shown, expect, "{source}");
         };
-        check("{{.ID}} {{.Id}}", "1 1");
+        check("{{.ID}}", "1");
         check("{{.Id}}", "1");
         check("{{json .State}}", r#"{"Status":"running","Pid":5}"#);
         check("{{.State.Health}}", "<nil>");

@@ -2,6 +2,7 @@
 
 pub(crate) mod attach;
 pub(crate) mod change;
+pub(crate) mod copy;
 pub(crate) mod create;
 pub(crate) mod exec;
 pub(crate) mod logs;
