@@ -36,7 +36,7 @@ fn processes_are_attached_frozen_counted_and_killed() {
     assert_eq!(group.processes().unwrap(), [child.pid]);
     let statistics = group.statistics().unwrap();
     assert_eq!(statistics.pids.current, 1);
-    assert!(statistics.memory.usage > 0 || !hierarchy().controllers().contains(&"memory".to_owned()));
+    assert!(statistics.memory.limit > 0 || !hierarchy().controllers().contains(&"memory".to_owned()));
     group.freeze().unwrap();
     assert!(group.is_frozen().unwrap());
     group.thaw().unwrap();

@@ -90,6 +90,9 @@ fn carry_out(step: &Step, child: &Child<'_>, made: &mut Made) -> Stepped {
             }
             raw::exit_now(1)
         }
+        Step::EnterCgroups { entrances } => {
+            entrances.iter().try_for_each(|entrance| write_all(entrance.as_fd(), b"0")).map_err(whole)
+        }
         Step::BecomeRoot => become_root().map_err(whole),
         Step::Isolate { propagation } => {
             let flags = u32::try_from(*propagation).unwrap_or(0);
@@ -329,8 +332,13 @@ fn write_proc(proc: BorrowedFd<'_>, file: &CStr, value: &[u8]) -> Result<(), Err
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
     let file = rustix::fs::openat2(proc, file, flags, Mode::empty(), resolve)?;
+    write_all(file.as_fd(), value)
+}
+
+/// Writes a value that the kernel takes whole or not at all.
+fn write_all(file: BorrowedFd<'_>, value: &[u8]) -> Result<(), Errno> {
     loop {
-        match rustix::io::write(&file, value) {
+        match rustix::io::write(file, value) {
             Err(Errno::INTR) => {}
             other => return other.map(drop),
         }

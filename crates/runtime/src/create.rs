@@ -66,9 +66,6 @@ fn build(launch: Launch, linux: &Linux, oom_score_adj: Option<i32>, cgroup: &Cgr
     let mut child = clone(&prepared, into.as_ref().map(AsFd::as_fd))?;
     let set_up = || {
         cgroup.apply(&resources(linux)).map_err(Error::Cgroup)?;
-        if into.is_none() {
-            cgroup.attach(child.pid).map_err(Error::Cgroup)?;
-        }
         if let Some(score) = oom_score_adj {
             write_process_file(child.pid, "oom_score_adj", &score.to_string())?;
         }

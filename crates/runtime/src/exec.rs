@@ -1,6 +1,7 @@
 //! A further process in a running container.
 
 use crate::create::{is_gone, spawn};
+use crate::mount::enter_cgroups;
 use crate::process::{self, Program, Surroundings};
 use crate::step::Step;
 use crate::user::Files;
@@ -59,7 +60,8 @@ pub fn exec(join: Join<'_>) -> Result<Joined, Error> {
     }
     let files = Files::read(root.as_fd());
     let streams = process::streams(stdio)?;
-    let mut steps = vec![Step::Session];
+    // First of all: what it does in the container counts as the container's.
+    let mut steps = vec![Step::Session, enter_cgroups(cgroup)?];
     let namespace = duplicate(init_pidfd)?;
     steps.push(Step::Join { namespace, flags, name: "the container's namespaces".to_owned() });
     if own_user {
@@ -86,9 +88,6 @@ pub fn exec(join: Join<'_>) -> Result<Joined, Error> {
     let child = spawn(0, into.as_ref().map(AsFd::as_fd), root.as_fd(), &steps, &finish);
     drop(visit);
     let mut child = child?;
-    if into.is_none() {
-        cgroup.attach(child.pid).map_err(Error::Cgroup)?;
-    }
     if let Some(score) = process.oom_score_adj {
         let path = PathBuf::from(format!("/proc/{}/oom_score_adj", child.pid));
         match sys::path::write_value(None, &path, score.to_string().as_bytes()) {

@@ -67,19 +67,22 @@ impl Mounts {
             let options = options::parse(&mount.options);
             if mount.kind.as_deref().is_some_and(|kind| kind.starts_with("cgroup")) && namespace_due {
                 namespace_due = false;
-                plan.enter_cgroup_namespace();
+                plan.enter_cgroup_namespace(context)?;
             }
             plan.add(mount, &options, context)?;
         }
         if namespace_due {
-            plan.enter_cgroup_namespace();
+            plan.enter_cgroup_namespace(context)?;
         }
         Ok(plan)
     }
 
-    fn enter_cgroup_namespace(&mut self) {
+    /// The root of the namespace is where the process is when it is made.
+    fn enter_cgroup_namespace(&mut self, context: Context<'_>) -> Result<(), Error> {
         self.steps.push(Step::WaitAttached);
+        self.steps.push(enter_cgroups(context.cgroup)?);
         self.steps.push(Step::Unshare { flags: libc::CLONE_NEWCGROUP });
+        Ok(())
     }
 
     fn add(&mut self, mount: &Mount, options: &Options, context: Context<'_>) -> Result<(), Error> {
@@ -241,6 +244,11 @@ impl Mounts {
         let there = Mount { destination: to.to_owned(), kind: Some("cgroup".to_owned()), ..mount.clone() };
         self.make(&there, "cgroup", &Options { set: attributes, parameters, ..Options::default() })
     }
+}
+
+/// Returns the step that moves the child into its cgroups.
+pub(crate) fn enter_cgroups(cgroup: &Cgroup) -> Result<Step, Error> {
+    Ok(Step::EnterCgroups { entrances: cgroup.entrances().map_err(Error::Cgroup)? })
 }
 
 fn read_only(place: &Place) -> Result<Step, Error> {

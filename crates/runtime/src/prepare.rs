@@ -1,7 +1,7 @@
 //! A whole container, made ready for the child: every source open, every text laid out, every step in order.
 
 use crate::finish::Finish;
-use crate::mount::{Context, Mounts, clean};
+use crate::mount::{Context, Mounts, clean, enter_cgroups};
 use crate::process::{self, Program, Surroundings, text};
 use crate::step::Step;
 use crate::user::Files;
@@ -79,6 +79,10 @@ pub(crate) fn container(launch: Launch, cgroup: &Cgroup) -> Result<Prepared, Err
     name_host(&spec, &linux, &mut steps);
     steps.append(&mut fill_root(&spec, process, &linux, mounts, console, create_cwd)?);
     steps.push(Step::SwitchRoot { pivot });
+    if !context.cgroup_namespace {
+        // Last, so that the parent can set the limits meanwhile: a device rule must not meet a half-written list.
+        steps.push(enter_cgroups(cgroup)?);
+    }
     Ok(Prepared {
         root,
         steps,

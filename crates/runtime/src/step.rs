@@ -28,8 +28,13 @@ pub(crate) enum Step {
         /// `CLONE_NEW*`.
         flags: i32,
     },
-    /// Waits until the parent has attached it to its cgroups.
+    /// Waits until the parent has set the limits of its cgroups and written its user mappings.
     WaitAttached,
+    /// Moves into its cgroups.
+    EnterCgroups {
+        /// The files to write "0" to.
+        entrances: Vec<OwnedFd>,
+    },
     /// Becomes root of its new user namespace.
     BecomeRoot,
     /// Cuts the copied mounts off from those of the host.
@@ -192,6 +197,7 @@ impl Step {
             Self::Join { name, .. } => format!("setns {name}"),
             Self::Unshare { .. } => "unshare namespaces".to_owned(),
             Self::WaitAttached => "wait for the cgroup".to_owned(),
+            Self::EnterCgroups { .. } => "enter the cgroups".to_owned(),
             Self::BecomeRoot => "become root of the user namespace".to_owned(),
             Self::Isolate { .. } => "make the mount tree private".to_owned(),
             Self::AttachRoot => "attach the rootfs".to_owned(),

@@ -94,9 +94,43 @@ pub fn create_in_root_bare(
     mode: u32,
 ) -> std::result::Result<OwnedFd, Errno> {
     match open_in_root_bare(root, path, OFlags::PATH, ResolveFlags::empty()) {
-        Err(Errno::NOENT) => walk(root, path.to_bytes(), last, Mode::from_raw_mode(mode)),
-        other => other,
+        Err(Errno::NOENT) => {}
+        other => return other,
     }
+    let mode = Mode::from_raw_mode(mode);
+    match make_last(root, path.to_bytes(), last, mode)? {
+        Some(made) => Ok(made),
+        None => walk(root, path.to_bytes(), last, mode),
+    }
+}
+
+/// Makes the last component if only that is missing, which is the usual case; `None` if there is more to it.
+fn make_last(
+    root: BorrowedFd<'_>,
+    path: &[u8],
+    last: Create,
+    mode: Mode,
+) -> std::result::Result<Option<OwnedFd>, Errno> {
+    let split = path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+    let (parent, name) = path.split_at_checked(split).ok_or(Errno::INVAL)?;
+    if matches!(name, b"" | b"." | b"..") {
+        return Ok(None);
+    }
+    let (mut above, mut below) = (Text::new(parent)?, Text::new(name)?);
+    if parent.is_empty() {
+        above.append(b".")?;
+    }
+    let parent = match open_in_root_bare(root, above.as_c_str()?, OFlags::PATH, ResolveFlags::empty()) {
+        Ok(parent) => parent,
+        Err(Errno::NOENT) => return Ok(None),
+        Err(errno) => return Err(errno),
+    };
+    make(parent.as_fd(), below.as_c_str()?, last, mode)?;
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let made = rustix::fs::openat(&parent, below.as_c_str()?, flags, Mode::empty())?;
+    // A dangling link was there: its target is to be made.
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(&made)?.st_mode);
+    Ok((kind != FileType::Symlink).then_some(made))
 }
 
 /// As [`open_in_root`], allocating nothing; `resolve` is added to what confines the path.
@@ -171,18 +205,17 @@ impl Text {
     }
 
     fn truncate(&mut self, length: usize) {
-        if let Some(rest) = self.bytes.get_mut(length..self.length) {
-            rest.fill(0);
-            self.length = length;
-        }
+        self.length = self.length.min(length);
     }
 
     fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..self.length).unwrap_or_default()
     }
 
-    fn as_c_str(&self) -> std::result::Result<&CStr, Errno> {
-        CStr::from_bytes_until_nul(&self.bytes).or(Err(Errno::INVAL))
+    fn as_c_str(&mut self) -> std::result::Result<&CStr, Errno> {
+        *self.bytes.get_mut(self.length).ok_or(Errno::NAMETOOLONG)? = 0;
+        let text = self.bytes.get(..=self.length).ok_or(Errno::NAMETOOLONG)?;
+        CStr::from_bytes_with_nul(text).or(Err(Errno::INVAL))
     }
 }
 
@@ -202,9 +235,11 @@ fn walk(root: BorrowedFd<'_>, path: &[u8], last: Create, mode: Mode) -> std::res
     // The way from the root to here without links; `..` goes back along it rather than asking the kernel.
     let mut done = Text::new(b"")?;
     let mut pending = Text::new(path)?;
+    let mut name = Text::new(b"")?;
     let mut links = 0;
     loop {
-        let (mut name, mut rest) = (Text::new(b"")?, Text::new(b"")?);
+        let mut rest = Text::new(b"")?;
+        name.truncate(0);
         match first_component(pending.as_bytes()) {
             None => return Ok(here),
             Some((first, others)) => {
