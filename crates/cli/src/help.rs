@@ -82,7 +82,7 @@ fn listing(mut commands: Vec<(&str, &str)>) -> String {
     commands.sort_unstable();
     let longest = commands.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     let width = longest.max(MIN_NAME);
-    let line = |(name, about): (&str, &str)| format!("  {name:width$}  {}\n", about);
+    let line = |(name, about): (&str, &str)| format!("  {name:width$}  {about}\n");
     commands.into_iter().map(line).collect()
 }
 

@@ -174,7 +174,7 @@ fn show(matches: &Matches, fetch: impl Fn(&str) -> Result<(Vec<u8>, Kind)>) -> R
     Err(Error::Exit(1))
 }
 
-fn parsing(error: gotemplate::Error) -> Error {
+fn parsing(error: &gotemplate::Error) -> Error {
     Error::message(format!("template parsing error: {error}"))
 }
 
@@ -184,7 +184,7 @@ fn execute(template: &Template, document: &[u8], shape: &Type) -> Result<String>
     if let Ok(text) = template.execute(&shape.value(&json)) {
         return Ok(text);
     }
-    template.execute_strict(&Value::from(&json)).map_err(parsing)
+    template.execute_strict(&Value::from(&json)).map_err(|error| parsing(&error))
 }
 
 /// Makes a list of documents.

@@ -69,21 +69,17 @@ fn report(program: &str, error: &Error) {
 }
 
 fn dispatch(program: &str, words: impl Iterator<Item = String>) -> Result<(), Error> {
-    let globals = Matches::parse(&[GLOBAL_FLAGS], words, false);
-    let globals = globals.or_else(|refusal| match refusal {
-        Refusal::Help { .. } => {
+    let globals = match Matches::parse(&[GLOBAL_FLAGS], words, false) {
+        Ok(globals) => globals,
+        Err(Refusal::Help { .. }) => {
             print(help::overview(program, columns()));
-            Err(Error::Exit(0))
+            return Ok(());
         }
-        Refusal::Message(why) => {
+        Err(Refusal::Message(why)) => {
             let usage = format!("Usage:  {program} [OPTIONS] COMMAND [ARG...]");
             let text = format!("{why}\n\n{usage}\n\nRun '{program} --help' for more information");
-            Err(Error::Usage { text, code: 125 })
+            return Err(Error::Usage { text, code: 125 });
         }
-    });
-    let globals = match globals {
-        Err(Error::Exit(0)) => return Ok(()),
-        other => other?,
     };
     if globals.switch("version") {
         let name = if program == "docker" { "Docker" } else { "Wharf" };
@@ -121,9 +117,9 @@ fn run(cli: &Cli, mut path: Vec<String>, mut words: Vec<String>) -> Result<(), E
             // Asked for, help is an answer; else it is a hint.
             let text = help::group(program, group);
             if words.is_empty() {
-                print_error(text)
+                print_error(text);
             } else {
-                print(text)
+                print(text);
             }
             return Ok(());
         };

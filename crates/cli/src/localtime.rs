@@ -1,4 +1,4 @@
-//! The user's time zone: `TZ`, else `/etc/localtime` (TZif, RFC 8536).
+//! The user's time zone: `TZ`, else `/etc/localtime` (`TZif`, RFC 8536).
 
 use base::Timestamp;
 use std::sync::OnceLock;
@@ -57,7 +57,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Reads a TZif file; its second, 64-bit part if there is one. The rule for the far future is not read.
+/// Reads a `TZif` file; its second, 64-bit part if there is one. The rule for the far future is not read.
 fn parse(bytes: &[u8]) -> Option<Zone> {
     let mut reader = Reader(bytes);
     let version = header_version(&mut reader)?;

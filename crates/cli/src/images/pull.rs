@@ -45,7 +45,7 @@ pub(crate) fn pull(cli: &Cli, matches: &Matches) -> Result<()> {
     let platform = matches.given("platform").map_or_else(from_environment, str::to_owned);
     let terminal = stdout_is_terminal().then(columns);
     let mut stdout = io::stdout().lock();
-    fetch(cli, &wanted, &platform, Output { writer: &mut stdout, terminal, quiet })?;
+    fetch(cli, &wanted, &platform, &mut Output { writer: &mut stdout, terminal, quiet })?;
     drop(stdout);
     print_line(canonical(&wanted));
     Ok(())
@@ -55,7 +55,7 @@ pub(crate) fn pull(cli: &Cli, matches: &Matches) -> Result<()> {
 pub(crate) fn for_create(cli: &Cli, wanted: &Reference, platform: &str, quiet: bool) -> Result<()> {
     let mut stderr = io::stderr().lock();
     let terminal = stderr.is_terminal().then(columns);
-    fetch(cli, wanted, platform, Output { writer: &mut stderr, terminal, quiet })
+    fetch(cli, wanted, platform, &mut Output { writer: &mut stderr, terminal, quiet })
 }
 
 /// The full reference: with registry and tag or digest.
@@ -69,7 +69,7 @@ struct Output<'a> {
     quiet: bool,
 }
 
-fn fetch(cli: &Cli, wanted: &Reference, platform: &str, output: Output<'_>) -> Result<()> {
+fn fetch(cli: &Cli, wanted: &Reference, platform: &str, output: &mut Output<'_>) -> Result<()> {
     let tag = match wanted.digest() {
         Some(digest) => digest.to_string(),
         None => wanted.tag().unwrap_or_default().to_owned(),

@@ -27,7 +27,7 @@ pub(crate) fn check_label(text: &str) -> Result<(), String> {
     }
 }
 
-/// Returns the variables of files and flags; a bare name takes its value from this process, or is dropped.
+/// Returns the variables of files and flags; a bare name takes its value from this process.
 pub(crate) fn variables(files: &[String], flags: &[String]) -> Result<Vec<String>> {
     let from_process = |name: &str| std::env::var(name).ok();
     let mut variables = Vec::new();
@@ -35,12 +35,10 @@ pub(crate) fn variables(files: &[String], flags: &[String]) -> Result<Vec<String
         let text = fs::read(file).map_err(Error::file("open", file))?;
         variables.extend(parse_file(file, &text, Some(&from_process))?);
     }
-    variables.extend(flags.iter().filter_map(|flag| {
-        if flag.contains('=') {
-            return Some(flag.clone());
-        }
+    variables.extend(flags.iter().map(|flag| match from_process(flag) {
+        Some(value) if !flag.contains('=') => format!("{flag}={value}"),
         // A bare name that is not set here unsets the image's variable: it is passed on as it is.
-        Some(from_process(flag).map_or_else(|| flag.clone(), |value| format!("{flag}={value}")))
+        Some(_) | None => flag.clone(),
     }));
     Ok(variables)
 }
@@ -56,12 +54,11 @@ pub(crate) fn labels(files: &[String], flags: &[String]) -> Result<api::StringMa
     Ok(values::map(&labels))
 }
 
+/// Finds the value of a variable.
+type Lookup<'a> = dyn Fn(&str) -> Option<String> + 'a;
+
 /// One `name=value` a line; empty lines and those that begin with `#` are skipped.
-fn parse_file(
-    path: &str,
-    bytes: &[u8],
-    from_process: Option<&dyn Fn(&str) -> Option<String>>,
-) -> Result<Vec<String>> {
+fn parse_file(path: &str, bytes: &[u8], from_process: Option<&Lookup<'_>>) -> Result<Vec<String>> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let failed = |why: String| Error::message(format!("invalid env file ({path}): {why}"));
     let mut variables = Vec::new();

@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn devices_are_checked() {
         assert_eq!(parse_rate_bytes("/dev/sda:1mb").map(|device| device.rate), Ok(1 << 20));
-        assert_eq!(parse_rate("/dev/sda:x").is_err(), true);
+        assert!(parse_rate("/dev/sda:x").is_err());
         assert_eq!(
             parse_weight_device("/dev/sda:5"),
             Err("invalid weight for device: /dev/sda:5".to_owned())
