@@ -126,7 +126,8 @@ impl Blobs {
         if !std::fs::symlink_metadata(&path).is_ok_and(same) {
             return Err(Error::Busy(key.to_owned()));
         }
-        let mut ingest = Ingest { blobs: self.clone(), path, file, hasher: Hasher::sha256(), written: 0 };
+        let mut ingest =
+            Ingest { blobs: self.clone(), path, file, hasher: Some(Hasher::sha256()), written: 0 };
         ingest.resume()?;
         Ok(ingest)
     }
@@ -167,7 +168,8 @@ pub struct Ingest {
     blobs: Blobs,
     path: PathBuf,
     file: File,
-    hasher: Hasher,
+    /// None if somebody else computes the digest of the same bytes.
+    hasher: Option<Hasher>,
     written: u64,
 }
 
@@ -185,7 +187,7 @@ impl Ingest {
     pub fn restart(&mut self) -> Result<()> {
         self.file.set_len(0).at("truncate", &self.path)?;
         io::Seek::rewind(&mut self.file).at("rewind", &self.path)?;
-        self.hasher = Hasher::sha256();
+        self.hasher = Some(Hasher::sha256());
         self.written = 0;
         Ok(())
     }
@@ -220,10 +222,7 @@ impl Ingest {
             self.restart()?;
             return Err(Error::WrongDigest { expected: digest.clone(), found });
         }
-        failpoint("store.ingest.publish")?;
-        self.blobs.content.touch(Key::Blob(digest.clone()));
-        let place = self.blobs.path(digest);
-        std::fs::rename(&self.path, &place).at("rename to", &place)
+        self.publish(digest)
     }
 
     /// Makes the blob visible under whatever SHA-256 digest it has.
@@ -232,10 +231,29 @@ impl Ingest {
     ///
     /// [`Error::Io`].
     pub fn commit_as_is(self) -> Result<(Digest, u64)> {
-        let digest = self.hasher.clone().finish();
+        let digest = self.sha256()?;
         let size = self.written;
-        self.commit(&digest, None)?;
+        self.publish(&digest)?;
         Ok((digest, size))
+    }
+
+    /// Does not hash what is written from now on: the bytes of a plain archive are hashed while it is unpacked.
+    pub(crate) fn leave_hash_to_others(&mut self) {
+        self.hasher = None;
+    }
+
+    /// Makes the blob visible under the digest that somebody else computed of exactly these bytes.
+    pub(crate) fn commit_known(self, digest: &Digest) -> Result<u64> {
+        let size = self.written;
+        self.publish(digest)?;
+        Ok(size)
+    }
+
+    fn publish(self, digest: &Digest) -> Result<()> {
+        failpoint("store.ingest.publish")?;
+        self.blobs.content.touch(Key::Blob(digest.clone()));
+        let place = self.blobs.path(digest);
+        std::fs::rename(&self.path, &place).at("rename to", &place)
     }
 
     /// Throws it away.
@@ -249,9 +267,19 @@ impl Ingest {
 
     fn digest(&self, like: &Digest) -> Result<Digest> {
         if like.algorithm() == oci::Algorithm::Sha256 {
-            return Ok(self.hasher.clone().finish());
+            return self.sha256();
         }
-        let mut hasher = Hasher::new(like.algorithm());
+        self.hash(Hasher::new(like.algorithm()))
+    }
+
+    fn sha256(&self) -> Result<Digest> {
+        match &self.hasher {
+            Some(hasher) => Ok(hasher.clone().finish()),
+            None => self.hash(Hasher::sha256()),
+        }
+    }
+
+    fn hash(&self, mut hasher: Hasher) -> Result<Digest> {
         io::copy(&mut self.reader()?, &mut hasher).at("read", &self.path)?;
         Ok(hasher.finish())
     }
@@ -261,7 +289,9 @@ impl Ingest {
         loop {
             let count = self.file.read(&mut buffer).at("read", &self.path)?;
             let Some(piece) = buffer.get(..count).filter(|piece| !piece.is_empty()) else { return Ok(()) };
-            self.hasher.update(piece);
+            if let Some(hasher) = &mut self.hasher {
+                hasher.update(piece);
+            }
             self.written += count as u64;
         }
     }
@@ -270,7 +300,9 @@ impl Ingest {
 impl Write for Ingest {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.file.write(bytes)?;
-        self.hasher.update(bytes.get(..count).unwrap_or_default());
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(bytes.get(..count).unwrap_or_default());
+        }
         self.written += count as u64;
         Ok(count)
     }

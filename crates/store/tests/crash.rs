@@ -1,6 +1,8 @@
 //! `kill -9` at every failpoint, and at any other moment: afterwards an image is there whole or not at all, nothing
 //! unfinished stays, and the same work succeeds.
 
+#![expect(clippy::unwrap_used, reason = "tests outside of cfg(test), where it is allowed")]
+
 use base::paths::DataPaths;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -45,7 +47,7 @@ fn images() -> Vec<u8> {
     let mut noise = 1_u64;
     let content: Vec<u8> = std::iter::repeat_with(|| {
         noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        (noise >> 33) as u8
+        (noise >> 33).to_le_bytes().into_iter().next().unwrap()
     })
     .take(3 << 20)
     .collect();

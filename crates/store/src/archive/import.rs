@@ -64,6 +64,9 @@ impl Store {
         let mut start = Vec::new();
         reader.take(4).read_to_end(&mut start).map_err(Error::LayerStream)?;
         let compression = Compression::sniff(&start);
+        if compression == Compression::None {
+            ingest.leave_hash_to_others();
+        }
         let mut tee = Tee::new(start.as_slice().chain(reader), &mut ingest);
         let unpacked = self.layers().unpack_unknown(&mut tee);
         let drained = unpacked.and_then(|layer| {
@@ -72,7 +75,10 @@ impl Store {
         });
         match drained {
             Ok(layer) => {
-                let (digest, size) = ingest.commit_as_is()?;
+                let (digest, size) = match compression {
+                    Compression::None => (layer.diff_id.clone(), ingest.commit_known(&layer.diff_id)?),
+                    Compression::Gzip | Compression::Zstd => ingest.commit_as_is()?,
+                };
                 Ok((Descriptor::new(compression.oci_layer(), digest, size), layer.diff_id))
             }
             Err(error) => {

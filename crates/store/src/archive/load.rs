@@ -337,9 +337,15 @@ fn layer<R: BufRead>(store: &Store, archive: &mut Reader<R>, mut watched: Watche
     let compression = Compression::sniff(archive.data().map_err(read_failed)?);
     let mut ingest = store.blobs().ingest(&key)?;
     ingest.restart()?;
+    if compression == Compression::None {
+        ingest.leave_hash_to_others();
+    }
     match stream(store, archive, &mut watched, &mut ingest) {
         Ok(diff_id) => {
-            let (digest, size) = ingest.commit_as_is()?;
+            let (digest, size) = match compression {
+                Compression::None => (diff_id.clone(), ingest.commit_known(&diff_id)?),
+                Compression::Gzip | Compression::Zstd => ingest.commit_as_is()?,
+            };
             Ok(Item::Layer { digest, size, compression, diff_id: Some(diff_id) })
         }
         Err(error) => {

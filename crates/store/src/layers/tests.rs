@@ -393,3 +393,141 @@ fn sparse_files_of_gnu_tar() {
         assert!(path.metadata().unwrap().blocks() * 512 < 1 << 20, "{format}");
     }
 }
+
+/// Runs a script in a mount namespace of its own; it may mount and need not unmount.
+fn in_own_namespace(script: &str, arguments: &[&Path]) -> String {
+    let output = std::process::Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "sh", "-euc", script, "sh"])
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+#[ignore = "root: mounts an overlay in a namespace of its own"]
+fn overlayfs_shows_what_the_layers_say() {
+    let (scratch, store) = store();
+    let add = |archive: Archive| store.layers().unpack_unknown(&mut &*archive.finish()).unwrap().diff_id;
+    let mode =
+        |name: &str, mode| Entry { name: name.into(), kind: Kind::Directory, mode, ..Entry::default() };
+    let base = add(Archive::new()
+        .entry(mode("./", 0o700), b"")
+        .directory("gone")
+        .file("gone/x", b"")
+        .directory("opaque")
+        .file("opaque/old", b"")
+        .directory("replaced")
+        .file("replaced/old", b"")
+        .entry(mode("tmp", 0o1777), b"")
+        .file("kept", b"")
+        .file("file", b""));
+    let top = add(Archive::new()
+        .file(".wh.gone", b"")
+        .directory("opaque")
+        .file("opaque/.wh..wh..opq", b"")
+        .file("opaque/new", b"")
+        .file(".wh.replaced", b"")
+        .directory("replaced")
+        .file("replaced/new", b"")
+        .file("tmp/new", b"")
+        .directory("file")
+        .file("file/inside", b""));
+    let lower = store.layers().lower_dirs(&[base, top]).unwrap();
+    let lower: Vec<_> = lower.iter().map(|path| path.to_str().unwrap()).collect();
+    let point = scratch.path().join("merged");
+    std::fs::create_dir(&point).unwrap();
+    let script = "mount -t overlay -o \"lowerdir=$1\" none \"$2\"; cd \"$2\"; find . | sort | tr '\\n' ' '; stat -c %a . tmp | tr '\\n' ' '";
+    let shown = in_own_namespace(script, &[Path::new(&lower.join(":")), &point]);
+    assert_eq!(
+        shown,
+        ". ./file ./file/inside ./kept ./opaque ./opaque/new ./replaced ./replaced/new ./tmp ./tmp/new 700 1777 "
+    );
+}
+
+mod hostile {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NAMES: [&str; 12] = [
+        "a",
+        "b",
+        "a/b",
+        "a/../b",
+        "../x",
+        "a/b/c",
+        ".wh.a",
+        "a/.wh..wh..opq",
+        "/b/a",
+        ".",
+        "a/b/../..",
+        "../../outside/x",
+    ];
+    const TARGETS: [&str; 9] = [
+        "a",
+        "b",
+        "..",
+        "../../outside",
+        "/",
+        "a/b",
+        "/etc",
+        "../../../../../../../../tmp",
+        "../../outside/sentinel",
+    ];
+
+    fn entries() -> impl Strategy<Value = Vec<(usize, usize, usize)>> {
+        proptest::collection::vec((0..NAMES.len(), 0..6_usize, 0..TARGETS.len()), 1..14)
+    }
+
+    fn snapshot(root: &Path) -> Vec<(PathBuf, u32, i64, Vec<u8>)> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(root).unwrap() {
+            let path = entry.unwrap().path();
+            let metadata = path.symlink_metadata().unwrap();
+            let content = if metadata.is_file() { std::fs::read(&path).unwrap() } else { Vec::new() };
+            found.push((path, metadata.mode(), metadata.mtime(), content));
+        }
+        found.sort();
+        found
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+
+        #[test]
+        fn nothing_outside_a_layer_is_touched(entries in entries()) {
+            let scratch = Scratch::new();
+            let outside = scratch.path().join("outside");
+            std::fs::create_dir(&outside).unwrap();
+            std::fs::write(outside.join("sentinel"), b"untouched").unwrap();
+            let before = (snapshot(&outside), snapshot(scratch.path()).len());
+            let mut archive = Archive::new();
+            for (name, kind, target) in entries {
+                let kind = [
+                    Kind::File, Kind::Directory, Kind::Symlink, Kind::HardLink, Kind::Fifo, Kind::Symlink,
+                ][kind];
+                let entry = Entry {
+                    name: NAMES[name].into(),
+                    link: TARGETS[target].into(),
+                    kind,
+                    mode: 0o4777,
+                    ..Entry::default()
+                };
+                archive = archive.entry(entry, if kind == Kind::File { b"hostile" } else { b"" });
+            }
+            let bytes = archive.finish();
+            let layer = scratch.path().join("layer/diff");
+            std::fs::create_dir_all(&layer).unwrap();
+            let open = |path: &Path| {
+                rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap()
+            };
+            let aside = open(layer.parent().unwrap());
+            // Whatever the outcome is.
+            drop(extract::unpack(open(&layer), aside, 0o022, 100, &mut tar::Reader::new(bytes.as_slice())));
+            prop_assert_eq!(snapshot(&outside), before.0);
+            prop_assert_eq!(snapshot(scratch.path()).len(), before.1 + 1);
+            prop_assert_eq!(std::fs::read_dir(layer.parent().unwrap()).unwrap().count(), 1);
+        }
+    }
+}
