@@ -77,7 +77,8 @@ pub fn exec(join: Join<'_>) -> Result<Joined, Error> {
         let size = process.console_size.as_ref().map(|size| (small(size.height), small(size.width)));
         steps.push(Step::Terminal { size });
     }
-    let surroundings = Surroundings { seccomp: seccomp.as_ref(), personality: None, keyring: None };
+    let surroundings =
+        Surroundings { seccomp: seccomp.as_ref(), personality: None, keyring: None, death_signal: None };
     let terminal_wanted = streams.is_none();
     let mut finish = process::finish(&process, user.as_ref(), &files, streams, &surroundings)?;
     finish.terminal = terminal_wanted;

@@ -41,6 +41,8 @@ pub(crate) struct Finish {
     pub(crate) umask: u32,
     /// Working directory.
     pub(crate) directory: CString,
+    /// What it is sent when the thread that cloned it ends.
+    pub(crate) death_signal: Option<i32>,
     /// I/O priority.
     pub(crate) io_priority: Option<i32>,
     /// Execution domain.
@@ -267,6 +269,11 @@ fn prepare(finish: &Finish) -> Result<usize, (Part, Errno)> {
     if entered.is_err() {
         // What root may not enter (a network file system) the user perhaps may.
         enter_directory(finish)?;
+    }
+    if let Some(signal) = finish.death_signal {
+        // After the change of user, which would take it back, and before a filter that might forbid it.
+        // SAFETY: numbers only; with a valid signal it cannot fail.
+        unsafe { raw::prctl(libc::PR_SET_PDEATHSIG, u64::from(signal.unsigned_abs()), 0, 0) }.ok();
     }
     rustix::process::umask(Mode::from_raw_mode(finish.umask & 0o777));
     let early = finish.seccomp.as_ref().filter(|_| !finish.no_new_privileges);

@@ -83,6 +83,9 @@ pub enum RootSwitch {
     Pivot,
     /// From a copy of this mount namespace, which has an empty root (`sys::namespace::empty_mount_namespace`): nothing of
     /// the host is there to be unmounted, which would wait for an RCU grace period.
+    ///
+    /// It is for who stays and looks after the container: the init is killed when the thread that made it ends
+    /// (`PR_SET_PDEATHSIG`), so that none runs on unseen.
     Empty(OwnedFd),
 }
 

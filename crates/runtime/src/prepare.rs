@@ -62,6 +62,7 @@ pub(crate) fn container(launch: Launch, cgroup: &Cgroup) -> Result<Prepared, Err
         seccomp: linux.seccomp.as_ref(),
         personality: linux.personality.as_ref(),
         keyring: Some("_ses.wharf"),
+        death_signal: matches!(root_switch, RootSwitch::Empty(_)).then_some(libc::SIGKILL),
     };
     let finish = process::finish(process, user.as_ref(), &files, streams, &surroundings)?;
     let program = Program::new(process, &finish);

@@ -27,6 +27,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) personality: Option<&'a Personality>,
     /// Name of the session keyring.
     pub(crate) keyring: Option<&'a str>,
+    /// What it is sent when the thread that cloned it ends.
+    pub(crate) death_signal: Option<i32>,
 }
 
 /// Lays out the last part of the child for `process`, as `image` or else as the document says.
@@ -71,6 +73,7 @@ pub(crate) fn finish(
         seccomp: surroundings.seccomp.map(seccomp::program).transpose()?.flatten(),
         umask: user.umask.unwrap_or(0o022),
         directory: text("cwd", directory)?,
+        death_signal: surroundings.death_signal,
         io_priority: process.io_priority.as_ref().map(io_priority).transpose()?,
         personality: surroundings.personality.map(personality).transpose()?,
         direct,

@@ -43,6 +43,8 @@ pub(crate) const ALL: &[(&str, Case)] = &[
     ("limits_and_policy_change_alive", limits_and_policy_change_alive),
     ("published_ports_are_served", published_ports_are_served),
     ("a_large_launch_travels_in_memory", a_large_launch_travels_in_memory),
+    ("clients_that_come_and_go_leave_nothing", clients_that_come_and_go_leave_nothing),
+    ("endless_output_that_nobody_reads_is_bounded", endless_output_that_nobody_reads_is_bounded),
     ("output_is_passed_on_quickly", output_is_passed_on_quickly),
     ("it_is_small_and_quick", it_is_small_and_quick),
 ];
@@ -406,10 +408,11 @@ fn kill_all_of_it(bench: &Bench) {
     let pidfd = sys::pidfd::open(container.supervisor).unwrap();
     sys::pidfd::kill(std::os::fd::AsFd::as_fd(&pidfd)).unwrap();
     assert!(container.events.as_ref().unwrap().next().unwrap().is_none());
-    let init = sys::pidfd::open(container.started.pid);
-    if let Ok(init) = init {
-        sys::pidfd::kill(std::os::fd::AsFd::as_fd(&init)).unwrap();
-    }
+    eventually("the container's end", || {
+        sys::pidfd::open(container.started.pid).is_ok_and(|init| {
+            sys::pidfd::ended_within(std::os::fd::AsFd::as_fd(&init), Duration::ZERO).unwrap()
+        }) || sys::pidfd::open(container.started.pid).is_err()
+    });
 }
 
 fn health_is_probed(bench: &Bench) {
@@ -576,6 +579,47 @@ fn a_large_launch_travels_in_memory(bench: &Bench) {
     let container = container.start();
     assert_eq!(read_all(&mut client), "100000\n");
     assert_eq!(container.exit().exit_code, 0);
+}
+
+/// How many descriptors a process has open.
+fn descriptors(pid: i32) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+}
+
+fn clients_that_come_and_go_leave_nothing(bench: &Bench) {
+    let mut container = bench.container("while :; do echo x; sleep 0.001; done").start();
+    let daemon = container.connect();
+    daemon.status().unwrap();
+    let before = descriptors(container.supervisor);
+    for round in 0..2_000 {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        daemon.done(&Request::Attach(all_output()), &[std::os::fd::AsFd::as_fd(&theirs)]).unwrap();
+        if round % 2 == 0 {
+            ours.shutdown(Shutdown::Write).unwrap();
+        }
+        drop((ours, theirs));
+        drop(container.connect());
+    }
+    eventually("descriptors go back to what they were", || descriptors(container.supervisor) <= before);
+    // The first subscription was given up, as nobody read it.
+    container.events = Some(container.connect().subscribe().unwrap().1);
+    container.connect().done(&Request::Signal { signal: 9 }, &[]).unwrap();
+    container.exit();
+}
+
+fn endless_output_that_nobody_reads_is_bounded(bench: &Bench) {
+    let container = bench.container("sleep 100").start();
+    let unread = container.exec(1, "yes", all_output(), false);
+    let detached = container.exec(2, "yes", AttachOptions::default(), false);
+    std::thread::sleep(Duration::from_millis(500));
+    let (_, dirty) = memory(container.supervisor);
+    assert!(dirty < 2_000, "{dirty} KiB");
+    // The others are served meanwhile.
+    let mut client = container.exec(3, "echo served", all_output(), false);
+    assert_eq!(read_all(&mut client), "served\n");
+    drop((unread, detached));
+    container.connect().done(&Request::Stop { signal: 9, timeout_ms: Some(0) }, &[]).unwrap();
+    container.gone();
 }
 
 fn output_is_passed_on_quickly(bench: &Bench) {
