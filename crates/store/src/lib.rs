@@ -73,6 +73,15 @@ pub struct Store {
     images: Images,
 }
 
+/// Returns what `reader` holds, inflated if it is gzip or zstd.
+///
+/// # Errors
+///
+/// What `reader` returns for its first bytes.
+pub fn decompress<'a>(reader: &'a mut dyn std::io::Read) -> std::io::Result<Box<dyn std::io::Read + 'a>> {
+    Ok(Box::new(compression::Decoder::new(reader)?))
+}
+
 impl Store {
     /// Opens the store at `paths`, made if absent.
     ///

@@ -46,7 +46,22 @@ pub fn pack(root: &Path, form: Form, writer: &mut dyn Write) -> Result<()> {
         source: error.into(),
     })?;
     let mut packer = Packer { archive: Writer::new(writer), form, links: HashMap::new() };
-    packer.tree(fd)?;
+    packer.tree(fd, Vec::new())?;
+    packer.archive.finish().map_err(Error::LayerStream)?;
+    Ok(())
+}
+
+/// Writes what `name` in the directory `parent` is, with all below it, as an archive in which it is called `called`.
+/// A link is written as a link. Used to copy out of a container.
+///
+/// # Errors
+///
+/// As for [`pack`].
+pub fn pack_entry(parent: BorrowedFd<'_>, name: &[u8], called: &[u8], writer: &mut dyn Write) -> Result<()> {
+    let mut packer = Packer { archive: Writer::new(writer), form: Form::Rootfs, links: HashMap::new() };
+    if let Some(directory) = packer.child(parent, name, called)? {
+        packer.tree(directory, called.to_vec())?;
+    }
     packer.archive.finish().map_err(Error::LayerStream)?;
     Ok(())
 }
@@ -76,8 +91,7 @@ struct Level {
 }
 
 impl<W: Write> Packer<W> {
-    fn tree(&mut self, root: OwnedFd) -> Result<()> {
-        let mut path = Vec::new();
+    fn tree(&mut self, root: OwnedFd, mut path: Vec<u8>) -> Result<()> {
         let mut levels = vec![self.directory(root, &path)?];
         while let Some(level) = levels.last_mut() {
             path.truncate(level.length);
@@ -306,6 +320,25 @@ mod tests {
         let mut again = Vec::new();
         pack(&root, Form::Rootfs, &mut again).unwrap();
         assert!(again == bytes);
+    }
+
+    #[test]
+    fn one_entry_is_called_as_asked() {
+        let scratch = Scratch::new();
+        let root = scratch.path().join("root");
+        std::fs::create_dir_all(root.join("b/c")).unwrap();
+        std::fs::write(root.join("b/f"), b"x").unwrap();
+        std::os::unix::fs::symlink("b", root.join("link")).unwrap();
+        let parent = File::open(&root).unwrap();
+        for (name, called, expect) in [
+            ("b", "new", &["new/ 755", "new/c/ 755", "new/f 644"][..]),
+            ("b", ".", &["./ 755", "./c/ 755", "./f 644"]),
+            ("link", "link", &["link 777 -> b"]),
+        ] {
+            let mut bytes = Vec::new();
+            pack_entry(parent.as_fd(), name.as_bytes(), called.as_bytes(), &mut bytes).unwrap();
+            assert_eq!(listing(&bytes), expect, "{name}");
+        }
     }
 
     #[test]

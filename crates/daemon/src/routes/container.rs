@@ -1,5 +1,6 @@
 //! Containers: everything but their streams.
 
+use super::image::download;
 use super::{Services, blocking, now, route};
 use crate::http::router::Route;
 use crate::http::serve::Handler;
@@ -56,6 +57,12 @@ pub(super) fn routes() -> Vec<Route<Handler<Services>>> {
             Box::pin(changes(Arc::clone(&s.engine), call))
         }),
         route(Method::GET, "/containers/{name}/top", |s, call| Box::pin(top(Arc::clone(&s.engine), call))),
+        route(Method::GET, "/containers/{name}/export", |s, call| {
+            let engine = Arc::clone(&s.engine);
+            Box::pin(download("application/x-tar", move |sink| {
+                engine.containers.export(call.name(), sink).map_err(Failure::from)
+            }))
+        }),
         route(Method::DELETE, "/containers/{name}", |s, call| Box::pin(remove(Arc::clone(&s.engine), call))),
     ]
 }

@@ -9,26 +9,25 @@ use crate::http::{Answer, Call, Failure, body};
 use crate::views::container_list::until;
 use crate::views::image as view;
 use api::progress::Message;
-use base::event::Type;
+use base::Kind;
 use distribution::Credentials;
 use engine::Engine;
 use engine::container::Container;
-use engine::images::{Images, Pull, Push, Step, User};
+use engine::images::{Images, Import, Pull, Push, Step, User};
 use http::{Method, StatusCode};
 use oci::{Platform, Reference};
 use std::io::Write;
 use std::sync::Arc;
-use store::archive;
 use tokio::sync::oneshot;
 
 pub(super) fn routes() -> Vec<Route<Handler<Services>>> {
     vec![
         route(Method::GET, "/images/json", |s, call| Box::pin(list(s.engine.images.clone(), call))),
         route(Method::POST, "/images/create", |s, call| Box::pin(create(s.engine.images.clone(), call))),
-        route(Method::POST, "/images/load", |s, call| Box::pin(load(Arc::clone(&s.engine), call))),
+        route(Method::POST, "/images/load", |s, call| Box::pin(load(s.engine.images.clone(), call))),
         route(Method::GET, "/images/get", |s, call| {
             let names = call.query.all("names").map(str::to_owned).collect();
-            Box::pin(save(Arc::clone(&s.engine), names, call))
+            Box::pin(save(s.engine.images.clone(), names, call))
         }),
         route(Method::POST, "/images/prune", |s, call| {
             Box::pin(prune(s.engine.images.clone(), Arc::clone(&s.engine), call))
@@ -41,7 +40,7 @@ pub(super) fn routes() -> Vec<Route<Handler<Services>>> {
         }),
         route(Method::GET, "/images/{name...}/get", |s, call| {
             let names = vec![call.name().to_owned()];
-            Box::pin(save(Arc::clone(&s.engine), names, call))
+            Box::pin(save(s.engine.images.clone(), names, call))
         }),
         route(Method::POST, "/images/{name...}/tag", |s, call| Box::pin(tag(s.engine.images.clone(), call))),
         route(Method::POST, "/images/{name...}/push", |s, call| {
@@ -131,6 +130,9 @@ fn credentials(call: &Call) -> Result<Credentials, Failure> {
 
 /// Answers `POST /images/create`: a pull.
 async fn create(images: Images, call: Call) -> Answer {
+    if call.query.get("fromImage").is_empty() {
+        return import(images, call).await;
+    }
     let pull = Pull {
         reference: reference(call.query.get("fromImage"), call.query.get("tag"))?,
         platform: platform(&call, 32)?,
@@ -190,32 +192,38 @@ fn reference(name: &str, tag: &str) -> Result<Reference, Failure> {
 }
 
 /// Answers `POST /images/load`: an archive of images.
-async fn load(engine: Arc<Engine>, mut call: Call) -> Answer {
+async fn load(images: Images, mut call: Call) -> Answer {
     let mut reader = call.take_reader();
+    let quiet = call.query.flag("quiet");
     progress::answer(move |teller: Teller| async move {
-        blocking(move || {
-            let loaded = archive::load(&engine.store, &mut reader, &mut |_| ())?;
-            for image in loaded {
-                let id = image.target.digest.to_string();
-                for name in &image.names {
-                    let name = name.familiar();
-                    engine.events.now(Type::Image, "load", &id, [("name".to_owned(), name.clone())].into());
-                    teller.tell(stream(format!("Loaded image: {name}\n")));
-                }
-                if image.names.is_empty() {
-                    engine.events.now(Type::Image, "load", &id, [("name".to_owned(), id.clone())].into());
-                    teller.tell(stream(format!("Loaded image ID: {id}\n")));
-                }
-            }
-            Ok::<_, store::Error>(())
-        })
-        .await
+        blocking(move || images.load(&mut reader, quiet, &mut |message| teller.tell(message))).await?;
+        Ok(())
     })
     .await
 }
 
-fn stream(text: String) -> Message {
-    Message { stream: text, ..Message::default() }
+/// Answers `POST /images/create?fromSrc=-`: the archive of a root file system.
+async fn import(images: Images, mut call: Call) -> Answer {
+    if call.query.get("fromSrc") != "-" {
+        return Err(Failure::new(
+            Kind::NotImplemented,
+            "an archive can only be imported from the request's body",
+        ));
+    }
+    let repository = call.query.some("repo");
+    let import = Import {
+        reference: repository.map(|name| reference(name, call.query.get("tag"))).transpose()?,
+        platform: platform(&call, 32)?,
+        changes: call.query.all("changes").map(str::to_owned).collect(),
+        message: call.query.get("message").to_owned(),
+    };
+    let mut reader = call.take_reader();
+    progress::answer(move |teller: Teller| async move {
+        let id = blocking(move || images.import(&mut reader, &import)).await?;
+        teller.tell(Message::status("", id.to_string()));
+        Ok(())
+    })
+    .await
 }
 
 /// A sink that tells when the first byte is written: from then on a failure cannot have a status of its own.
@@ -241,7 +249,7 @@ impl Write for Announcing {
 /// Answers with what `work` writes; a failure before its first byte is an answer of its own.
 pub(super) async fn download(
     content_type: &'static str,
-    work: impl FnOnce(&mut dyn Write) -> Result<(), Failure> + Send + 'static,
+    work: impl FnOnce(&mut (dyn Write + Send)) -> Result<(), Failure> + Send + 'static,
 ) -> Answer {
     let (writer, response) = body::streamed(content_type);
     let (begun, begin) = oneshot::channel();
@@ -249,9 +257,9 @@ pub(super) async fn download(
     let working = tokio::task::spawn_blocking(move || {
         let mut sink = std::io::BufWriter::with_capacity(64 << 10, Announcing { writer, begun: Some(begun) });
         work(&mut sink)?;
-        sink.flush().map_err(|error| Failure::new(base::Kind::Cancelled, error.to_string()))
+        sink.flush().map_err(|error| Failure::new(Kind::Cancelled, error.to_string()))
     });
-    let failed = |error: tokio::task::JoinError| Failure::new(base::Kind::Internal, error.to_string());
+    let failed = |error: tokio::task::JoinError| Failure::new(Kind::Internal, error.to_string());
     if begin.await.is_err() {
         working.await.map_err(failed)??;
         return Ok(response);
@@ -266,14 +274,10 @@ pub(super) async fn download(
 }
 
 /// Answers `GET /images/get` and `GET /images/{name}/get`: an archive of images.
-async fn save(engine: Arc<Engine>, names: Vec<String>, call: Call) -> Answer {
+async fn save(images: Images, names: Vec<String>, call: Call) -> Answer {
     let platform = platform(&call, 48)?;
     download("application/x-tar", move |sink| {
-        for saved in archive::save(&engine.store, &names, platform.as_ref(), sink)? {
-            let id = saved.id.to_string();
-            engine.events.now(Type::Image, "save", &id, [("name".to_owned(), id.clone())].into());
-        }
-        Ok(())
+        images.save(&names, platform.as_ref(), sink).map_err(Failure::from)
     })
     .await
 }

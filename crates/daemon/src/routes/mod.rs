@@ -2,6 +2,8 @@
 //! engine says into an answer; it decides nothing itself.
 
 mod absent;
+mod archive;
+mod commit;
 mod container;
 mod exec;
 mod image;
@@ -70,6 +72,8 @@ pub(crate) fn all() -> Vec<Route<Handler<Services>>> {
     all.extend(system::routes());
     all.extend(container::routes());
     all.extend(streams::routes());
+    all.extend(archive::routes());
+    all.extend(commit::routes());
     all.extend(stats::routes());
     all.extend(exec::routes());
     all.extend(image::routes());

@@ -3,12 +3,14 @@
 //! One module per step of that life; [`Containers`] is the service that ties them to the table of containers. Decisions
 //! (`intent`, `mounts`, `spec`, `state`, `ports`) are pure; effects are in `create`, `start`, `control`, `finish`, `remove`.
 
+mod archive;
 mod attach;
 mod capabilities;
 mod changes;
 mod control;
 mod create;
 mod exec;
+mod extract;
 mod files;
 mod finish;
 mod handle;
@@ -22,6 +24,7 @@ mod ports;
 mod profile;
 pub mod record;
 mod remove;
+mod rootfs;
 mod security;
 mod spec;
 mod start;
@@ -30,6 +33,7 @@ mod statistics;
 mod table;
 mod top;
 
+pub use archive::{Extract, PathStat};
 pub use attach::{AttachRequest, Attachment};
 pub use create::ImageChoice;
 pub use exec::{Exec, ExecState};

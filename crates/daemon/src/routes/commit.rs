@@ -1,0 +1,128 @@
+//! Making an image of a container.
+
+use super::{Services, blocking, route};
+use crate::http::router::Route;
+use crate::http::serve::Handler;
+use crate::http::{Answer, Call, Failure, body};
+use api::IdResponse;
+use api::container::Config;
+use base::event::Type;
+use engine::Engine;
+use engine::container::Container;
+use engine::images::Commit;
+use http::{Method, StatusCode};
+use oci::{ContainerDefaults, Reference};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub(super) fn routes() -> Vec<Route<Handler<Services>>> {
+    vec![route(Method::POST, "/commit", |s, call| Box::pin(commit(Arc::clone(&s.engine), call)))]
+}
+
+async fn commit(engine: Arc<Engine>, mut call: Call) -> Answer {
+    let asked: Option<Option<Value>> = call.json_or_nothing().await?;
+    let id = blocking(move || make(&engine, &call, asked.flatten())).await?;
+    Ok(body::json(StatusCode::CREATED, &IdResponse { id }))
+}
+
+fn make(engine: &Engine, call: &Call, asked: Option<Value>) -> Result<String, Failure> {
+    let query = &call.query;
+    let record = engine.containers.get(query.get("container"))?;
+    let name = match (query.get("repo"), query.get("tag")) {
+        ("", _) => None,
+        (name, "") => Some(name.to_owned()),
+        (name, tag) => Some(format!("{name}:{tag}")),
+    };
+    let reference = name.map(|name| Reference::parse_normalized(&name)).transpose();
+    let reference = reference.map_err(|error| Failure::invalid(error.to_string()))?;
+    let words = [&record.config.entrypoint, &record.config.cmd];
+    let created_by: Vec<&str> = words.into_iter().flatten().flatten().map(String::as_str).collect();
+    let commit = Commit {
+        parent: engine.store.images().get(&record.image.id)?,
+        upper: engine.store.snapshots().of(&record.id).upper,
+        config: defaults(&record.config, asked)?,
+        changes: query.all("changes").map(str::to_owned).collect(),
+        reference: reference.clone(),
+        author: query.get("author").to_owned(),
+        comment: query.get("comment").to_owned(),
+        created_by: created_by.join(" "),
+    };
+    let id = paused(engine, &record, query.flag_or("pause", true), || Ok(engine.images.commit(&commit)?))?
+        .to_string();
+    let mut attributes: BTreeMap<String, String> = record.config.labels.clone().unwrap_or_default();
+    attributes.extend([
+        ("image".to_owned(), record.config.image.clone()),
+        ("name".to_owned(), record.name.clone()),
+        ("comment".to_owned(), commit.comment),
+        ("imageID".to_owned(), id.clone()),
+        ("imageRef".to_owned(), reference.map(|reference| reference.to_string()).unwrap_or_default()),
+    ]);
+    engine.events.now(Type::Container, "commit", &record.id.to_string(), attributes);
+    Ok(id)
+}
+
+/// Does `work` while a running container stands still, if that is wanted.
+fn paused<T>(
+    engine: &Engine,
+    record: &Container,
+    wanted: bool,
+    work: impl FnOnce() -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let id = record.id.to_string();
+    // Not running, or paused already: nothing changes either way.
+    let pausing = wanted && record.state.as_str() == "running" && engine.containers.pause(&id).is_ok();
+    let outcome = work();
+    if pausing && let Err(error) = engine.containers.unpause(&id) {
+        tracing::error!(
+            container = id,
+            error = base::chain(&error),
+            "a container cannot go on after a commit"
+        );
+    }
+    outcome
+}
+
+/// The defaults of the new image: the container's own, and what the client sent wins.
+fn defaults(config: &Config, asked: Option<Value>) -> Result<ContainerDefaults, Failure> {
+    let invalid = |error: serde_json::Error| Failure::invalid(format!("invalid JSON: {error}"));
+    let mut fields = serde_json::to_value(config).map_err(invalid)?;
+    if let (Value::Object(fields), Some(Value::Object(asked))) = (&mut fields, asked) {
+        fields.extend(asked.into_iter().filter(|(_, value)| !is_empty(value)));
+    }
+    let mut defaults: ContainerDefaults = serde_json::from_value(fields).map_err(invalid)?;
+    // Host name, streams and so on are the container's alone.
+    defaults.other.clear();
+    Ok(defaults)
+}
+
+/// Says whether a value is what Go leaves unset.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Bool(true) => false,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_the_client_sends_wins_and_the_rest_stays() {
+        let config: Config = serde_json::from_value(json!({
+            "Hostname": "h", "Env": ["A=b"], "Cmd": ["sh"], "ExposedPorts": {"80/tcp": {}}, "Labels": {"a": "b"}
+        }))
+        .unwrap();
+        let defaults = defaults(&config, Some(json!({"Cmd": ["ls"], "Env": null, "User": ""}))).unwrap();
+        assert_eq!(
+            serde_json::to_value(&defaults).unwrap(),
+            json!({"ExposedPorts": {"80/tcp": {}}, "Env": ["A=b"], "Cmd": ["ls"], "Labels": {"a": "b"}})
+        );
+    }
+}
