@@ -8,6 +8,7 @@
 //! digests are right.
 
 use super::flight::{Flights, Turn};
+use super::flush::Flusher;
 use super::pipe::{Receiver, pipe};
 use super::progress::{BlobState, Teller};
 use super::registry_error;
@@ -28,6 +29,7 @@ pub(super) struct Job {
     pub(super) layer: Descriptor,
     pub(super) diff_id: Digest,
     pub(super) teller: Teller,
+    pub(super) flusher: Arc<Flusher>,
 }
 
 /// What is here of a layer.
@@ -124,6 +126,7 @@ impl Job {
             match blob.chunk().await {
                 Ok(Some(piece)) => {
                     self.teller.count(BlobState::Downloading { current: blob.offset(), total });
+                    self.flusher.arrived(piece.len());
                     // A reader that is gone has failed, and says why.
                     if sender.send(piece).await.is_err() {
                         drop(sender);

@@ -8,6 +8,7 @@ mod archive;
 mod catalog;
 mod change;
 mod flight;
+mod flush;
 mod glob;
 mod layer;
 mod pipe;

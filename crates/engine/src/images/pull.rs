@@ -4,6 +4,7 @@
 //! and what it had downloaded serves the next one. The largest layers start first: the last one to end then ends
 //! soonest.
 
+use super::flush::Flusher;
 use super::layer::Job;
 use super::progress::{BlobState, Progress, Step, Teller};
 use super::{Images, blocking, registry_error};
@@ -223,6 +224,7 @@ impl Images {
         described: &Described,
         progress: &Progress,
     ) -> Result<()> {
+        let flusher = Flusher::new(self.store().clone());
         let mut seen = HashSet::new();
         let pairs = described.manifest.layers.iter().zip(&described.config.rootfs.diff_ids);
         let mut jobs: Vec<Job> = pairs
@@ -235,6 +237,7 @@ impl Images {
                 layer: layer.clone(),
                 diff_id: diff_id.clone(),
                 teller: Teller::new(Arc::clone(progress), layer.digest.clone()),
+                flusher: Arc::clone(&flusher),
             })
             .collect();
         for job in &jobs {
@@ -249,7 +252,7 @@ impl Images {
         while let Some(outcome) = running.join_next().await {
             outcome.map_err(|error| Error::known(Kind::Internal, error.to_string()))??;
         }
-        Ok(())
+        flusher.outcome()
     }
 
     /// Keeps a document as a blob; its bytes were checked against the descriptor's digest.
