@@ -1,6 +1,6 @@
 //! Archives that go to a file or to standard output.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, reason};
 use crate::program::stdout_is_terminal;
 use std::fs;
 use std::io::{self, Read};
@@ -18,10 +18,10 @@ pub(crate) fn check(verb: &str, path: &str) -> Result<()> {
     }
     let parent =
         Path::new(path).parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if !parent.is_dir() {
+    if let Err(error) = fs::metadata(parent) {
+        let (parent, why) = (parent.display(), reason(&error));
         return Err(Error::message(format!(
-            "failed to {verb} image: invalid output path: directory {:?} does not exist",
-            parent.display().to_string()
+            "failed to {verb} image: invalid output path: stat {parent}: {why}"
         )));
     }
     if Path::new(path).is_dir() {

@@ -41,6 +41,17 @@ pub(crate) fn connect(
         .hijack()
 }
 
+/// Makes what runs there draw itself anew: its terminal gets another size, and then (by the caller) the right one.
+fn redraw(cli: &Cli, id: &str) -> Result<()> {
+    if let Some((rows, columns)) = terminal::size() {
+        let resize = request(cli, "POST", id, "/resize")?;
+        let larger = |size: u16| size.saturating_add(1).to_string();
+        // If the container has ended, attaching says so.
+        drop(resize.query("h", larger(rows)).query("w", larger(columns)).done());
+    }
+    Ok(())
+}
+
 /// `attach`
 pub(crate) fn run(cli: &Cli, matches: &Matches) -> Result<()> {
     let name = matches.arg(0);
@@ -68,10 +79,15 @@ pub(crate) fn run(cli: &Cli, matches: &Matches) -> Result<()> {
     let code = thread::scope(|scope| -> Result<u8> {
         let forward = matches.switch("sig-proxy") && !tty;
         let _forwarding = if forward { Forwarding::start(scope, client, container.id.clone()) } else { None };
-        let _sizes = if tty { watch_size(scope, cli, &container.id)? } else { None };
+        let _sizes = if tty {
+            redraw(cli, &container.id)?;
+            watch_size(scope, cli, &container.id)?
+        } else {
+            None
+        };
         if streams::copy(hijacked, attached)? == End::Detached {
             warn("read escape sequence");
-            return Ok(0);
+            return Ok(1);
         }
         exit_code(&request(cli, "POST", &container.id, "/wait")?.bytes()?)
     })?;

@@ -68,7 +68,7 @@ pub(crate) fn run(cli: &Cli, matches: &Matches) -> Result<()> {
     })?;
     if end == End::Detached {
         warn("read escape sequence");
-        return Ok(());
+        return Err(Error::Exit(1));
     }
     let exec: InspectResponse = client.request("GET", path("/json")).decode()?;
     match u8::try_from(exec.exit_code.unwrap_or(0) & 0xff).unwrap_or(1) {

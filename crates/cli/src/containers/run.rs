@@ -4,7 +4,7 @@ use super::{create, request};
 use crate::error::{Error, Result};
 use crate::flags::Matches;
 use crate::options;
-use crate::program::{Cli, print_line, warn};
+use crate::program::{Cli, print_line};
 use crate::signals::{Forwarding, SizeWatch};
 use crate::streams::{self, Attached, End};
 use crate::terminal;
@@ -96,7 +96,7 @@ fn follow(cli: &Cli, id: &str, options: &Options<'_>) -> Result<u8> {
         }
         let _sizes = if attached.tty { watch_size(scope, cli, id)? } else { None };
         if streams::copy(hijacked, attached)? == End::Detached {
-            warn("read escape sequence");
+            // Detaching is a success, and needs no word.
             drop(stop_waiting());
             return Ok(0);
         }

@@ -69,7 +69,6 @@ fn attached(cli: &Cli, matches: &Matches) -> Result<u8> {
         }
         let _sizes = if tty { watch_size(scope, cli, &id)? } else { None };
         if streams::copy(hijacked, attached)? == End::Detached {
-            warn("read escape sequence");
             drop(stop_waiting());
             return Ok(0);
         }
