@@ -10,7 +10,12 @@ use crate::streams::{self, Attached, End};
 use crate::terminal;
 use api::IdResponse;
 use api::exec::{Config, InspectResponse, StartConfig};
+use client::Client;
 use std::thread;
+use std::time::Duration;
+
+/// Milliseconds between questions for an exit code.
+const BACK_OFF: [u64; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
 
 /// The flags of `exec`.
 pub(crate) const FLAGS: &[Flag] = &[
@@ -70,11 +75,25 @@ pub(crate) fn run(cli: &Cli, matches: &Matches) -> Result<()> {
         warn("read escape sequence");
         return Err(Error::Exit(1));
     }
-    let exec: InspectResponse = client.request("GET", path("/json")).decode()?;
-    match u8::try_from(exec.exit_code.unwrap_or(0) & 0xff).unwrap_or(1) {
+    match u8::try_from(exit_code(client, &path("/json"))? & 0xff).unwrap_or(1) {
         0 => Ok(()),
         code => Err(Error::Exit(code)),
     }
+}
+
+/// Returns the exit code of an exec whose streams have ended.
+///
+/// The engine may hear of the exit a moment after the streams' end. A process that goes on without its streams is not
+/// waited for.
+fn exit_code(client: &Client, path: &str) -> Result<i32> {
+    for delay in BACK_OFF {
+        let exec: InspectResponse = client.request("GET", path).decode()?;
+        match exec.exit_code {
+            Some(code) if !exec.running => return Ok(code),
+            Some(_) | None => thread::sleep(Duration::from_millis(delay)),
+        }
+    }
+    Ok(0)
 }
 
 /// A command that cannot be executed has the exit codes that a shell gives.
