@@ -174,13 +174,10 @@ impl Images {
     ///
     /// As for [`Images::tag`].
     pub fn record(&self, target: &Descriptor, names: &[Reference]) -> Result<()> {
+        // Syncing takes its time: others go on meanwhile. What came since is synced under the lock.
+        let synced = self.sync(target, &[])?;
         let _references = self.content.references.lock().unwrap_or_else(PoisonError::into_inner);
-        let keys: Vec<Key> = self.reachable(target)?.into_iter().collect();
-        let unsafe_keys = self.content.not_safe(&keys);
-        if !unsafe_keys.is_empty() {
-            crate::error::failpoint("store.image.sync")?;
-            self.workspace.sync()?;
-        }
+        let unsafe_keys = self.sync(target, &synced)?;
         let now = now();
         let added = self.state().images.get(&target.digest).map_or(now, |record| record.added);
         let mut plain = target.clone();
@@ -204,6 +201,17 @@ impl Images {
         state.names.extend(names.into_iter().map(|reference| (reference, name.clone())));
         state.parsed.clear();
         Ok(())
+    }
+
+    /// Syncs the file system if any content of `target` is neither safe nor `synced`; returns all that is not safe.
+    fn sync(&self, target: &Descriptor, synced: &[Key]) -> Result<Vec<Key>> {
+        let keys: Vec<Key> = self.reachable(target)?.into_iter().collect();
+        let unsafe_keys = self.content.not_safe(&keys);
+        if unsafe_keys.iter().any(|key| !synced.contains(key)) {
+            crate::error::failpoint("store.image.sync")?;
+            self.workspace.sync()?;
+        }
+        Ok(unsafe_keys)
     }
 
     /// Takes a name away, durably; says whether it was there. The image stays.
