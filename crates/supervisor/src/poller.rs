@@ -30,6 +30,8 @@ pub(crate) enum Source {
     Client(Number, u32),
     /// A connection to a published port.
     Ports,
+    /// A question for the resolver.
+    Resolver,
     /// The kernel may have killed something for want of memory.
     Memory,
 }
@@ -46,6 +48,7 @@ impl Source {
             Self::Client(process, index) => (6, process, index),
             Self::Ports => (7, 0, 0),
             Self::Memory => (8, 0, 0),
+            Self::Resolver => (9, 0, 0),
         };
         EventData::new_u64(kind << 56 | u64::from(process & 0xff_ffff) << 32 | u64::from(index))
     }
@@ -64,6 +67,7 @@ impl Source {
             6 => Self::Client(process, index),
             7 => Self::Ports,
             8 => Self::Memory,
+            9 => Self::Resolver,
             _ => return None,
         })
     }
@@ -169,6 +173,7 @@ mod tests {
             Source::Input(3),
             Source::Client(4, u32::MAX),
             Source::Ports,
+            Source::Resolver,
             Source::Memory,
         ] {
             assert_eq!(Source::from_data(source.to_data()), Some(source));

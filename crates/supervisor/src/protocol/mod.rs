@@ -19,6 +19,7 @@ pub use launch::{
 use base::{ExecId, Kind, Timestamp};
 use oci::runtime::{Process, Resources};
 use serde::{Deserialize, Serialize};
+use std::net::{IpAddr, SocketAddr};
 
 /// What the daemon asks of a supervisor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -67,6 +68,11 @@ pub enum Request {
     },
     /// Changes limits or the restart policy of the living container.
     Update(Box<Update>),
+    /// Lets names be resolved at 127.0.0.11 inside the container's network namespace, or replaces what is known there.
+    ///
+    /// May also come before [`Request::Launch`], on the same connection, so that the container finds it from its first
+    /// instant. Needs [`Launch::netns`] (`Conflict` otherwise), with its `lo` up. Answered by [`Reply::Done`].
+    Resolve(Box<Resolver>),
     /// Sends `signal`, waits `timeout_ms` (`None`: for ever), then kills; ends a wait for the next restart.
     ///
     /// Answered by [`Reply::Done`] after the end was told to subscribers. The restart policy does not apply any more.
@@ -112,6 +118,28 @@ pub struct Update {
     pub resources: Option<Resources>,
     /// The new restart policy.
     pub restart: Option<RestartPolicy>,
+}
+
+/// What the resolver at 127.0.0.11 knows (`network::resolver`).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Resolver {
+    /// Names with an address each; one name may come several times.
+    pub names: Vec<(String, IpAddr)>,
+    /// The name that stands for an address, for questions the other way round.
+    pub pointers: Vec<(IpAddr, String)>,
+    /// Name servers for everything else, in order.
+    pub servers: Vec<NameServer>,
+    /// Whether names without a dot are not asked for outside (`ndots` above 0).
+    pub keep_single_labels: bool,
+}
+
+/// A name server outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NameServer {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Whether it is asked from the host's network and not from the container's: a server on the host's loopback.
+    pub from_host: bool,
 }
 
 /// A process of the container.

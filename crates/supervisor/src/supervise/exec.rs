@@ -71,11 +71,7 @@ impl Supervisor {
         ends: Ends,
     ) -> Result<(Number, i32), Failure> {
         let Phase::Running(run) = &self.phase else {
-            return Err(Failure {
-                kind: Kind::Conflict,
-                message: "the container is not running".to_owned(),
-                exit_code: 128,
-            });
+            return Err(Failure::conflict("the container is not running"));
         };
         let joined = runtime::exec(runtime::Join {
             init_pid: run.pid,

@@ -3,7 +3,7 @@
 use super::run::Run;
 use super::{Phase, Supervisor, now};
 use crate::poller::{Interest, Source};
-use crate::protocol::{ImageUser, Overlay, Reply, Rootfs};
+use crate::protocol::{ImageUser, Overlay, Reply, Resolver, Rootfs};
 use crate::streams::{Ends, InputEnd, Streams, input_pipe, output_pipe};
 use base::{Classify, Kind};
 use logs::{Defaults, Driver, Writer};
@@ -37,6 +37,14 @@ impl Failure {
         }
     }
 
+    pub(super) fn io(what: &str) -> impl FnOnce(std::io::Error) -> Self {
+        move |error| Self::system(what)(Errno::from_io_error(&error).unwrap_or(Errno::IO))
+    }
+
+    pub(super) fn conflict(message: &str) -> Self {
+        Self { kind: Kind::Conflict, message: message.to_owned(), exit_code: OTHER_FAILURE }
+    }
+
     pub(super) fn runtime(error: &runtime::Error) -> Self {
         Self { kind: error.kind(), message: base::chain(error), exit_code: error.exit_code() }
     }
@@ -48,7 +56,11 @@ impl Failure {
 
 impl Supervisor {
     /// Does what is done once: takes the descriptors, opens the log, listens. Returns the clients.
-    pub(super) fn prepare(&mut self, descriptors: Vec<OwnedFd>) -> Result<Vec<OwnedFd>, Failure> {
+    pub(super) fn prepare(
+        &mut self,
+        descriptors: Vec<OwnedFd>,
+        resolver: Option<Resolver>,
+    ) -> Result<Vec<OwnedFd>, Failure> {
         let mut descriptors = descriptors.into_iter();
         if self.launch.netns {
             self.netns = descriptors.next();
@@ -62,6 +74,9 @@ impl Supervisor {
             });
         }
         self.open_log()?;
+        if let Some(known) = resolver {
+            self.set_resolver(known)?;
+        }
         self.listen_on_ports()?;
         self.listen()?;
         Ok(clients)
@@ -186,9 +201,7 @@ impl Supervisor {
                 namespace.path = Some(format!("/proc/self/fd/{}", netns.as_raw_fd()));
             }
         }
-        let empty = self.empty.try_clone().map_err(|error| {
-            Failure::system("hand over mount namespace")(Errno::from_io_error(&error).unwrap_or(Errno::IO))
-        })?;
+        let empty = self.empty.try_clone().map_err(Failure::io("hand over mount namespace"))?;
         Ok(runtime::Launch {
             spec,
             rootfs: rootfs(&self.launch.rootfs),

@@ -12,6 +12,7 @@ mod ending;
 mod exec;
 mod launch;
 mod memory;
+mod names;
 mod peers;
 mod ports;
 mod probe;
@@ -22,11 +23,12 @@ use crate::poller::{Number, Poller, Ready, Source};
 use crate::protocol::{Event, ExecExit, ExitRecord, Launch, Reply, Request, RestartPolicy, Target};
 use crate::streams::Streams;
 use crate::zygote::null;
-use crate::{Error, restart, wire};
+use crate::{Error, protocol, restart, wire};
 use base::Timestamp;
 use exec::Exec;
 use logs::{Stream, Writer};
 use network::proxy::Proxy;
+use network::resolver::Resolver;
 use peers::Peers;
 use probe::Probes;
 use run::Run;
@@ -55,10 +57,10 @@ const REMEMBERED_EXECS: usize = 128;
 /// [`Error`] if it cannot do its work at all. A container that cannot be started is not an error here: the daemon was told.
 pub fn main() -> Result<(), Error> {
     let (control, empty) = take_descriptors()?;
-    let Some((launch, descriptors)) = first_request(&control)? else { return Ok(()) };
-    let mut supervisor = Supervisor::new(launch, empty)?;
-    let first = supervisor.peers.add(control, &supervisor.poller)?;
-    if !supervisor.begin(first, descriptors) {
+    let Some(first) = first_request(&control)? else { return Ok(()) };
+    let mut supervisor = Supervisor::new(first.launch, empty)?;
+    let daemon = supervisor.peers.add(control, &supervisor.poller)?;
+    if !supervisor.begin(daemon, first.descriptors, first.resolver) {
         return Ok(());
     }
     while !supervisor.is_done() {
@@ -82,17 +84,29 @@ fn take_descriptors() -> Result<(OwnedFd, OwnedFd), Error> {
     Ok((control, empty))
 }
 
+/// What a supervisor is given at first.
+struct First {
+    launch: Launch,
+    descriptors: Vec<OwnedFd>,
+    resolver: Option<protocol::Resolver>,
+}
+
 /// Waits for the container; `None` if the daemon has changed its mind, or died.
-fn first_request(control: &OwnedFd) -> Result<Option<(Launch, Vec<OwnedFd>)>, Error> {
+fn first_request(control: &OwnedFd) -> Result<Option<First>, Error> {
+    let mut resolver = None;
     loop {
-        match wire::receive(control.as_fd())? {
-            Some((Request::Launch(launch), descriptors)) => return Ok(Some((*launch, descriptors))),
-            Some(_) => {
-                let reply = peers::conflict("the container has not been launched yet");
-                wire::send(control.as_fd(), &wire::Outgoing::Reply(reply), &[])?;
+        let reply = match wire::receive(control.as_fd())? {
+            Some((Request::Launch(launch), descriptors)) => {
+                return Ok(Some(First { launch: *launch, descriptors, resolver }));
             }
+            Some((Request::Resolve(known), _)) => {
+                resolver = Some(*known);
+                Reply::Done
+            }
+            Some(_) => peers::conflict("the container has not been launched yet"),
             None => return Ok(None),
-        }
+        };
+        wire::send(control.as_fd(), &wire::Outgoing::Reply(reply), &[])?;
     }
 }
 
@@ -126,6 +140,7 @@ struct Supervisor {
     empty: OwnedFd,
     log: Writer,
     ports: Option<Proxy>,
+    resolver: Option<Resolver>,
     phase: Phase,
     /// The streams of the present run's first process, of execs, and of what has ended but has clients left.
     streams: BTreeMap<Number, Streams>,
@@ -155,6 +170,7 @@ impl Supervisor {
             empty,
             log,
             ports: None,
+            resolver: None,
             phase: Phase::Ended { record: ending::never_ran(), since: Instant::now() },
             streams: BTreeMap::new(),
             execs: BTreeMap::new(),
@@ -169,8 +185,8 @@ impl Supervisor {
     }
 
     /// Carries out [`Request::Launch`]; says whether there is a container to look after.
-    fn begin(&mut self, first: u32, descriptors: Vec<OwnedFd>) -> bool {
-        let started = self.prepare(descriptors).and_then(|clients| self.start(clients));
+    fn begin(&mut self, first: u32, descriptors: Vec<OwnedFd>, resolver: Option<protocol::Resolver>) -> bool {
+        let started = self.prepare(descriptors, resolver).and_then(|clients| self.start(clients));
         match started {
             Ok(()) => {
                 self.peers.subscribe(first);
@@ -252,6 +268,7 @@ impl Supervisor {
             Source::Client(number, index) => self.serve_client(number, index, ready),
             Source::Memory => self.memory_event(),
             Source::Ports => self.serve_ports(),
+            Source::Resolver => self.serve_names(),
         }
     }
 

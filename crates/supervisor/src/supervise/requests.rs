@@ -25,6 +25,7 @@ impl Supervisor {
             Request::Unpause => Some(self.unpause()),
             Request::Resize { target, rows, columns } => Some(self.resize(target, rows, columns)),
             Request::Update(update) => Some(self.update(&update)),
+            Request::Resolve(known) => Some(self.resolve(*known)),
             Request::Stop { signal, timeout_ms } => self.stop(index, signal, timeout_ms),
             Request::Restart { signal, timeout_ms } => self.restart(index, signal, timeout_ms),
             Request::Status => Some(self.status()),

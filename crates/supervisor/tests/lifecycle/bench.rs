@@ -16,9 +16,9 @@ use supervisor::protocol::{
 use supervisor::{Connection, EventStream, StartError, Started, Zygote};
 use sys::namespace::Namespace as Kind;
 
-const APPLETS: [&str; 16] = [
+const APPLETS: [&str; 17] = [
     "sh", "true", "false", "cat", "echo", "sleep", "stty", "head", "yes", "kill", "id", "ls", "dd", "touch",
-    "seq", "tty",
+    "seq", "tty", "nslookup",
 ];
 
 pub(crate) struct Bench {
@@ -80,7 +80,7 @@ impl Bench {
             stop_signal: None,
             health: None,
         };
-        Container { bench: self, launch, clients: Vec::new() }
+        Container { bench: self, launch, clients: Vec::new(), netns: None, resolver: None }
     }
 }
 
@@ -155,6 +155,8 @@ pub(crate) struct Container<'a> {
     bench: &'a Bench,
     pub(crate) launch: Launch,
     clients: Vec<OwnedFd>,
+    pub(crate) netns: Option<OwnedFd>,
+    pub(crate) resolver: Option<supervisor::protocol::Resolver>,
 }
 
 impl Container<'_> {
@@ -174,7 +176,11 @@ impl Container<'_> {
     pub(crate) fn try_start(self) -> Result<Running, StartError> {
         let (connection, control) = Connection::pair().unwrap();
         let supervisor = self.bench.zygote.supervise(control, &self.launch.id.short()).unwrap();
-        let descriptors: Vec<BorrowedFd<'_>> = self.clients.iter().map(AsFd::as_fd).collect();
+        if let Some(known) = self.resolver {
+            connection.done(&Request::Resolve(Box::new(known)), &[]).unwrap();
+        }
+        let descriptors: Vec<BorrowedFd<'_>> =
+            self.netns.iter().chain(&self.clients).map(AsFd::as_fd).collect();
         let exec_dir = self.launch.exec_dir.clone();
         let log = self.launch.log.path.clone();
         let pidfd = sys::pidfd::open(supervisor).unwrap();

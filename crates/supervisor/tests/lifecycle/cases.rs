@@ -7,7 +7,7 @@ use std::io::Write;
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 use supervisor::protocol::{
-    AttachOptions, Event, Health, HealthState, Protocol, ProxyPort, Reply, Request, RestartName,
+    AttachOptions, Event, Health, HealthState, Protocol, ProxyPort, Reply, Request, Resolver, RestartName,
     RestartPolicy, State, Target,
 };
 use supervisor::{Connection, StartError};
@@ -42,6 +42,7 @@ pub(crate) const ALL: &[(&str, Case)] = &[
     ("want_of_memory_is_told", want_of_memory_is_told),
     ("limits_and_policy_change_alive", limits_and_policy_change_alive),
     ("published_ports_are_served", published_ports_are_served),
+    ("names_are_resolved_inside", names_are_resolved_inside),
     ("a_large_launch_travels_in_memory", a_large_launch_travels_in_memory),
     ("clients_that_come_and_go_leave_nothing", clients_that_come_and_go_leave_nothing),
     ("endless_output_that_nobody_reads_is_bounded", endless_output_that_nobody_reads_is_bounded),
@@ -568,6 +569,35 @@ fn published_ports_are_served(bench: &Bench) {
     // Free as soon as the end was told.
     std::net::TcpListener::bind(port(free)).unwrap();
     container.gone();
+}
+
+fn names_are_resolved_inside(bench: &Bench) {
+    let mut container = bench.container("read line; nslookup other 127.0.0.11; nslookup later 127.0.0.11");
+    container.launch.open_stdin = true;
+    let mut client = container.client(interactive());
+    let namespace = network::netns::create().unwrap();
+    network::netns::set_loopback_up(std::os::fd::AsFd::as_fd(&namespace)).unwrap();
+    container.launch.netns = true;
+    container.netns = Some(namespace);
+    let known = |name: &str| Resolver {
+        names: vec![(name.to_owned(), std::net::IpAddr::from([10, 9, 8, 7]))],
+        ..Resolver::default()
+    };
+    container.resolver = Some(known("other"));
+    let container = container.start();
+    let mut both = known("later");
+    both.names.extend(known("other").names);
+    container.connect().done(&Request::Resolve(Box::new(both)), &[]).unwrap();
+    client.write_all(b"\n").unwrap();
+    let text = read_all(&mut client);
+    assert_eq!(text.matches("10.9.8.7").count(), 2, "{text}");
+    container.exit();
+    container.gone();
+    // Without a namespace of its own there is no place for it.
+    let container = bench.container("sleep 100").start();
+    let refused = container.connect().done(&Request::Resolve(Box::new(known("x"))), &[]).unwrap_err();
+    assert_eq!(base::Classify::kind(&refused), base::Kind::Conflict);
+    container.connect().done(&Request::Stop { signal: 9, timeout_ms: None }, &[]).unwrap();
 }
 
 fn a_large_launch_travels_in_memory(bench: &Bench) {
