@@ -142,9 +142,6 @@ impl Supervisor {
     pub(super) fn finish_exec(&mut self, number: Number) {
         let Some(exec) = self.execs.remove(&number) else { return };
         let Some(end) = exec.end else { return };
-        if let Some(streams) = self.streams.get_mut(&number) {
-            streams.finish(&self.poller);
-        }
         if exec.probe {
             self.probe_ended(exec.id, end.exit.code(), end.time);
         } else {
@@ -154,6 +151,10 @@ impl Supervisor {
             }
             self.ended_execs.push_back(exit);
             self.peers.tell(Event::ExecExited(exit), &self.poller);
+        }
+        // Told first: a client asks for the exit code as soon as its stream has ended.
+        if let Some(streams) = self.streams.get_mut(&number) {
+            streams.finish(&self.poller);
         }
         self.let_go_of_empty(number);
     }
