@@ -23,7 +23,7 @@ use std::io;
 pub enum ConfigError {
     /// The command line is wrong.
     #[error("{0}\nSee 'wharf daemon --help'.")]
-    CommandLine(#[source] parse::ParseError),
+    CommandLine(parse::ParseError),
     /// daemon.json is wrong, or clashes with the command line.
     #[error("unable to configure the Docker daemon with file {path}: {reason}")]
     File {
@@ -55,7 +55,9 @@ pub fn read(flags: Given) -> Result<Given, ConfigError> {
             return Ok(flags);
         }
         Err(error) => {
-            return Err(ConfigError::File { reason: format!("open {path}: {error}"), path });
+            let text = error.raw_os_error().map(rustix::io::Errno::from_raw_os_error).map(sys::message);
+            let text = text.unwrap_or_else(|| error.to_string());
+            return Err(ConfigError::File { reason: format!("open {path}: {text}"), path });
         }
     };
     let merged = parse::file(&text).and_then(|file| flags.merge(file));

@@ -59,7 +59,7 @@ impl<S: Send + Sync + 'static> Server<S> {
         drop(alive);
         let mut stop = stop;
         stopped(&mut stop).await;
-        drop(tokio::time::timeout(GRACE, all_gone.recv()).await);
+        drop(tokio::time::timeout(2 * GRACE, all_gone.recv()).await);
     }
 
     /// Answers one request.
@@ -171,7 +171,11 @@ async fn serve<S: Send + Sync + 'static>(
         served = connection.as_mut() => served,
         () = stopped(&mut stop) => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            match tokio::time::timeout(GRACE, connection).await {
+                Ok(served) => served,
+                // What follows something would never end.
+                Err(_elapsed) => return,
+            }
         }
     };
     if let Err(error) = served {

@@ -58,6 +58,8 @@ pub(super) fn routes() -> Vec<Route<Handler<Services>>> {
         route(Method::POST, "/build/prune", |_, _| {
             Box::pin(async { Ok(body::ok(&BuildPruneResponse::default())) })
         }),
+        route(Method::POST, "/build", |_, _| refused(Kind::NotImplemented, NO_BUILDER)),
+        route(Method::POST, "/session", |_, _| refused(Kind::NotImplemented, NO_BUILDER)),
         route(Method::GET, "/plugins", |_, _| Box::pin(async { Ok(body::ok(&[(); 0])) })),
         route(Method::GET, "/plugins/{name...}/json", |_, call| no_plugin(&call)),
         route(Method::DELETE, "/plugins/{name...}", |_, call| no_plugin(&call)),
@@ -67,6 +69,7 @@ pub(super) fn routes() -> Vec<Route<Handler<Services>>> {
     routes
 }
 
+const NO_BUILDER: &str = "this engine cannot build images yet";
 const NO_SWARM: &str = "swarm mode is not supported";
 
 fn manager() -> Pending {
