@@ -112,6 +112,11 @@ pub(crate) fn above_stdio(fd: OwnedFd) -> Result<OwnedFd, Error> {
 }
 
 impl Parent {
+    /// Takes a socket whose other end a child listens to.
+    pub(crate) fn from_socket(socket: OwnedFd) -> Self {
+        Self { socket }
+    }
+
     /// Sends a signal. A child that is gone shows when it is listened to.
     pub(crate) fn send(&self, signal: Signal) {
         let bytes = [signal as u8];

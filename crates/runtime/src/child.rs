@@ -26,6 +26,8 @@ pub(crate) struct Child<'a> {
     pub(crate) steps: &'a [Step],
     /// The last part.
     pub(crate) finish: &'a Finish,
+    /// Where the start is asked for, if the parent does not stay to ask for it.
+    pub(crate) listener: Option<BorrowedFd<'a>>,
 }
 
 /// What steps leave for later ones.
@@ -57,10 +59,26 @@ pub(crate) fn run(child: &Child<'_>) -> ! {
             fail(child.channel, Failure { step: u32::try_from(index).unwrap_or(0), part, errno });
         }
     }
-    if Report::Ready.send(child.channel).is_err() || !channel::wait(child.channel, Signal::Start) {
+    if Report::Ready.send(child.channel).is_err() {
         raw::exit_now(1);
     }
-    finish::run(child.finish, child.channel, made.terminal.as_ref())
+    let Some(listener) = child.listener else {
+        if !channel::wait(child.channel, Signal::Start) {
+            raw::exit_now(1);
+        }
+        finish::run(child.finish, child.channel, made.terminal.as_ref())
+    };
+    loop {
+        let accepted = rustix::net::accept_with(listener, rustix::net::SocketFlags::CLOEXEC);
+        match accepted {
+            Ok(caller) if channel::wait(caller.as_fd(), Signal::Start) => {
+                finish::run(child.finish, caller.as_fd(), made.terminal.as_ref())
+            }
+            // Whoever only looked in may do so.
+            Ok(_) | Err(Errno::INTR | Errno::CONNABORTED) => {}
+            Err(_) => raw::exit_now(1),
+        }
+    }
 }
 
 /// Reports a failure and ends.

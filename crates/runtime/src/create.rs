@@ -2,7 +2,7 @@
 
 use crate::channel::{self, Failure, Parent, Report, Signal};
 use crate::child::{self, Child};
-use crate::finish::Part;
+use crate::finish::{Finish, Part};
 use crate::prepare::{self, Prepared};
 use crate::process::Program;
 use crate::step::Step;
@@ -49,7 +49,7 @@ pub fn create(launch: Launch) -> Result<Created, Error> {
     let path = path.ok_or_else(|| Error::spec("the container has no cgroup path"))?;
     let hierarchy = Manager::detect().map_err(Error::Cgroup)?;
     let cgroup = Cgroup::create(&hierarchy, &path).map_err(Error::Cgroup)?;
-    let made = build(launch, &linux, oom_score_adj, &cgroup);
+    let made = build(launch, &linux, oom_score_adj, (&cgroup, None));
     if made.is_err() {
         // The first error is the one to tell.
         cgroup.delete().ok();
@@ -58,12 +58,45 @@ pub fn create(launch: Launch) -> Result<Created, Error> {
     Ok(Created { child, terminal, program, cgroup })
 }
 
+/// An init that waits for its start without its parent.
+#[derive(Debug)]
+pub(crate) struct Detached {
+    pub(crate) pid: i32,
+    pub(crate) terminal: Option<OwnedFd>,
+}
+
+/// As [`create`], but the init waits for somebody to connect to `listener` and ask for the start ([`start_detached`]).
+pub(crate) fn create_detached(
+    launch: Launch,
+    cgroup: &Cgroup,
+    listener: &OwnedFd,
+) -> Result<Detached, Error> {
+    let linux = launch.spec.linux.clone().unwrap_or_default();
+    let oom_score_adj = launch.spec.process.as_ref().and_then(|process| process.oom_score_adj);
+    let (mut child, terminal, _) = build(launch, &linux, oom_score_adj, (cgroup, Some(listener.as_fd())))?;
+    // It lives on by itself.
+    drop(child.pidfd.take());
+    Ok(Detached { pid: child.pid, terminal })
+}
+
+/// Asks an init made by [`create_detached`] to execute its program; `socket` is connected to its listener.
+pub(crate) fn start_detached(socket: OwnedFd, program: &Program) -> Result<(), Error> {
+    let channel = Parent::from_socket(socket);
+    channel.send(Signal::Start);
+    await_start(&channel, program)
+}
+
 type Built = (ChildProcess, Option<OwnedFd>, Program);
 
-fn build(launch: Launch, linux: &Linux, oom_score_adj: Option<i32>, cgroup: &Cgroup) -> Result<Built, Error> {
+fn build(
+    launch: Launch,
+    linux: &Linux,
+    oom_score_adj: Option<i32>,
+    (cgroup, listener): (&Cgroup, Option<BorrowedFd<'_>>),
+) -> Result<Built, Error> {
     let prepared = prepare::container(launch, cgroup)?;
     let into = cgroup.descriptor().map_err(Error::Cgroup)?;
-    let mut child = clone(&prepared, into.as_ref().map(AsFd::as_fd))?;
+    let mut child = clone(&prepared, into.as_ref().map(AsFd::as_fd), listener)?;
     let set_up = || {
         cgroup.apply(&resources(linux)).map_err(Error::Cgroup)?;
         if let Some(score) = oom_score_adj {
@@ -162,14 +195,10 @@ impl ChildProcess {
     /// Lets the child execute its program; returns its descriptor when it has.
     pub(crate) fn start(mut self, program: &Program) -> Result<(i32, OwnedFd), Error> {
         self.channel.send(Signal::Start);
-        match self.channel.receive()? {
-            Some((Report::Failed(failure), _)) => Err(explain(failure, &[], program)),
-            Some(_) => Err(Error::Died("unexpected message".to_owned())),
-            // Its end was closed by exec, or by an end that is the program's own affair.
-            None => match self.pidfd.take() {
-                Some(pidfd) => Ok((self.pid, pidfd)),
-                None => Err(Error::Died("no descriptor".to_owned())),
-            },
+        await_start(&self.channel, program)?;
+        match self.pidfd.take() {
+            Some(pidfd) => Ok((self.pid, pidfd)),
+            None => Err(Error::Died("no descriptor".to_owned())),
         }
     }
 
@@ -181,6 +210,16 @@ impl ChildProcess {
             Some(Err(error)) => error.to_string(),
             None => "not known".to_owned(),
         })
+    }
+}
+
+/// Waits until the child has executed its program, or says why it has not.
+fn await_start(channel: &Parent, program: &Program) -> Result<(), Error> {
+    match channel.receive()? {
+        Some((Report::Failed(failure), _)) => Err(explain(failure, &[], program)),
+        Some(_) => Err(Error::Died("unexpected message".to_owned())),
+        // Its end was closed by exec, or by an end that is the program's own affair.
+        None => Ok(()),
     }
 }
 
@@ -199,7 +238,11 @@ fn explain(failure: Failure, steps: &[Step], program: &Program) -> Error {
     }
 }
 
-fn clone(prepared: &Prepared, into: Option<BorrowedFd<'_>>) -> Result<ChildProcess, Error> {
+fn clone(
+    prepared: &Prepared,
+    into: Option<BorrowedFd<'_>>,
+    listener: Option<BorrowedFd<'_>>,
+) -> Result<ChildProcess, Error> {
     let visit = match &prepared.pid_namespace {
         // Only children are born there; this thread stays where it is.
         Some(namespace) => Some(
@@ -208,26 +251,34 @@ fn clone(prepared: &Prepared, into: Option<BorrowedFd<'_>>) -> Result<ChildProce
         ),
         None => None,
     };
-    let child = spawn(prepared.flags, into, prepared.root.as_fd(), &prepared.steps, &prepared.finish);
+    let work =
+        Work { root: prepared.root.as_fd(), steps: &prepared.steps, finish: &prepared.finish, listener };
+    let child = spawn(prepared.flags, into, work);
     drop(visit);
     child
 }
 
-/// Clones a child that carries out `steps` and `finish`.
-pub(crate) fn spawn(
-    flags: i32,
-    into: Option<BorrowedFd<'_>>,
-    root: BorrowedFd<'_>,
-    steps: &[Step],
-    finish: &crate::finish::Finish,
-) -> Result<ChildProcess, Error> {
+/// What a child is to do.
+#[derive(Clone, Copy)]
+pub(crate) struct Work<'a> {
+    pub(crate) root: BorrowedFd<'a>,
+    pub(crate) steps: &'a [Step],
+    pub(crate) finish: &'a Finish,
+    pub(crate) listener: Option<BorrowedFd<'a>>,
+}
+
+/// Clones a child that does `work`.
+pub(crate) fn spawn(flags: i32, into: Option<BorrowedFd<'_>>, work: Work<'_>) -> Result<ChildProcess, Error> {
     let (channel, end) = channel::pair()?;
     let undumpable = Undumpable::begin();
     let flags = u64::from(flags.unsigned_abs());
     // SAFETY: no memory is shared; the child only runs `child::run`, which makes bare calls and never returns.
     let cloned = unsafe { raw::clone3(flags, libc::SIGCHLD, into) };
     match cloned {
-        Ok(Cloned::Child) => child::run(&Child { channel: end.as_fd(), root, steps, finish }),
+        Ok(Cloned::Child) => {
+            let Work { root, steps, finish, listener } = work;
+            child::run(&Child { channel: end.as_fd(), root, steps, finish, listener })
+        }
         Ok(Cloned::Parent { pid, pidfd }) => {
             drop(undumpable);
             Ok(ChildProcess { pid, pidfd: Some(pidfd), channel })

@@ -1,6 +1,6 @@
 //! A further process in a running container.
 
-use crate::create::{is_gone, spawn};
+use crate::create::{Work, is_gone, spawn};
 use crate::mount::enter_cgroups;
 use crate::process::{self, Program, Surroundings};
 use crate::step::Step;
@@ -82,11 +82,12 @@ pub fn exec(join: Join<'_>) -> Result<Joined, Error> {
     let terminal_wanted = streams.is_none();
     let mut finish = process::finish(&process, user.as_ref(), &files, streams, &surroundings)?;
     finish.terminal = terminal_wanted;
-    let program = Program::new(&process, &finish);
+    let program = Program::new(&process);
     let into = cgroup.descriptor().map_err(Error::Cgroup)?;
     // Its process namespace is entered here: only children are born in it.
     let visit = Visit::enter(init_pidfd, Namespace::Pid).map_err(gone)?;
-    let child = spawn(0, into.as_ref().map(AsFd::as_fd), root.as_fd(), &steps, &finish);
+    let work = Work { root: root.as_fd(), steps: &steps, finish: &finish, listener: None };
+    let child = spawn(0, into.as_ref().map(AsFd::as_fd), work);
     drop(visit);
     let mut child = child?;
     if let Some(score) = process.oom_score_adj {

@@ -15,6 +15,7 @@
 
 mod channel;
 mod child;
+pub mod command;
 mod create;
 mod error;
 mod exec;

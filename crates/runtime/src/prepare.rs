@@ -65,7 +65,7 @@ pub(crate) fn container(launch: Launch, cgroup: &Cgroup) -> Result<Prepared, Err
         death_signal: matches!(root_switch, RootSwitch::Empty(_)).then_some(libc::SIGKILL),
     };
     let finish = process::finish(process, user.as_ref(), &files, streams, &surroundings)?;
-    let program = Program::new(process, &finish);
+    let program = Program::new(process);
     let mut namespaces = Namespaces::sort(&linux)?;
     let mut steps = vec![Step::Session];
     if namespaces.user {

@@ -200,8 +200,9 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    pub(crate) fn new(process: &Process, finish: &Finish) -> Self {
-        Self { name: process.args.first().cloned().unwrap_or_default(), direct: finish.direct }
+    pub(crate) fn new(process: &Process) -> Self {
+        let name = process.args.first().cloned().unwrap_or_default();
+        Self { direct: name.contains('/'), name }
     }
 
     /// Says why it could not be found.

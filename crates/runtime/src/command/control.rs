@@ -1,0 +1,322 @@
+//! Commands about containers that are there.
+
+use super::arguments::{Flag, Parsed};
+use super::create::run_hooks;
+use super::record::Record;
+use super::{Failure, Globals};
+use oci::runtime::{BlockIo, Cpu, Memory, Pids, Resources, Status};
+use rustix::fd::AsFd;
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+pub(super) const LIST_FLAGS: &[Flag] = &[Flag::value("format").short('f'), Flag::switch("quiet").short('q')];
+pub(super) const KILL_FLAGS: &[Flag] = &[Flag::switch("all").short('a')];
+pub(super) const DELETE_FLAGS: &[Flag] = &[Flag::switch("force").short('f')];
+pub(super) const PS_FLAGS: &[Flag] = &[Flag::value("format").short('f')];
+pub(super) const UPDATE_FLAGS: &[Flag] = &[
+    Flag::value("resources").short('r'),
+    Flag::value("blkio-weight"),
+    Flag::value("cpu-period"),
+    Flag::value("cpu-quota"),
+    Flag::value("cpu-share"),
+    Flag::value("cpu-rt-period"),
+    Flag::value("cpu-rt-runtime"),
+    Flag::value("cpuset-cpus"),
+    Flag::value("cpuset-mems"),
+    Flag::value("memory"),
+    Flag::value("memory-reservation"),
+    Flag::value("memory-swap"),
+    Flag::value("pids-limit"),
+];
+
+fn print(text: &str) -> Result<ExitCode, Failure> {
+    std::io::stdout().write_all(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn status_word(status: Status) -> &'static str {
+    match status {
+        Status::Creating => "creating",
+        Status::Created => "created",
+        Status::Running => "running",
+        Status::Stopped => "stopped",
+        Status::Paused => "paused",
+    }
+}
+
+/// What `state` and `list` show, in runc's order.
+fn shown(record: &Record, directory: &Path) -> serde_json::Value {
+    let status = record.status(directory);
+    serde_json::json!({
+        "ociVersion": record.spec.oci_version,
+        "id": record.id,
+        "pid": if status == Status::Stopped { 0 } else { record.pid },
+        "status": status_word(status),
+        "bundle": record.bundle,
+        "rootfs": record.rootfs,
+        "created": record.created,
+        "annotations": record.spec.annotations,
+        "owner": "",
+    })
+}
+
+pub(super) fn state(globals: &Globals, flags: &Parsed) -> Result<ExitCode, Failure> {
+    let directory = globals.container(flags)?;
+    let record = Record::load(&directory)?;
+    print(&format!("{}\n", serde_json::to_string_pretty(&shown(&record, &directory))?))
+}
+
+pub(super) fn list(globals: &Globals, flags: &Parsed) -> Result<ExitCode, Failure> {
+    let mut found = Vec::new();
+    match std::fs::read_dir(&globals.root) {
+        Ok(entries) => {
+            for entry in entries {
+                let directory = entry?.path();
+                if let Ok(record) = Record::load(&directory) {
+                    found.push((record, directory));
+                }
+            }
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error.into()),
+    }
+    found.sort_by(|(one, _), (other, _)| one.id.cmp(&other.id));
+    if flags.has("quiet") {
+        return print(&found.iter().map(|(record, _)| format!("{}\n", record.id)).collect::<String>());
+    }
+    if flags.value("format") == Some("json") {
+        let all: Vec<_> = found.iter().map(|(record, directory)| shown(record, directory)).collect();
+        return print(&serde_json::to_string(&all)?);
+    }
+    let mut rows = vec![["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned)];
+    for (record, directory) in &found {
+        let status = record.status(directory);
+        let pid = if status == Status::Stopped { 0 } else { record.pid };
+        let bundle = record.bundle.to_string_lossy().into_owned();
+        let word = status_word(status).to_owned();
+        rows.push([
+            record.id.clone(),
+            pid.to_string(),
+            word,
+            bundle,
+            record.created.clone(),
+            "root".to_owned(),
+        ]);
+    }
+    print(&table(&rows))
+}
+
+/// Columns of at least 9 characters, three blanks apart, as Go's tabwriter makes them for runc.
+fn table(rows: &[[String; 6]]) -> String {
+    let mut widths = [9; 6];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::new();
+    for row in rows {
+        let cells: String =
+            row.iter().zip(widths).take(5).map(|(cell, width)| format!("{cell:<width$}   ")).collect();
+        text.push_str(&cells);
+        text.push_str(row.last().map(String::as_str).unwrap_or_default());
+        text.push('\n');
+    }
+    text
+}
+
+pub(super) fn kill(globals: &Globals, flags: &Parsed) -> Result<ExitCode, Failure> {
+    let directory = globals.container(flags)?;
+    let record = Record::load(&directory)?;
+    let name = flags.positional.get(1).map_or("SIGTERM", String::as_str);
+    let signal = sys::signal::parse(name).ok_or_else(|| format!("unknown signal {name:?}"))?;
+    if flags.has("all") {
+        for pid in record.cgroup()?.processes()? {
+            if let Ok(process) = sys::pidfd::open(pid) {
+                sys::pidfd::send_signal(process.as_fd(), signal).ok();
+            }
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let process = record.process().ok_or("container not running")?;
+    sys::pidfd::send_signal(process.as_fd(), signal)?;
+    // A frozen process would keep its death to itself.
+    if signal == libc::SIGKILL && record.status(&directory) == Status::Paused {
+        record.cgroup()?.thaw()?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn delete(globals: &Globals, flags: &Parsed) -> Result<ExitCode, Failure> {
+    let directory = globals.container(flags)?;
+    let force = flags.has("force");
+    let record = match Record::load(&directory) {
+        Err(_) if force && !directory.exists() => return Ok(ExitCode::SUCCESS),
+        Err(_) if force => {
+            std::fs::remove_dir_all(&directory)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        other => other?,
+    };
+    match record.status(&directory) {
+        Status::Stopped | Status::Created => {}
+        _ if force => {}
+        status => {
+            let text =
+                format!("cannot delete container {} that is not stopped: {}", record.id, status_word(status));
+            return Err(text.into());
+        }
+    }
+    destroy(&record, &directory)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Ends what still runs and removes all traces.
+pub(super) fn destroy(record: &Record, directory: &Path) -> Result<(), Failure> {
+    let cgroup = record.cgroup()?;
+    if let Some(process) = record.process() {
+        sys::pidfd::kill(process.as_fd())?;
+        if cgroup.is_frozen().unwrap_or(false) {
+            cgroup.thaw()?;
+        }
+        // Ours if this command made it; somebody else's otherwise.
+        sys::pidfd::ended_within(process.as_fd(), Duration::from_secs(10))?;
+        sys::pidfd::try_wait(process.as_fd()).ok();
+    }
+    // With a shared process namespace the end of the init does not end the rest.
+    cgroup.kill()?;
+    cgroup.delete()?;
+    std::fs::remove_dir_all(directory)?;
+    let hooks = record.spec.hooks.clone().unwrap_or_default();
+    // The container is gone: a failing hook changes nothing about that (runtime.md, *Lifecycle*).
+    run_hooks(&hooks.poststop, record, Status::Stopped).ok();
+    Ok(())
+}
+
+pub(super) fn ps(globals: &Globals, flags: &Parsed) -> Result<ExitCode, Failure> {
+    let record = Record::load(&globals.container(flags)?)?;
+    let pids = record.cgroup()?.processes()?;
+    if flags.value("format") == Some("json") {
+        return print(&format!("{}\n", serde_json::to_string(&pids)?));
+    }
+    let (output, into) = std::io::pipe()?;
+    let mut command = sys::process::Command::new(Path::new("/bin/ps"));
+    command.descriptor(into.as_fd(), 1).inherit_environment();
+    match flags.positional.get(1..).filter(|given| !given.is_empty()) {
+        Some(given) => given.iter().for_each(|argument| {
+            command.argument(argument);
+        }),
+        None => {
+            command.argument("-ef");
+        }
+    }
+    let child = command.spawn()?;
+    drop(command);
+    drop(into);
+    let text = sys::path::read_fd_to_end(output.as_fd(), 64 << 20)?;
+    child.wait()?;
+    let text = String::from_utf8_lossy(&text);
+    let mut lines = text.lines();
+    let title = lines.next().unwrap_or_default();
+    let column = title
+        .split_whitespace()
+        .position(|name| name == "PID")
+        .ok_or("couldn't find PID field in ps output")?;
+    let ours = |line: &&str| {
+        let pid = line.split_whitespace().nth(column).and_then(|text| text.parse::<i32>().ok());
+        pid.is_some_and(|pid| pids.contains(&pid))
+    };
+    let rest: String = lines.filter(ours).map(|line| format!("{line}\n")).collect();
+    print(&format!("{title}\n{rest}"))
+}
+
+pub(super) fn pause(globals: &Globals, flags: &Parsed) -> Result<ExitCode, Failure> {
+    let directory = globals.container(flags)?;
+    let record = Record::load(&directory)?;
+    match record.status(&directory) {
+        Status::Running | Status::Created => record.cgroup()?.freeze()?,
+        _ => return Err("container not running or created".into()),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn resume(globals: &Globals, flags: &Parsed) -> Result<ExitCode, Failure> {
+    let directory = globals.container(flags)?;
+    let record = Record::load(&directory)?;
+    if record.status(&directory) != Status::Paused {
+        return Err("container not paused".into());
+    }
+    record.cgroup()?.thaw()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn update(globals: &Globals, flags: &Parsed) -> Result<ExitCode, Failure> {
+    let directory = globals.container(flags)?;
+    let mut record = Record::load(&directory)?;
+    let resources = match flags.value("resources") {
+        Some("-") => serde_json::from_reader(std::io::stdin())?,
+        Some(path) => serde_json::from_slice(&std::fs::read(path)?)?,
+        None => from_flags(flags)?,
+    };
+    record.cgroup()?.apply(&resources)?;
+    let linux = record.spec.linux.get_or_insert_default();
+    linux.resources = Some(resources);
+    record.save(&directory)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn from_flags(flags: &Parsed) -> Result<Resources, Failure> {
+    fn number<T: std::str::FromStr>(flags: &Parsed, name: &str) -> Result<Option<T>, Failure> {
+        let wrong = |text: &str| format!("invalid value for {name}: {text:?}");
+        flags.value(name).map(|text| text.parse().map_err(|_parse| wrong(text).into())).transpose()
+    }
+    fn bytes(flags: &Parsed, name: &str) -> Result<Option<i64>, Failure> {
+        let Some(text) = flags.value(name) else { return Ok(None) };
+        let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+        let unit = match text.get(digits.len()..).unwrap_or_default().to_ascii_lowercase().as_str() {
+            "" | "b" => 1_i64,
+            "k" | "kb" => 1 << 10,
+            "m" | "mb" => 1 << 20,
+            "g" | "gb" => 1 << 30,
+            _ => return Err(format!("invalid value for {name}: {text:?}").into()),
+        };
+        Ok(Some(digits.parse::<i64>()?.saturating_mul(unit)))
+    }
+    Ok(Resources {
+        memory: Some(Memory {
+            limit: bytes(flags, "memory")?,
+            swap: bytes(flags, "memory-swap")?,
+            reservation: bytes(flags, "memory-reservation")?,
+            ..Memory::default()
+        }),
+        cpu: Some(Cpu {
+            shares: number(flags, "cpu-share")?,
+            quota: number(flags, "cpu-quota")?,
+            period: number(flags, "cpu-period")?,
+            realtime_period: number(flags, "cpu-rt-period")?,
+            realtime_runtime: number(flags, "cpu-rt-runtime")?,
+            cpus: flags.value("cpuset-cpus").map(str::to_owned),
+            mems: flags.value("cpuset-mems").map(str::to_owned),
+            ..Cpu::default()
+        }),
+        pids: number(flags, "pids-limit")?.map(|limit| Pids { limit: Some(limit) }),
+        block_io: number(flags, "blkio-weight")?
+            .map(|weight| BlockIo { weight: Some(weight), ..BlockIo::default() }),
+        ..Resources::default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up() {
+        let row = |id: &str| [id, "1", "running", "/b", "now", "root"].map(str::to_owned);
+        let text = table(&[row("ID"), row("a-long-identifier")]);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0].find("running"), lines[1].find("running"));
+    }
+}

@@ -1,0 +1,289 @@
+//! `create`, `run`, `start`.
+
+use super::arguments::{Flag, Parsed};
+use super::record::{self, Record};
+use super::{Failure, Globals, console, control, now, write_atomically};
+use crate::create::{create_detached, start_detached};
+use crate::process::Program;
+use crate::{Launch, RootSwitch, Rootfs, Stdio};
+use cgroups::{Cgroup, Manager};
+use oci::runtime::{Hook, Spec, Status};
+use rustix::fd::{AsFd, OwnedFd};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+pub(super) const FLAGS: &[Flag] = &[
+    Flag::value("bundle").short('b'),
+    Flag::value("console-socket"),
+    Flag::value("pid-file"),
+    Flag::value("preserve-fds"),
+    Flag::switch("detach").short('d'),
+    Flag::switch("keep"),
+    Flag::switch("no-pivot"),
+    Flag::switch("no-new-keyring"),
+    Flag::switch("no-subreaper"),
+];
+
+/// Reads the bundle's document, with its paths made absolute.
+fn load_spec(bundle: &Path) -> Result<Spec, Failure> {
+    let path = bundle.join("config.json");
+    let text = match std::fs::read(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(format!("JSON specification file {} not found", path.display()).into());
+        }
+        other => other?,
+    };
+    let mut spec: Spec = serde_json::from_slice(&text)?;
+    for mount in &mut spec.mounts {
+        let bound = mount.kind.as_deref() == Some("bind")
+            || mount.options.iter().any(|one| one == "bind" || one == "rbind");
+        if let Some(source) = mount.source.as_mut().filter(|source| bound && !source.starts_with('/')) {
+            *source = bundle.join(&*source).to_string_lossy().into_owned();
+        }
+    }
+    let hooks = spec.hooks.clone().unwrap_or_default();
+    if !hooks.create_container.is_empty() || !hooks.start_container.is_empty() {
+        return Err("hooks createContainer and startContainer are not supported".into());
+    }
+    Ok(spec)
+}
+
+/// The cgroup's path: the document's, where systemd's form names a scope in a slice.
+fn cgroup_path(spec: &Spec, id: &str, systemd: bool) -> String {
+    let given = spec.linux.as_ref().and_then(|linux| linux.cgroups_path.clone()).unwrap_or_default();
+    if systemd {
+        let mut parts = given.split(':');
+        let slice = parts.next().filter(|slice| !slice.is_empty()).unwrap_or("system.slice");
+        let prefix = parts.next().unwrap_or("wharf");
+        let name = parts.next().unwrap_or(id);
+        // a-b.slice is inside a.slice.
+        let stem = slice.trim_end_matches(".slice");
+        let mut path = String::new();
+        for (index, _) in stem.match_indices('-').chain([(stem.len(), "")]) {
+            path.push_str(&format!("/{}.slice", stem.get(..index).unwrap_or_default()));
+        }
+        return if prefix.is_empty() {
+            format!("{path}/{name}.scope")
+        } else {
+            format!("{path}/{prefix}-{name}.scope")
+        };
+    }
+    if given.is_empty() { format!("/{id}") } else { given }
+}
+
+/// What `create` and `run` have made.
+struct Made {
+    record: Record,
+    directory: PathBuf,
+    terminal: Option<OwnedFd>,
+}
+
+pub(super) fn create(globals: &Globals, flags: &Parsed) -> Result<ExitCode, Failure> {
+    let made = make(globals, flags)?;
+    hand_over(flags, &made)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Gives away the terminal and tells the process's number.
+fn hand_over(flags: &Parsed, made: &Made) -> Result<(), Failure> {
+    if let Some(master) = &made.terminal {
+        let path = flags
+            .value("console-socket")
+            .ok_or("cannot allocate tty if runc will detach without setting console socket")?;
+        console::send(Path::new(path), master.as_fd())?;
+    }
+    if let Some(path) = flags.value("pid-file") {
+        write_atomically(Path::new(path), made.record.pid.to_string().as_bytes())?;
+    }
+    Ok(())
+}
+
+fn make(globals: &Globals, flags: &Parsed) -> Result<Made, Failure> {
+    let directory = globals.container(flags)?;
+    let id = flags.positional.first().cloned().unwrap_or_default();
+    if flags.value("preserve-fds").is_some_and(|count| count != "0") {
+        return Err("--preserve-fds is not supported".into());
+    }
+    let bundle = std::path::absolute(flags.value("bundle").unwrap_or("."))?;
+    let spec = load_spec(&bundle)?;
+    std::fs::create_dir_all(&globals.root)?;
+    match std::fs::create_dir(&directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            return Err("container with given ID already exists".into());
+        }
+        other => other?,
+    }
+    let made = build(globals, flags, spec, (&id, &directory, &bundle));
+    if made.is_err() {
+        std::fs::remove_dir_all(&directory).ok();
+    }
+    made
+}
+
+fn build(
+    globals: &Globals,
+    flags: &Parsed,
+    spec: Spec,
+    (id, directory, bundle): (&str, &Path, &Path),
+) -> Result<Made, Failure> {
+    let root = spec.root.clone().ok_or("root property must not be empty")?;
+    let rootfs = bundle.join(&root.path);
+    let wants_terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
+    let path = cgroup_path(&spec, id, globals.systemd);
+    let cgroup = Cgroup::create(&Manager::detect()?, &path)?;
+    let listener = sys::socket::listen_seqpacket(&record::socket(directory))?;
+    sys::socket::set_nonblocking(listener.as_fd(), false)?;
+    let launch = Launch {
+        spec: spec.clone(),
+        rootfs: Rootfs::Path(rootfs.clone()),
+        stdio: if wants_terminal { Stdio::Terminal } else { console::own_streams()? },
+        root_switch: if flags.has("no-pivot") {
+            RootSwitch::Empty(sys::namespace::empty_mount_namespace()?)
+        } else {
+            RootSwitch::Pivot
+        },
+        user: None,
+        create_cwd: true,
+        cgroup: Some(path.clone()),
+    };
+    let made = create_detached(launch, &cgroup, &listener);
+    if made.is_err() {
+        cgroup.delete().ok();
+    }
+    let made = made?;
+    let (start_time, _) = record::process_times(made.pid).ok_or("the container's process has ended")?;
+    let record = Record {
+        id: id.to_owned(),
+        pid: made.pid,
+        start_time,
+        bundle: bundle.to_owned(),
+        rootfs,
+        created: now(),
+        cgroup: path,
+        spec,
+    };
+    let finished = record.save(directory).and_then(|()| {
+        let hooks = record.spec.hooks.clone().unwrap_or_default();
+        run_hooks(&[hooks.prestart, hooks.create_runtime].concat(), &record, Status::Creating)
+    });
+    if let Err(failure) = finished {
+        control::destroy(&record, directory)?;
+        return Err(failure);
+    }
+    Ok(Made { record, directory: directory.to_owned(), terminal: made.terminal })
+}
+
+pub(super) fn start(globals: &Globals, flags: &Parsed) -> Result<ExitCode, Failure> {
+    let directory = globals.container(flags)?;
+    let record = Record::load(&directory)?;
+    begin(&record, &directory)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn begin(record: &Record, directory: &Path) -> Result<(), Failure> {
+    match record.status(directory) {
+        Status::Created => {}
+        Status::Stopped => return Err("cannot start a container that has stopped".into()),
+        _ => return Err("cannot start an already running container".into()),
+    }
+    let socket = record::socket(directory);
+    let connected = sys::socket::connect_seqpacket(&socket)?;
+    let process = record.spec.process.clone().unwrap_or_default();
+    let started = start_detached(connected, &Program::new(&process));
+    std::fs::remove_file(&socket)?;
+    started?;
+    let hooks = record.spec.hooks.clone().unwrap_or_default();
+    run_hooks(&hooks.poststart, record, Status::Running)
+}
+
+pub(super) fn run(globals: &Globals, flags: &Parsed) -> Result<ExitCode, Failure> {
+    let made = make(globals, flags)?;
+    let Made { record, directory, terminal } = &made;
+    let detach = flags.has("detach");
+    // This process is the parent, so it can wait; opened before anything can have ended.
+    let process = record.process().ok_or("the container's process has ended")?;
+    let outcome = (|| {
+        if detach || (terminal.is_some() && flags.value("console-socket").is_some()) {
+            hand_over(flags, &made)?;
+        } else if let Some(path) = flags.value("pid-file") {
+            write_atomically(Path::new(path), record.pid.to_string().as_bytes())?;
+        }
+        begin(record, directory)?;
+        if detach {
+            return Ok(ExitCode::SUCCESS);
+        }
+        let master = terminal.as_ref().filter(|_| flags.value("console-socket").is_none());
+        let exit = console::attend(process.as_fd(), master.map(AsFd::as_fd))?;
+        Ok(ExitCode::from(u8::try_from(exit.code()).unwrap_or(255)))
+    })();
+    if (!detach || outcome.is_err()) && !flags.has("keep") {
+        control::destroy(record, directory)?;
+    }
+    outcome
+}
+
+/// Runs hooks on the host, each with the container's state on its standard input (runtime-spec config.md, *POSIX-platform
+/// Hooks*).
+pub(super) fn run_hooks(hooks: &[Hook], record: &Record, status: Status) -> Result<(), Failure> {
+    let state = serde_json::to_vec(&record.state(status))?;
+    for hook in hooks {
+        let (stdin, mut ours) = std::io::pipe()?;
+        let error_output = std::io::stderr();
+        let mut command = sys::process::Command::new(Path::new(&hook.path));
+        let mut arguments = hook.args.iter();
+        if let Some(name) = arguments.next() {
+            command.name(name);
+        }
+        arguments.for_each(|argument| {
+            command.argument(argument);
+        });
+        hook.env.iter().for_each(|variable| {
+            command.variable(variable);
+        });
+        let null = std::fs::File::options().write(true).open("/dev/null")?;
+        command.descriptor(stdin.as_fd(), 0).descriptor(null.as_fd(), 1).descriptor(error_output.as_fd(), 2);
+        let child = command.spawn()?;
+        drop(stdin);
+        // One that does not read it has no need of it.
+        ours.write_all(&state).ok();
+        drop(ours);
+        let limit = hook.timeout.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
+        if !sys::event::readable_within(child.pidfd.as_fd(), limit)? {
+            sys::pidfd::kill(child.pidfd.as_fd())?;
+            child.wait()?;
+            return Err(format!("error running hook {}: hook ran past specified timeout", hook.path).into());
+        }
+        match child.wait()? {
+            sys::pidfd::Exit::Code(0) => {}
+            exit => {
+                return Err(format!("error running hook {}: exit status {}", hook.path, exit.code()).into());
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use oci::runtime::Linux;
+
+    #[test]
+    fn cgroup_paths() {
+        let spec = |path: &str| Spec {
+            linux: Some(Linux { cgroups_path: Some(path.into()), ..Linux::default() }),
+            ..Spec::default()
+        };
+        for (path, systemd, expect) in [
+            ("", false, "/id"),
+            ("/a/b", false, "/a/b"),
+            ("a-b.slice:docker:x", true, "/a.slice/a-b.slice/docker-x.scope"),
+            ("", true, "/system.slice/wharf-id.scope"),
+            ("user.slice::y", true, "/user.slice/y.scope"),
+        ] {
+            assert_eq!(cgroup_path(&spec(path), "id", systemd), expect, "{path}");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! `exec`.
+
+use super::arguments::{Flag, Parsed};
+use super::record::Record;
+use super::{Failure, Globals, console, write_atomically};
+use crate::{ImageUser, Join, Stdio};
+use oci::runtime::{Process, Status};
+use rustix::fd::AsFd;
+use std::path::Path;
+use std::process::ExitCode;
+
+pub(super) const FLAGS: &[Flag] = &[
+    Flag::value("console-socket"),
+    Flag::value("cwd"),
+    Flag::value("env").short('e'),
+    Flag::switch("tty").short('t'),
+    Flag::value("user").short('u'),
+    Flag::value("additional-gids").short('g'),
+    Flag::value("process").short('p'),
+    Flag::switch("detach").short('d'),
+    Flag::value("pid-file"),
+    Flag::value("process-label"),
+    Flag::value("apparmor"),
+    Flag::switch("no-new-privs"),
+    Flag::value("cap").short('c'),
+    Flag::value("preserve-fds"),
+    Flag::switch("ignore-paused"),
+];
+
+pub(super) fn exec(globals: &Globals, flags: &Parsed) -> Result<ExitCode, Failure> {
+    let directory = globals.container(flags)?;
+    let record = Record::load(&directory)?;
+    match record.status(&directory) {
+        Status::Stopped => return Err("cannot exec in a stopped container".into()),
+        Status::Paused if !flags.has("ignore-paused") => {
+            return Err("cannot exec in a paused container".into());
+        }
+        _ => {}
+    }
+    if flags.value("preserve-fds").is_some_and(|count| count != "0") {
+        return Err("--preserve-fds is not supported".into());
+    }
+    let process = process(&record, flags)?;
+    let pidfd = record.process().ok_or("cannot exec in a stopped container")?;
+    let cgroup = record.cgroup()?;
+    let detach = flags.has("detach");
+    let stdio = if process.terminal { Stdio::Terminal } else { console::own_streams()? };
+    let seccomp = record.spec.linux.as_ref().and_then(|linux| linux.seccomp.clone());
+    let joined = crate::exec(Join {
+        init_pid: record.pid,
+        init_pidfd: pidfd.as_fd(),
+        process,
+        seccomp,
+        stdio,
+        user: None::<ImageUser>,
+        cgroup: &cgroup,
+    })?;
+    if let Some(path) = flags.value("pid-file") {
+        write_atomically(Path::new(path), joined.pid.to_string().as_bytes())?;
+    }
+    let mut master = joined.terminal;
+    if let Some(path) = flags.value("console-socket") {
+        if let Some(given) = master.take() {
+            console::send(Path::new(path), given.as_fd())?;
+        }
+    } else if detach && master.is_some() {
+        return Err("cannot allocate tty if runc will detach without setting console socket".into());
+    }
+    if detach {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let exit = console::attend(joined.pidfd.as_fd(), master.as_ref().map(AsFd::as_fd))?;
+    Ok(ExitCode::from(u8::try_from(exit.code()).unwrap_or(255)))
+}
+
+/// The container's process with what the flags change, or the one of a file.
+fn process(record: &Record, flags: &Parsed) -> Result<Process, Failure> {
+    if let Some(path) = flags.value("process") {
+        return Ok(serde_json::from_slice(&std::fs::read(path)?)?);
+    }
+    let mut process = record.spec.process.clone().unwrap_or_default();
+    process.args = flags.positional.get(1..).unwrap_or_default().to_vec();
+    if process.args.is_empty() {
+        return Err("exec args cannot be empty".into());
+    }
+    process.terminal = flags.has("tty");
+    process.env.extend(flags.all("env").map(str::to_owned));
+    if let Some(cwd) = flags.value("cwd") {
+        cwd.clone_into(&mut process.cwd);
+    }
+    if let Some(user) = flags.value("user") {
+        let (uid, gid) = user.split_once(':').map_or((user, None), |(uid, gid)| (uid, Some(gid)));
+        process.user.uid =
+            uid.parse().map_err(|error| format!("parsing {uid} as int for uid failed: {error}"))?;
+        if let Some(gid) = gid {
+            process.user.gid =
+                gid.parse().map_err(|error| format!("parsing {gid} as int for gid failed: {error}"))?;
+        }
+    }
+    for gid in flags.all("additional-gids") {
+        process.user.additional_gids.push(gid.parse()?);
+    }
+    if flags.has("no-new-privs") {
+        process.no_new_privileges = true;
+    }
+    process.apparmor_profile = flags.value("apparmor").map(str::to_owned).or(process.apparmor_profile);
+    process.selinux_label = flags.value("process-label").map(str::to_owned).or(process.selinux_label);
+    if let Some(sets) = &mut process.capabilities {
+        for name in flags.all("cap").map(str::to_owned) {
+            for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted, &mut sets.ambient] {
+                set.push(name.clone());
+            }
+        }
+    }
+    Ok(process)
+}
