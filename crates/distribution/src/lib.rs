@@ -22,6 +22,7 @@ mod endpoint;
 mod error;
 mod exchange;
 mod login;
+mod proxy;
 mod push;
 mod refusal;
 mod repository;
@@ -33,6 +34,7 @@ mod uri;
 pub use blob::Blob;
 pub use credentials::{Credentials, InvalidHeader};
 pub use error::{Error, Failure, Refusal};
+pub use proxy::Proxies;
 pub use push::{Progress, Source};
 pub use repository::{Access, Fetched, Repository};
 
@@ -57,6 +59,8 @@ pub struct Settings {
     pub insecure: Vec<String>,
     /// Directories with certificates by host, `DIRECTORY/HOST[:PORT]/{*.crt,*.cert,*.key}`.
     pub certs_dirs: Vec<PathBuf>,
+    /// Proxies on the way to registries.
+    pub proxies: Proxies,
     /// How often a request is tried in all (`max-download-attempts`).
     pub attempts: u32,
     /// The wait after a first failure; it doubles with each further one.
@@ -71,6 +75,7 @@ impl Default for Settings {
             mirrors: Vec::new(),
             insecure: Vec::new(),
             certs_dirs: vec![PathBuf::from("/etc/wharf/certs.d"), PathBuf::from("/etc/docker/certs.d")],
+            proxies: Proxies::default(),
             attempts: 5,
             first_delay: Duration::from_millis(500),
             stall: Duration::from_secs(60),
@@ -93,8 +98,7 @@ pub(crate) struct Inner {
 impl Client {
     /// Makes a client. Nothing is read or connected yet.
     pub fn new(settings: Settings) -> Self {
-        let transport =
-            Transport::new(settings.certs_dirs.clone(), settings.insecure.clone(), settings.stall);
+        let transport = Transport::new(&settings);
         Self { inner: Arc::new(Inner { settings, exchange: Exchange::new(transport) }) }
     }
 

@@ -5,8 +5,9 @@
 
 use crate::endpoint::{self, Security};
 use crate::error::{BoxError, Error, Failure};
+use crate::proxy;
 use crate::tls::{self, HostFiles};
-use crate::uri;
+use crate::{Settings, uri};
 use bytes::{Bytes, BytesMut};
 use http::{Method, Request, Response, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -15,16 +16,62 @@ use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::proxy::Tunnel;
+use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// A request's body.
 pub(crate) type Body = UnsyncBoxBody<Bytes, BoxError>;
-type Http = legacy::Client<HttpsConnector<HttpConnector>, Body>;
+
+/// Connections to hosts that need the same set-up.
+#[derive(Clone)]
+enum Http {
+    Direct(legacy::Client<HttpsConnector<HttpConnector>, Body>),
+    /// Through a proxy, by `CONNECT`.
+    Tunnelled(legacy::Client<HttpsConnector<Tunnel<HttpConnector>>, Body>),
+}
+
+impl Http {
+    fn new(config: rustls::ClientConfig, proxy: Option<&Intercept>) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.enforce_http(false);
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        connector.set_keepalive(Some(Duration::from_secs(30)));
+        let tls = HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1();
+        let mut builder = legacy::Client::builder(TokioExecutor::new());
+        builder
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(8)
+            .http1_max_buf_size(READ_BUFFER);
+        let Some(proxy) = proxy else { return Self::Direct(builder.build(tls.wrap_connector(connector))) };
+        let mut tunnel = Tunnel::new(proxy.uri().clone(), connector);
+        if let Some(authorization) = proxy.basic_auth() {
+            tunnel = tunnel.with_auth(authorization.clone());
+        }
+        Self::Tunnelled(builder.build(tls.wrap_connector(tunnel)))
+    }
+
+    async fn request(&self, request: Request<Body>) -> Result<Response<Incoming>, legacy::Error> {
+        match self {
+            Self::Direct(client) => client.request(request).await,
+            Self::Tunnelled(client) => client.request(request).await,
+        }
+    }
+}
+
+/// What makes connections differ: the host, if it has a set-up of its own, and the proxy.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Setup {
+    own: Option<(String, Security)>,
+    proxy: Option<Uri>,
+}
 
 /// How long a TCP connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -42,15 +89,21 @@ pub(crate) fn body(bytes: Bytes) -> Body {
 pub(crate) struct Transport {
     certs_dirs: Vec<PathBuf>,
     insecure: Vec<String>,
+    proxies: Matcher,
     /// The time-out for the head of an answer, and between two pieces of its body.
     pub(crate) stall: Duration,
-    /// Clients by the set-up they need: `None` is the one of verified hosts without files in `certs.d`.
-    clients: Mutex<HashMap<Option<(String, Security)>, Http>>,
+    clients: Mutex<HashMap<Setup, Http>>,
 }
 
 impl Transport {
-    pub(crate) fn new(certs_dirs: Vec<PathBuf>, insecure: Vec<String>, stall: Duration) -> Self {
-        Self { certs_dirs, insecure, stall, clients: Mutex::default() }
+    pub(crate) fn new(settings: &Settings) -> Self {
+        Self {
+            certs_dirs: settings.certs_dirs.clone(),
+            insecure: settings.insecure.clone(),
+            proxies: settings.proxies.matcher(),
+            stall: settings.stall,
+            clients: Mutex::default(),
+        }
     }
 
     /// Sends `request` and returns the head of the answer.
@@ -118,36 +171,34 @@ impl Transport {
     async fn client(&self, url: &Uri) -> Result<Http, Error> {
         let authority = url.authority().map(|authority| authority.as_str().to_owned()).unwrap_or_default();
         let security = endpoint::security(&authority, &self.insecure);
-        let own = (authority, security);
-        {
-            let clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(client) = clients.get(&Some(own.clone())) {
-                return Ok(client.clone());
-            }
+        let proxy = proxy::on_the_way(&self.proxies, url);
+        let proxy_uri = proxy.as_ref().map(|proxy| proxy.uri().clone());
+        let own = Setup { own: Some((authority.clone(), security)), proxy: proxy_uri.clone() };
+        // Verified hosts without files of their own share connections' set-up.
+        let shared = Setup { own: None, proxy: proxy_uri };
+        if let Some(client) = self.known(&own) {
+            return Ok(client);
         }
         // Off the async threads: a certificate directory and the host's bundle of roots are read.
-        let directories = self.certs_dirs.clone();
-        let known = self.shared_client();
-        let (key, client) = tokio::task::spawn_blocking(move || {
-            let files = HostFiles::find(&directories, &own.0);
-            let shared = files.is_empty() && own.1 == Security::Verified;
-            if let (true, Some(client)) = (shared, known) {
-                return Ok((None, client));
+        let (directories, known) = (self.certs_dirs.clone(), self.known(&shared));
+        let (setup, client) = tokio::task::spawn_blocking(move || {
+            let files = HostFiles::find(&directories, &authority);
+            let setup = if files.is_empty() && security == Security::Verified { shared } else { own };
+            match known.filter(|_| setup.own.is_none()) {
+                Some(client) => Ok((setup, client)),
+                None => Ok((setup, Http::new(tls::client_config(security, &files)?, proxy.as_ref()))),
             }
-            // A plain request meets no certificate, and this set-up costs no reading.
-            let config = Arc::new(tls::client_config(own.1, &files)?);
-            Ok(((!shared).then_some(own), http_client(config.as_ref().clone())))
         })
         .await
         .unwrap_or_else(|error| {
             Err(Error::Certificate { path: PathBuf::new(), problem: error.to_string() })
         })?;
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(clients.entry(key).or_insert(client).clone())
+        Ok(clients.entry(setup).or_insert(client).clone())
     }
 
-    fn shared_client(&self) -> Option<Http> {
-        self.clients.lock().unwrap_or_else(PoisonError::into_inner).get(&None).cloned()
+    fn known(&self, setup: &Setup) -> Option<Http> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner).get(setup).cloned()
     }
 }
 
@@ -155,25 +206,6 @@ impl std::fmt::Debug for Transport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Transport").field("certs_dirs", &self.certs_dirs).finish_non_exhaustive()
     }
-}
-
-fn http_client(config: rustls::ClientConfig) -> Http {
-    let mut connector = HttpConnector::new();
-    connector.enforce_http(false);
-    connector.set_nodelay(true);
-    connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-    connector.set_keepalive(Some(Duration::from_secs(30)));
-    let connector = HttpsConnectorBuilder::new()
-        .with_tls_config(config)
-        .https_or_http()
-        .enable_http1()
-        .wrap_connector(connector);
-    legacy::Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(IDLE)
-        .pool_max_idle_per_host(8)
-        .http1_max_buf_size(READ_BUFFER)
-        .build(connector)
 }
 
 /// Returns the method as Go's `url.Error` prints it.
@@ -219,8 +251,18 @@ fn explain(error: &legacy::Error, url: &Uri) -> Failure {
             Failure::Connect { address, problem: "i/o timeout".to_owned() }
         }
         Some(error) => Failure::Connect { address, problem: go_error(error) },
-        None => Failure::Connect { address, problem: "failed".to_owned() },
+        // A proxy's refusal, for one.
+        None => Failure::Connect { address, problem: innermost(error) },
     }
+}
+
+/// Returns the text of the last cause.
+fn innermost(error: &legacy::Error) -> String {
+    let mut last: &dyn StdError = error;
+    while let Some(cause) = last.source() {
+        last = cause;
+    }
+    last.to_string()
 }
 
 fn tls_failure(error: &rustls::Error) -> Failure {

@@ -359,3 +359,25 @@ async fn a_dropped_transfer_ends() {
     let outcome = tokio::time::timeout(Duration::from_millis(100), read(&repository, &layer, 0)).await;
     assert!(outcome.is_err());
 }
+
+#[tokio::test]
+async fn registries_behind_a_proxy_are_tunnelled_to() {
+    let proxy = Registry::start();
+    proxy.fault(|_| Some(Reply::new(403, "")));
+    let proxies = distribution::Proxies {
+        https: format!("http://ann:pw@{}", proxy.host()),
+        no: "direct.invalid".into(),
+        ..distribution::Proxies::default()
+    };
+    let client = Client::new(Settings { proxies, ..settings() });
+    for (host, asked) in [("registry.invalid", 1), ("direct.invalid", 1)] {
+        let reference = Reference::parse_normalized(&format!("{host}/app:v1")).unwrap();
+        let error = client.repository(&reference, &user("s3cret"), Access::Pull).resolve().await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Unavailable, "{error}");
+        assert_eq!(proxy.log().len(), asked);
+    }
+    let request = proxy.log().remove(0);
+    assert_eq!((request.method.as_str(), request.target.as_str()), ("CONNECT", "registry.invalid:443"));
+    assert_eq!(request.header("proxy-authorization"), "Basic YW5uOnB3");
+    assert_eq!(request.header("authorization"), "");
+}
