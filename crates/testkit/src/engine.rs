@@ -48,6 +48,7 @@ impl Engine {
     pub fn start_with(flags: &[&str]) -> Self {
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
         let mut engine = Self { namespaces: Namespaces::new(), scratch: Scratch::new(), flags, daemon: None };
+        std::fs::write(engine.scratch.join("daemon.json"), "{}").expect("write the daemon's configuration");
         engine.start_daemon();
         engine
     }

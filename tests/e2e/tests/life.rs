@@ -41,22 +41,22 @@ fn from_creation_to_removal() {
 fn exec_and_logs() {
     let engine = Engine::with_busybox();
     engine
-        .wharf(&["run", "-d", "--name", "c", "busybox", "sh", "-c", "echo one; echo two >&2; sleep 1000"])
+        .wharf(&["run", "-d", "--name", "box", "busybox", "sh", "-c", "echo one; echo two >&2; sleep 1000"])
         .ok();
     until("both lines", Duration::from_secs(10), || {
-        let logs = engine.wharf(&["logs", "c"]);
+        let logs = engine.wharf(&["logs", "box"]);
         (logs.stdout == "one\n" && logs.stderr == "two\n").then_some(())
     });
-    both(&engine, &["logs", "c"]);
-    assert_eq!(both(&engine, &["logs", "--tail", "0", "c"]).stdout, "");
+    both(&engine, &["logs", "box"]);
+    assert_eq!(both(&engine, &["logs", "--tail", "0", "box"]).stdout, "");
     let exec = |arguments: &[&str]| both(&engine, &[&["exec"], arguments].concat());
-    assert_eq!(exec(&["c", "echo", "hi"]).stdout, "hi\n");
-    assert_eq!(exec(&["c", "sh", "-c", "exit 9"]).code, 9);
+    assert_eq!(exec(&["box", "echo", "hi"]).stdout, "hi\n");
+    assert_eq!(exec(&["box", "sh", "-c", "exit 9"]).code, 9);
     assert_eq!(
-        exec(&["-w", "/tmp", "-e", "Q=q", "-u", "alice", "c", "sh", "-c", "pwd; echo $Q; id -un"]).stdout,
+        exec(&["-w", "/tmp", "-e", "Q=q", "-u", "alice", "box", "sh", "-c", "pwd; echo $Q; id -un"]).stdout,
         "/tmp\nq\nalice\n"
     );
-    assert_eq!(exec(&["c", "nosuch"]).code, 127);
+    assert_eq!(exec(&["box", "nosuch"]).code, 127);
     let refused = exec(&["nosuch", "true"]);
     assert_eq!((refused.code, refused.stderr.contains("No such container: nosuch")), (1, true));
 }
@@ -68,9 +68,9 @@ fn nothing_is_left() {
     for _ in 0..3 {
         engine.wharf(&["run", "--rm", "-v", "/data", "-p", "127.0.0.1::80", "busybox", "true"]).ok();
     }
-    engine.wharf(&["run", "-d", "--name", "c", "busybox", "sleep", "1000"]).ok();
+    engine.wharf(&["run", "-d", "--name", "box", "busybox", "sleep", "1000"]).ok();
     assert!(!engine.cgroups().is_empty());
-    engine.wharf(&["rm", "-f", "c"]).ok();
+    engine.wharf(&["rm", "-f", "box"]).ok();
     until("everything to be as before", Duration::from_secs(10), || {
         let same = engine.namespaces().links() == links
             && engine.namespaces().processes().len() == processes

@@ -54,7 +54,7 @@ fn an_attached_client_survives_the_daemon() {
     command.args([
         "run",
         "--name",
-        "c",
+        "box",
         "busybox",
         "sh",
         "-c",
@@ -62,7 +62,7 @@ fn an_attached_client_survives_the_daemon() {
     ]);
     let child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
     until("the container to run", Duration::from_secs(10), || {
-        engine.wharf(&["logs", "c"]).stdout.contains('2').then_some(())
+        engine.wharf(&["logs", "box"]).stdout.contains('2').then_some(())
     });
     engine.kill_daemon();
     let output = child.wait_with_output().unwrap();
