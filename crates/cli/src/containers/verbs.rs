@@ -160,17 +160,31 @@ fn published(ports: &PortMap, wanted: &str, container: &str) -> Result<Vec<Strin
             .filter(|found| !found.is_empty());
         let missing =
             || Error::message(format!("Error: No public port '{wanted}' published for {container}"));
-        return Ok(bindings.ok_or_else(missing)?.iter().map(host).collect());
+        let mut lines: Vec<String> = bindings.ok_or_else(missing)?.iter().map(host).collect();
+        lines.sort_by_cached_key(|line| natural(line));
+        return Ok(lines);
     }
-    let number = |key: &str| key.split('/').next().and_then(|port| port.parse::<u16>().ok());
-    let mut lines: Vec<(Option<u16>, String)> = Vec::new();
+    let mut lines: Vec<String> = Vec::new();
     for (key, bindings) in ports {
-        lines.extend(
-            bindings.iter().flatten().map(|binding| (number(key), format!("{key} -> {}", host(binding)))),
-        );
+        lines.extend(bindings.iter().flatten().map(|binding| format!("{key} -> {}", host(binding))));
     }
-    lines.sort_by_key(|(port, _)| *port);
-    Ok(lines.into_iter().map(|(_, line)| line).collect())
+    lines.sort_by_cached_key(|line| natural(line));
+    Ok(lines)
+}
+
+/// The order people expect: runs of digits by their value, everything else by its bytes.
+fn natural(text: &str) -> Vec<(u64, char)> {
+    let mut key: Vec<(u64, char)> = Vec::new();
+    for character in text.chars() {
+        match (character.to_digit(10), key.last_mut()) {
+            (Some(digit), Some((number, '0'))) => {
+                *number = number.saturating_mul(10).saturating_add(digit.into())
+            }
+            (Some(digit), _) => key.push((digit.into(), '0')),
+            (None, _) => key.push((u64::from(u32::from(character)) << 32, character)),
+        }
+    }
+    key
 }
 
 #[cfg(test)]

@@ -44,7 +44,8 @@ async fn resize(engine: Arc<Engine>, call: Call) -> Answer {
 }
 
 async fn inspect(engine: Arc<Engine>, call: Call) -> Answer {
-    Ok(body::ok(&view(&*engine.containers.exec(call.name())?)))
+    let exec = blocking(move || engine.containers.inspect_exec(call.name())).await?;
+    Ok(body::ok(&view(&exec)))
 }
 
 fn view(exec: &Exec) -> InspectResponse {

@@ -1,7 +1,7 @@
 //! Attaching clients to a container's streams. The hijacked connection itself goes to the supervisor.
 
 use super::Containers;
-use super::handle::Handle;
+use super::handle::{Arrival, Handle};
 use super::state::State;
 use crate::error::{Error, Result};
 use base::ContainerId;
@@ -31,6 +31,8 @@ pub struct Attachment {
     handle: Arc<Handle>,
     options: AttachOptions,
     stream: bool,
+    /// Holds up a start until the connection is there; none if the container runs.
+    arrival: Option<Arrival>,
     /// Whether the container has a terminal: the stream is then raw, otherwise framed.
     pub terminal: bool,
 }
@@ -95,7 +97,8 @@ impl Containers {
             multiplexed: !terminal,
             detach_keys: detach_keys(request.detach_keys)?,
         };
-        Ok(Attachment { handle, options, stream: request.stream, terminal })
+        let arrival = (request.stream && container.state.run().is_none()).then(|| handle.announce());
+        Ok(Attachment { handle, options, stream: request.stream, arrival, terminal })
     }
 
     /// Gives the connection of a client to the container's streams, now or when it starts.
@@ -106,20 +109,20 @@ impl Containers {
     ///
     /// Fails if the supervisor cannot be reached.
     pub fn connect(&self, attachment: Attachment, client: OwnedFd) -> Result<()> {
-        let Attachment { handle, options, stream, .. } = attachment;
+        let Attachment { handle, options, stream, arrival, .. } = attachment;
         if !stream {
             return Ok(());
         }
         self.tell(&handle.get(), "attach", &[]);
-        let operation = handle.operate();
         let container = handle.get();
         if container.state.run().is_none() {
+            // A start that is under way waits for `arrival`, so what is put here is taken along.
             if !matches!(container.state, State::Removing(_) | State::Dead(_)) {
                 handle.live().waiting.push((options, client));
             }
+            drop(arrival);
             return Ok(());
         }
-        drop(operation);
         match self.supervisor(&handle)?.call(&Request::Attach(options), &[client.as_fd()])? {
             Reply::Error { kind, message } => Err(Error::known(kind, message)),
             _ => Ok(()),

@@ -75,7 +75,7 @@ impl Containers {
         .map_err(failed)?;
         let upper = std::fs::File::open(&upper).map_err(Error::file("open", &upper))?;
         let mut changes = Vec::new();
-        walk(upper.as_fd(), Some(below), "", &mut changes).map_err(|errno| {
+        walk(upper.as_fd(), Some(&below), "", &mut changes).map_err(|errno| {
             Error::known(
                 base::Kind::Internal,
                 format!("look at the files of container {}: {errno}", container.id),
@@ -89,7 +89,7 @@ impl Containers {
 /// Compares one folder of the upper directory with what is below it; `None` if nothing is.
 fn walk(
     upper: BorrowedFd<'_>,
-    below: Option<OwnedFd>,
+    below: Option<&OwnedFd>,
     path: &str,
     changes: &mut Vec<Change>,
 ) -> Result<(), rustix::io::Errno> {
@@ -101,7 +101,7 @@ fn walk(
         }
         let status = statat(upper, name, AtFlags::SYMLINK_NOFOLLOW)?;
         let kind = FileType::from_raw_mode(status.st_mode);
-        let old = below.as_ref().and_then(|below| statat(below, name, AtFlags::SYMLINK_NOFOLLOW).ok());
+        let old = below.and_then(|below| statat(below, name, AtFlags::SYMLINK_NOFOLLOW).ok());
         let path = format!("{path}/{}", name.to_string_lossy());
         if kind == FileType::CharacterDevice && status.st_rdev == 0 {
             if old.is_some() {
@@ -114,11 +114,11 @@ fn walk(
             let own = open(upper, name)?;
             let was_folder =
                 old.is_some_and(|old| FileType::from_raw_mode(old.st_mode) == FileType::Directory);
-            let below = match &below {
+            let below = match below {
                 Some(below) if was_folder && !is_opaque(&own) => Some(open(below.as_fd(), name)?),
                 _ => None,
             };
-            walk(own.as_fd(), below, &path, changes)?;
+            walk(own.as_fd(), below.as_ref(), &path, changes)?;
         }
     }
     Ok(())
@@ -155,7 +155,7 @@ mod tests {
         let upper = std::fs::File::open(folder.join("upper")).unwrap();
         let below = sys::path::open_directory(&folder.join("below")).unwrap();
         let mut changes = Vec::new();
-        walk(upper.as_fd(), Some(below), "", &mut changes).unwrap();
+        walk(upper.as_fd(), Some(&below), "", &mut changes).unwrap();
         changes.sort_by(|left, right| left.path.cmp(&right.path));
         let found: Vec<(u8, &str)> =
             changes.iter().map(|change| (change.kind, change.path.as_str())).collect();

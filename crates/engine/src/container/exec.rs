@@ -55,6 +55,12 @@ impl Exec {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn end(&self, exit_code: i32) {
+        let mut state = self.lock();
+        let pid = if let ExecState::Running { pid } = *state { pid } else { 0 };
+        *state = ExecState::Ended { exit_code, pid };
+    }
+
     fn command(&self) -> String {
         self.config.cmd.as_deref().unwrap_or_default().join(" ")
     }
@@ -112,6 +118,31 @@ impl Containers {
     /// `No such exec instance: X`.
     pub fn exec(&self, id: &str) -> Result<Arc<Exec>> {
         self.execs().get(id).cloned().ok_or_else(|| Error::not_found(format!("No such exec instance: {id}")))
+    }
+
+    /// Returns an exec with its state as the supervisor knows it now: a client that has seen the end of the stream and
+    /// asks for the exit code must not be told that the process runs.
+    ///
+    /// # Errors
+    ///
+    /// `No such exec instance: X`.
+    pub fn inspect_exec(&self, id: &str) -> Result<Arc<Exec>> {
+        let exec = self.exec(id)?;
+        if matches!(exec.state(), ExecState::Starting | ExecState::Running { .. })
+            && let Some(handle) = self.handle(&exec.container)
+        {
+            let ended = |exits: Vec<ExecExit>| exits.into_iter().find(|exit| exit.exec_id == exec.id);
+            match self.supervisor(&handle).and_then(|supervisor| Ok(supervisor.status()?)) {
+                Ok(status) => {
+                    if let Some(exit) = ended(status.ended_execs) {
+                        exec.end(exit.exit_code);
+                    }
+                }
+                // Its end and the container's are being told.
+                Err(_gone) => exec.end(137),
+            }
+        }
+        Ok(exec)
     }
 
     /// Returns the execs of a container that run or may be started.
@@ -260,9 +291,7 @@ impl Containers {
     pub(super) fn exec_ended(&self, handle: &Handle, exit: &ExecExit) {
         let id = exit.exec_id.to_string();
         if let Ok(exec) = self.exec(&id) {
-            let mut state = exec.lock();
-            let pid = if let ExecState::Running { pid } = *state { pid } else { 0 };
-            *state = ExecState::Ended { exit_code: exit.exit_code, pid };
+            exec.end(exit.exit_code);
         }
         let code = exit.exit_code.to_string();
         self.tell_at(&handle.get(), "exec_die", &[("execID", &id), ("exitCode", &code)], exit.time);

@@ -8,7 +8,7 @@ use super::state::{Exit, State};
 use crate::error::{Error, Result};
 use base::{ContainerId, Kind};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use store::{Database, Durability};
 use tokio::sync::watch;
@@ -18,6 +18,9 @@ pub(super) const BUCKET: &str = "containers";
 
 /// How long a supervisor may take to clean up after it told the end.
 const SUPERVISOR_END: Duration = Duration::from_secs(5);
+
+/// How long a client may take from being told that it may attach to handing its connection over.
+const CLIENT_ARRIVAL: Duration = Duration::from_secs(5);
 
 /// What waiters see.
 #[derive(Debug, Clone)]
@@ -47,6 +50,21 @@ pub(super) struct Handle {
     operation: Mutex<()>,
     snapshot: watch::Sender<Snapshot>,
     live: Mutex<Live>,
+    /// How many clients have been told that they may attach and have not handed their connection over yet.
+    arriving: Mutex<usize>,
+    arrived: Condvar,
+}
+
+/// A client on its way: a start waits for it, so that it misses nothing of the output.
+#[derive(Debug)]
+pub(super) struct Arrival(Arc<Handle>);
+
+impl Drop for Arrival {
+    fn drop(&mut self) {
+        let mut arriving = self.0.arriving.lock().unwrap_or_else(PoisonError::into_inner);
+        *arriving = arriving.saturating_sub(1);
+        self.0.arrived.notify_all();
+    }
 }
 
 impl Handle {
@@ -58,6 +76,8 @@ impl Handle {
             operation: Mutex::new(()),
             snapshot: watch::Sender::new(snapshot),
             live: Mutex::default(),
+            arriving: Mutex::default(),
+            arrived: Condvar::new(),
         })
     }
 
@@ -68,6 +88,19 @@ impl Handle {
 
     pub(super) fn live(&self) -> MutexGuard<'_, Live> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Announces a client that will hand its connection over soon.
+    pub(super) fn announce(self: &Arc<Self>) -> Arrival {
+        *self.arriving.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        Arrival(Arc::clone(self))
+    }
+
+    /// Waits for the clients that were announced: the answer to an attach leaves before its connection is at hand.
+    pub(super) fn await_clients(&self) {
+        let arriving = self.arriving.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.arrived.wait_timeout_while(arriving, CLIENT_ARRIVAL, |arriving| *arriving > 0);
+        drop(waited);
     }
 
     /// Waits until the last run's supervisor has cleaned up and gone, so that its end does not meet the next beginning.

@@ -112,6 +112,7 @@ impl Containers {
         let mut facts = self.facts(&container, &variables)?;
         facts.joined = joined;
         let launch = self.describe(&container, &attached, &facts, netns.is_some(), restart_count)?;
+        handle.await_clients();
         let waiting = std::mem::take(&mut handle.live().waiting);
         let mut launch = Box::new(launch);
         launch.attach = waiting.iter().map(|(options, _)| options.clone()).collect();
