@@ -3,7 +3,7 @@
 use super::handle::{self, Handle};
 use super::record::{Container, Endpoint, ImageUse, LogChoice, MountKind, MountPoint};
 use super::state::State;
-use super::{Containers, intent, mounts, names, now};
+use super::{Containers, intent, mounts, names, now, spec};
 use crate::error::{Error, Result};
 use crate::events::random_id;
 use api::container::CreateRequest;
@@ -46,6 +46,9 @@ impl Containers {
             self.endpoints(&config, &host, networking_config.endpoints_config.unwrap_or_default())?;
         let mounts = self.plan_mounts(&config, &host)?;
         let id = self.new_id();
+        if config.hostname.is_empty() {
+            config.hostname = self.default_hostname(&host, &id);
+        }
         let mut rollback = Rollback::new();
         let name = self.reserve_name(name, id)?;
         let reserved = name.clone();
@@ -85,7 +88,7 @@ impl Containers {
             health: None,
         };
         // The spec is made at each start; making it here refuses now what could never start.
-        super::spec::spec(&container, &self.facts(&container, &[])?)?;
+        spec::spec(&container, &self.facts(&container, &[])?)?;
         let durability = if container.host.auto_remove { Durability::Relaxed } else { Durability::Durable };
         handle::store(self.store.database(), &container, durability)?;
         rollback.disarm();
@@ -102,6 +105,15 @@ impl Containers {
                 return id;
             }
         }
+    }
+
+    /// The host's name where the container shares the host's, another container's where it shares that one's network.
+    fn default_hostname(&self, host: &HostConfig, id: &ContainerId) -> String {
+        if host.network_mode == "host" || host.uts_mode == "host" {
+            return rustix::system::uname().nodename().to_string_lossy().into_owned();
+        }
+        let other = host.network_mode.strip_prefix("container:").and_then(|name| self.get(name).ok());
+        other.map_or_else(|| id.short(), |other| other.config.hostname.clone())
     }
 
     fn reserve_name(&self, wanted: Option<&str>, id: ContainerId) -> Result<String> {
@@ -146,6 +158,10 @@ impl Containers {
         }
         if host.resources.memory > 0 && host.resources.memory_swap == 0 {
             host.resources.memory_swap = host.resources.memory.saturating_mul(2);
+        }
+        if !host.privileged {
+            host.masked_paths.get_or_insert_with(|| spec::masked(self.host.thermal()));
+            host.readonly_paths.get_or_insert_with(spec::read_only);
         }
         if host.log_config.driver.is_empty() {
             host.log_config.driver.clone_from(&self.settings.log.driver);

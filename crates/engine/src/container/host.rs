@@ -23,6 +23,11 @@ pub(super) struct Host {
 }
 
 impl Host {
+    /// Folders of thermal throttling counters.
+    pub(super) fn thermal(&self) -> &[String] {
+        &self.thermal
+    }
+
     pub(super) fn detect() -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let hierarchy = cgroups::Manager::detect().ok();

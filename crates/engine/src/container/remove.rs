@@ -47,6 +47,7 @@ impl Containers {
     /// Ends a container so that no policy brings it back.
     fn kill_for_good(&self, handle: &Handle) {
         let waiter = Waiter::new(handle, WaitCondition::NotRunning);
+        self.tell(&handle.get(), "kill", &[("signal", "9")]);
         let request = supervisor::protocol::Request::Stop { signal: 9, timeout_ms: Some(0) };
         match self.ask(handle, "kill", &request) {
             Ok(()) => control::block_on(waiter),

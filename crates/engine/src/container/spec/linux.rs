@@ -23,6 +23,16 @@ const MASKED: [&str; 12] = [
 ];
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
+/// Returns the paths that are masked by default, with the host's folders of thermal counters.
+pub(in crate::container) fn masked(thermal: &[String]) -> Vec<String> {
+    MASKED.iter().map(|path| (*path).to_owned()).chain(thermal.iter().cloned()).collect()
+}
+
+/// Returns the paths that are read-only by default.
+pub(in crate::container) fn read_only() -> Vec<String> {
+    READ_ONLY.iter().map(|path| (*path).to_owned()).collect()
+}
+
 pub(super) fn linux(
     container: &Container,
     facts: &Facts,
@@ -30,7 +40,6 @@ pub(super) fn linux(
     granted: &[String],
 ) -> Result<Linux> {
     let host = &container.host;
-    let owned = |list: &[&str]| list.iter().map(|path| (*path).to_owned()).collect::<Vec<String>>();
     let default_masks =
         || if host.privileged { Vec::new() } else { [owned(&MASKED), facts.thermal.clone()].concat() };
     let default_read_only = || if host.privileged { Vec::new() } else { owned(&READ_ONLY) };

@@ -6,7 +6,7 @@ mod linux;
 mod mounts;
 mod resources;
 
-pub(super) use linux::cgroup_path;
+pub(super) use linux::{cgroup_path, masked, read_only};
 pub(super) use resources::{host_devices, resources};
 
 use super::capabilities;
