@@ -42,7 +42,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("daemon", &["base", "oci", "api", "engine", "logs", "store", "distribution", "network", "sys"]),
     ("client", &["api"]),
     ("cli", &["base", "oci", "api", "client", "gotemplate"]),
-    ("wharf", &["base", "daemon", "cli", "supervisor"]),
+    ("wharf", &["base", "daemon", "cli", "supervisor", "runtime"]),
     ("testkit", &["sys"]),
     ("e2e", &["testkit"]),
     ("bench", &["testkit"]),

@@ -1,6 +1,6 @@
 //! The executable: picks the role, nothing else.
 //!
-//! `wharf daemon …` and the command line for people; and, by the first argument or the name it is called by, the roles
+//! `wharf daemon …`, `wharf runtime …` (also when called `wharf-runtime` or `runc`) and the command line for people; and, by the first argument or the name it is called by, the roles
 //! that Wharf starts by itself: zygote, supervisor, and the init of containers with `--init`.
 
 use std::io::Write as _;
@@ -11,8 +11,12 @@ fn main() -> ExitCode {
     let arguments: Vec<String> =
         std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
     let called = arguments.first().map(Path::new).and_then(Path::file_name).and_then(|name| name.to_str());
-    if called == Some("docker-init") {
-        return supervisor::init::main(&arguments);
+    match called {
+        Some("docker-init") => return supervisor::init::main(&arguments),
+        Some("wharf-runtime" | "runc") => {
+            return runtime::command::main(arguments.get(1..).unwrap_or_default());
+        }
+        _ => {}
     }
     if let Ok(setting) = std::env::var(base::failpoint::VARIABLE)
         && let Err(part) = base::failpoint::arm(&setting)
@@ -23,6 +27,7 @@ fn main() -> ExitCode {
     match arguments.get(1).map(String::as_str) {
         Some(supervisor::zygote::ROLE) => ended(supervisor::zygote::main()),
         Some(supervisor::SUPERVISOR_ROLE) => ended(supervisor::main()),
+        Some("runtime") => runtime::command::main(arguments.get(2..).unwrap_or_default()),
         Some("daemon") => daemon::main(arguments.get(2..).unwrap_or_default()),
         _ => cli::main(arguments),
     }

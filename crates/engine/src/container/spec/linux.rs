@@ -40,9 +40,8 @@ pub(super) fn linux(
     granted: &[String],
 ) -> Result<Linux> {
     let host = &container.host;
-    let default_masks =
-        || if host.privileged { Vec::new() } else { [owned(&MASKED), facts.thermal.clone()].concat() };
-    let default_read_only = || if host.privileged { Vec::new() } else { owned(&READ_ONLY) };
+    let default_masks = || if host.privileged { Vec::new() } else { masked(&facts.thermal) };
+    let default_read_only = || if host.privileged { Vec::new() } else { read_only() };
     Ok(Linux {
         sysctl: sysctls(container)?,
         resources: Some(resources(host, facts)?),
