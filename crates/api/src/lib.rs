@@ -5,7 +5,7 @@
 //! is empty (`omitempty`) is a plain collection that is skipped when empty.
 //!
 //! Requests are lenient: an absent field and a `null` one mean the default, an unknown one is ignored. Absent and
-//! unknown fields work with plain serde; read foreign documents with [`decode`], which also takes the nulls.
+//! unknown fields work with plain serde; read foreign documents with [`decode()`], which also takes the nulls.
 #![expect(missing_docs, reason = "the fields mirror Docker's documents; each type says which one")]
 #![expect(clippy::struct_excessive_bools, reason = "Docker's documents have many flags")]
 

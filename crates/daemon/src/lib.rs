@@ -3,7 +3,7 @@
 //! 1. [`config`]: command line and daemon.json → [`Config`], pure;
 //! 2. [`instance`]: one daemon per data root;
 //! 3. the engine is opened, which finds the containers that run;
-//! 4. [`http`]: sockets, connections, requests → [`routes`] → the engine → [`views`] → answers;
+//! 4. [`http`]: sockets, connections, requests → `routes` → the engine → `views` → answers;
 //! 5. SIGTERM and SIGINT end the serving and leave every container running; SIGHUP reads daemon.json again.
 
 pub mod config;

@@ -112,7 +112,7 @@ impl PortAllocator {
         Self { ephemeral, held: HashMap::new(), cursors: HashMap::new() }
     }
 
-    /// Takes one port, the same on all of `addresses` (Docker gives 0.0.0.0 and [::] the same number).
+    /// Takes one port, the same on all of `addresses` (Docker gives 0.0.0.0 and `[::]` the same number).
     ///
     /// `0.0.0.0` clashes with every IPv4 address and `::` with every IPv6 address. Ephemeral ports go round: one that was
     /// just released is not handed out again at once.

@@ -4,7 +4,7 @@
 //! seccomp program, the environment), clones the init, and returns when it stands ready before its program;
 //! [`Created::start`] lets it go on. [`exec`] puts a further process into a running container.
 //!
-//! What the child does is a list of [`step::Step`]s that the parent has laid out: between clone and exec the child only
+//! What the child does is a list of `Step`s that the parent has laid out: between clone and exec the child only
 //! makes bare system calls on them and reports `(step, errno)` when one fails, which the parent puts into words.
 //! Mount sources are descriptors made in the parent's mount namespace; targets are resolved beneath the container's root.
 //!

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 fn run(root: &Path, line: &[&str]) -> bool {
-    let mut arguments = vec!["--root".to_owned(), root.to_str().unwrap().to_owned()];
+    let mut arguments = vec!["--root".to_owned(), root.display().to_string()];
     arguments.extend(line.iter().map(|&word| word.to_owned()));
     let code = runtime::command::main(&arguments);
     format!("{code:?}") == format!("{:?}", ExitCode::SUCCESS)

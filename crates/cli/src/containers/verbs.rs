@@ -178,7 +178,7 @@ fn natural(text: &str) -> Vec<(u64, char)> {
     for character in text.chars() {
         match (character.to_digit(10), key.last_mut()) {
             (Some(digit), Some((number, '0'))) => {
-                *number = number.saturating_mul(10).saturating_add(digit.into())
+                *number = number.saturating_mul(10).saturating_add(digit.into());
             }
             (Some(digit), _) => key.push((digit.into(), '0')),
             (None, _) => key.push((u64::from(u32::from(character)) << 32, character)),

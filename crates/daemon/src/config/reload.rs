@@ -1,6 +1,6 @@
 //! What a reload (SIGHUP) changes: a pure comparison of two configurations.
 //!
-//! Options whose flag says [`reloads`](super::flags::Flag::reloads) take effect at once; changes of the others wait
+//! Options whose flag says `reloads` take effect at once; changes of the others wait
 //! for the next start, without a word, as in dockerd.
 
 use super::Config;

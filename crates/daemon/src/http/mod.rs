@@ -1,6 +1,6 @@
 //! HTTP as dockerd speaks it, without knowing any resource: routing, versions, queries, bodies, errors, hijacking.
 //!
-//! A request runs through [`serve::answer`]: version prefix → route → handler → headers; what a handler returns as
+//! A request runs through `serve`: version prefix → route → handler → headers; what a handler returns as
 //! [`Failure`] becomes `{"message": …}` with the status of its kind, and a panic becomes a 500.
 
 pub mod body;

@@ -1,3 +1,5 @@
+//! The rule set as nft would print it.
+
 use super::*;
 
 fn networks() -> Vec<NetworkRules> {

@@ -1,3 +1,5 @@
+//! The encoder and the decoder on messages as the kernel has them.
+
 use super::message::{Answers, Attributes, Batch};
 
 #[test]
