@@ -6,6 +6,7 @@ use crate::wire::{self, Outgoing};
 use base::{Kind, Timestamp};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 /// A connection to a supervisor on which requests are made, one at a time. Blocking.
 #[derive(Debug)]
@@ -81,8 +82,8 @@ impl Connection {
 
     /// Starts the container and turns the connection into its stream of events.
     ///
-    /// `descriptors`: the network namespace if [`Launch::netns`], then the clients of [`Launch::attach`]. Blocks until
-    /// the program was executed or failed to be.
+    /// `descriptors`: the network namespace if [`Launch::netns`], then the sockets of [`Launch::ports`], then the clients
+    /// of [`Launch::attach`]. Blocks until the program was executed or failed to be.
     ///
     /// # Errors
     ///
@@ -101,6 +102,21 @@ impl Connection {
             }
             other => Err(unexpected(other).into()),
         }
+    }
+
+    /// Bounds how long each further message may take, for requests that must not hang on one container.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::System`].
+    pub fn set_patience(&self, patience: Duration) -> Result<(), Error> {
+        use rustix::net::sockopt::{Timeout, set_socket_timeout};
+        for which in [Timeout::Recv, Timeout::Send] {
+            set_socket_timeout(&self.socket, which, Some(patience))
+                .map_err(sys::Error::on("setsockopt", "supervisor"))
+                .map_err(Error::system("set up connection"))?;
+        }
+        Ok(())
     }
 
     /// Makes a request and waits for its answer.

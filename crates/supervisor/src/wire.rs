@@ -1,7 +1,8 @@
 //! Messages as bytes: JSON, one message per packet.
 //!
 //! A message that may not fit a packet travels in a memory file (`memfd_create(2)`): the packet is then the single byte `M`,
-//! and the file's descriptor comes before those that belong to the message. All other packets are the JSON text itself.
+//! and the file's descriptor comes before those that belong to the message. Descriptors that are too many for one packet
+//! come before it, in packets that are the single byte `D`. All other packets are the JSON text itself.
 
 use crate::Error;
 use crate::protocol::{Event, Reply};
@@ -10,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 /// Larger messages travel in a memory file. Half of what a socket takes by default (`net.core.wmem_default`) at least.
 const INLINE: usize = 64 * 1024;
@@ -17,6 +19,12 @@ const INLINE: usize = 64 * 1024;
 const LIMIT: u64 = 64 * 1024 * 1024;
 /// The packet that stands for a memory file.
 const IN_MEMORY: &[u8] = b"M";
+/// The packet that brings descriptors of the message after it.
+const DESCRIPTORS: &[u8] = b"D";
+/// So many descriptors travel with one packet, a memory file's besides.
+const TOGETHER: usize = sys::socket::MAX_DESCRIPTORS - 1;
+/// How long the packets of one message may be apart.
+const APART: Duration = Duration::from_secs(5);
 
 /// What a supervisor sends.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -47,14 +55,21 @@ pub(crate) fn send_bytes(
     bytes: &[u8],
     descriptors: &[BorrowedFd<'_>],
 ) -> Result<(), Error> {
-    let failed = Error::system("send message");
+    let failed = || Error::system("send message");
+    let mut descriptors = descriptors;
+    while let Some((first, rest)) =
+        descriptors.split_at_checked(TOGETHER).filter(|(_, rest)| !rest.is_empty())
+    {
+        sys::socket::send_with_fds(socket, DESCRIPTORS, first).map_err(failed())?;
+        descriptors = rest;
+    }
     if bytes.len() <= INLINE {
-        return sys::socket::send_with_fds(socket, bytes, descriptors).map_err(failed);
+        return sys::socket::send_with_fds(socket, bytes, descriptors).map_err(failed());
     }
     let file = memory_file(bytes).map_err(Error::io("write message to", "memory file"))?;
     let mut all = vec![file.as_fd()];
     all.extend_from_slice(descriptors);
-    sys::socket::send_with_fds(socket, IN_MEMORY, &all).map_err(failed)
+    sys::socket::send_with_fds(socket, IN_MEMORY, &all).map_err(failed())
 }
 
 fn memory_file(bytes: &[u8]) -> std::io::Result<OwnedFd> {
@@ -71,15 +86,14 @@ fn memory_file(bytes: &[u8]) -> std::io::Result<OwnedFd> {
 ///
 /// [`Error::System`], with `AGAIN` if the socket does not block and nothing is there; [`Error::Malformed`].
 pub fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> Result<Option<(T, Vec<OwnedFd>)>, Error> {
-    // Asked first: most messages are much smaller than the largest one.
-    let size = sys::socket::next_size(socket).map_err(Error::system("receive message"))?;
-    if size == 0 {
-        return Ok(None);
+    let Some((mut buffer, mut descriptors)) = packet(socket)? else { return Ok(None) };
+    let mut before = Vec::new();
+    while buffer == DESCRIPTORS {
+        before.append(&mut descriptors);
+        sys::event::readable_within(socket, Some(APART)).map_err(Error::system("receive message"))?;
+        let Some(next) = packet(socket)? else { return Ok(None) };
+        (buffer, descriptors) = next;
     }
-    let mut buffer = vec![0; size];
-    let (size, mut descriptors) =
-        sys::socket::recv_with_fds(socket, &mut buffer).map_err(Error::system("receive message"))?;
-    buffer.truncate(size);
     if buffer == IN_MEMORY {
         if descriptors.is_empty() {
             return Err(Error::Unexpected("memory file missing"));
@@ -91,7 +105,22 @@ pub fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> Result<Option<(T,
             .map_err(Error::io("read message from", "memory file"))?;
     }
     let message = serde_json::from_slice(&buffer).map_err(Error::Malformed)?;
-    Ok(Some((message, descriptors)))
+    before.append(&mut descriptors);
+    Ok(Some((message, before)))
+}
+
+/// Receives one packet; `None` at the end of the connection.
+fn packet(socket: BorrowedFd<'_>) -> Result<Option<(Vec<u8>, Vec<OwnedFd>)>, Error> {
+    // Asked first: most messages are much smaller than the largest one.
+    let size = sys::socket::next_size(socket).map_err(Error::system("receive message"))?;
+    if size == 0 {
+        return Ok(None);
+    }
+    let mut buffer = vec![0; size];
+    let (size, descriptors) =
+        sys::socket::recv_with_fds(socket, &mut buffer).map_err(Error::system("receive message"))?;
+    buffer.truncate(size);
+    Ok(Some((buffer, descriptors)))
 }
 
 #[cfg(test)]
@@ -110,6 +139,23 @@ mod tests {
         }
         drop(one);
         assert!(receive::<String>(two.as_fd()).unwrap().is_none());
+    }
+
+    #[test]
+    fn any_number_of_descriptors_arrives_in_order() {
+        use std::os::unix::fs::MetadataExt;
+        let (one, two) = sys::socket::seqpacket_pair().unwrap();
+        let inode = |fd: &OwnedFd| std::fs::File::from(fd.try_clone().unwrap()).metadata().unwrap().ino();
+        for (size, count) in [(10, TOGETHER), (10, TOGETHER + 1), (1_000_000, 2 * TOGETHER), (10, 600)] {
+            let text = "x".repeat(size);
+            let descriptors: Vec<BorrowedFd<'_>> = std::iter::repeat_n(one.as_fd(), count - 1).collect();
+            send(one.as_fd(), &text, &[descriptors.as_slice(), &[two.as_fd()]].concat()).unwrap();
+            let (received, descriptors) = receive::<String>(two.as_fd()).unwrap().unwrap();
+            assert_eq!((received.len(), descriptors.len()), (size, count));
+            let inodes: Vec<u64> = descriptors.iter().map(inode).collect();
+            assert_eq!(inodes.iter().rposition(|found| *found == inode(&one)), Some(count - 2));
+            assert_eq!(inodes.last(), Some(&inode(&two)));
+        }
     }
 
     #[test]

@@ -60,10 +60,20 @@ impl Containers {
             links: links.iter().map(|link| (link.address, link.names.clone())).collect(),
         };
         write(&folder.join("hosts"), &hosts(&plan))?;
-        write(&folder.join("resolv.conf"), &resolv_conf(&self.resolver(container)?))
+        let (conf, _) = self.name_servers(container)?;
+        let conf = match self.named_networks(container).is_empty() {
+            true => conf.for_default_bridge(false),
+            false => conf.for_embedded_resolver(),
+        };
+        write(&folder.join("resolv.conf"), &resolv_conf(&conf))
     }
 
-    fn resolver(&self, container: &Container) -> Result<ResolvConf> {
+    /// Returns the host's resolv.conf with what the user wants otherwise, and whether the servers are the user's choice.
+    ///
+    /// # Errors
+    ///
+    /// Fails if an address cannot be read.
+    pub(super) fn name_servers(&self, container: &Container) -> Result<(ResolvConf, bool)> {
         let mut text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
         if ResolvConf::parse(&text).is_resolved_stub()
             && let Ok(real) = std::fs::read_to_string("/run/systemd/resolve/resolv.conf")
@@ -87,7 +97,7 @@ impl Containers {
         }
         let search = own(&host.dns_search, &self.settings.dns_search);
         let options = own(&host.dns_options, &self.settings.dns_options);
-        Ok(ResolvConf::parse(&text).overridden(&servers, &search, &options).for_default_bridge(false))
+        Ok((ResolvConf::parse(&text).overridden(&servers, &search, &options), !servers.is_empty()))
     }
 
     fn extra_hosts(&self, container: &Container) -> Result<Vec<(String, IpAddr)>> {
@@ -176,7 +186,7 @@ fn link_variables(container: &Container, other: &Container, alias: &str, address
     variables
 }
 
-fn write(path: &Path, text: &str) -> Result<()> {
+pub(super) fn write(path: &Path, text: &str) -> Result<()> {
     // Written in place: the file is bind-mounted while the container runs, so its inode must stay.
     std::fs::write(path, text).map_err(Error::file("write", path))
 }

@@ -46,6 +46,10 @@ impl Containers {
             }
         }
         self.networks.sync_ports()?;
+        // Who came and went while no daemon was there.
+        let named = self.list();
+        let named = named.iter().filter(|container| container.state.is_alive());
+        let _told_later = self.announce(named.flat_map(|container| self.named_networks(container)).collect());
         self.sweep();
         for handle in restart {
             let containers = Arc::clone(self);
@@ -241,6 +245,7 @@ impl Containers {
         if handle.get().state.is_alive() {
             self.tell_death(&handle.get(), record);
             self.detach_networks(handle);
+            let _told_later = self.announce(self.named_networks(&handle.get()));
             self.record_end(handle, record, Change::Exited(exit_of(record)));
         }
     }

@@ -53,6 +53,7 @@ pub(super) struct Handle {
     /// How many clients have been told that they may attach and have not handed their connection over yet.
     arriving: Mutex<usize>,
     arrived: Condvar,
+    names: Mutex<Option<supervisor::protocol::Resolver>>,
 }
 
 /// A client on its way: a start waits for it, so that it misses nothing of the output.
@@ -65,7 +66,6 @@ impl Drop for Arrival {
         *arriving = arriving.saturating_sub(1);
         self.0.arrived.notify_all();
     }
-}
 
 impl Handle {
     pub(super) fn new(container: Container) -> Arc<Self> {
@@ -78,6 +78,7 @@ impl Handle {
             live: Mutex::default(),
             arriving: Mutex::default(),
             arrived: Condvar::new(),
+            names: Mutex::default(),
         })
     }
 
@@ -101,6 +102,13 @@ impl Handle {
         let arriving = self.arriving.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.arrived.wait_timeout_while(arriving, CLIENT_ARRIVAL, |arriving| *arriving > 0);
         drop(waited);
+    }
+
+    /// Returns what this daemon has told the container's resolver; `None` if it has none, or was told by another daemon.
+    /// Whoever tells it more holds the guard meanwhile. No other lock but those of [`Handle::live`] and the table is taken
+    /// under it.
+    pub(super) fn told_names(&self) -> MutexGuard<'_, Option<supervisor::protocol::Resolver>> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until the last run's supervisor has cleaned up and gone, so that its end does not meet the next beginning.

@@ -24,6 +24,7 @@ mod ports;
 mod profile;
 pub mod record;
 mod remove;
+mod resolver;
 mod rootfs;
 mod security;
 mod spec;
@@ -73,6 +74,7 @@ pub struct Containers {
     host: host::Host,
     table: Mutex<Table>,
     execs: Mutex<BTreeMap<String, Arc<Exec>>>,
+    news: resolver::News,
 }
 
 /// What the service is made of.
@@ -127,6 +129,7 @@ impl Containers {
             host,
             table: Mutex::new(table),
             execs: Mutex::default(),
+            news: resolver::News::default(),
         }))
     }
 
@@ -166,7 +169,7 @@ impl Containers {
     /// # Errors
     ///
     /// Fails if the name is taken, not allowed or the container's own.
-    pub fn rename(&self, name: &str, new: &str) -> Result<()> {
+    pub fn rename(self: &Arc<Self>, name: &str, new: &str) -> Result<()> {
         let handle = self.find(name)?;
         let new = new.strip_prefix('/').unwrap_or(new);
         if new.is_empty() {
@@ -181,11 +184,18 @@ impl Containers {
         self.table().reserve(new, handle.id)?;
         let renamed = handle.update(self.store.database(), Durability::Durable, |container| {
             new.clone_into(&mut container.name);
+            let renamed = container.clone();
+            for endpoint in container.endpoints.values_mut().filter(|endpoint| !endpoint.dns_names.is_empty())
+            {
+                endpoint.dns_names = resolver::dns_names(&renamed, endpoint);
+            }
             Ok(())
         });
         match renamed {
             Ok(container) => {
                 self.table().release(&old.name, &handle.id);
+                self.networks.rename(&handle.id.to_string(), new);
+                self.await_told(self.announce(self.named_networks(&container)));
                 self.tell(&container, "rename", &[("oldName", &format!("/{}", old.name))]);
                 Ok(())
             }

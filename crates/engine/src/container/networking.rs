@@ -2,13 +2,16 @@
 
 use super::Containers;
 use super::record::{Container, Endpoint};
+use super::resolver::has_names;
 use super::state::State;
 use crate::error::{Error, Result};
 use crate::network::Attach;
 use crate::network::record::Driver;
 use api::network::EndpointSettings;
 use base::Kind;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd as _;
+use std::sync::Arc;
 use store::Durability;
 
 impl Containers {
@@ -17,7 +20,12 @@ impl Containers {
     /// # Errors
     ///
     /// Fails if it is connected already, shares another's network, or no address can be had.
-    pub fn connect_network(&self, name: &str, network: &str, settings: EndpointSettings) -> Result<()> {
+    pub fn connect_network(
+        self: &Arc<Self>,
+        name: &str,
+        network: &str,
+        settings: EndpointSettings,
+    ) -> Result<()> {
         let handle = self.find(name)?;
         let network = self.networks.get(network)?;
         let _operation = handle.operate();
@@ -67,6 +75,10 @@ impl Containers {
             let member = self.networks.attach(&network, &wish)?;
             self.add_endpoint(&handle, &network.name, Endpoint { settings, ..Endpoint::default() })?;
             self.record_endpoint(&handle, &network, &member, &device)?;
+            if has_names(&network) {
+                self.await_told(self.announce(BTreeSet::from([network.id.clone()])));
+                self.use_resolver(&handle.get())?;
+            }
         } else {
             let endpoint = Endpoint { settings, network_id: network.id.clone(), ..Endpoint::default() };
             self.add_endpoint(&handle, &network.name, endpoint)?;
@@ -88,7 +100,7 @@ impl Containers {
     /// # Errors
     ///
     /// Fails if it is not connected.
-    pub fn disconnect_network(&self, name: &str, network: &str, force: bool) -> Result<()> {
+    pub fn disconnect_network(self: &Arc<Self>, name: &str, network: &str, force: bool) -> Result<()> {
         let handle = self.find(name)?;
         let network = self.networks.get(network)?;
         let _operation = handle.operate();
@@ -121,6 +133,10 @@ impl Containers {
             container.endpoints.remove(&network.name);
             Ok(())
         })?;
+        if has_names(&network) && container.state.is_alive() {
+            self.tell_names(&handle, &mut BTreeMap::new());
+            self.await_told(self.announce(BTreeSet::from([network.id.clone()])));
+        }
         self.networks.tell(&network, "disconnect", Some(&id));
         Ok(())
     }

@@ -5,11 +5,12 @@
 
 use super::handle::Handle;
 use super::record::{Container, Endpoint, PublishedPort};
+use super::resolver::{dns_names, has_names};
 use super::state::{Change, Exit, Run, State, next};
 use super::{Containers, ports, spec};
 use crate::error::{Error, Result};
 use crate::network::record::{Driver, Network};
-use crate::network::{Attach, Member, Published};
+use crate::network::{Attach, Member, Open, Published};
 use base::{Kind, Rollback};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -54,7 +55,7 @@ impl Containers {
     /// Starts a container whose operation is held. `restart_count` is what the policy has counted so far.
     pub(super) fn start_now(self: &Arc<Self>, handle: &Handle, restart_count: u32) -> Result<()> {
         match self.launch(handle, restart_count) {
-            Ok((started, stream)) => {
+            Ok(Launched { started, stream, told }) => {
                 let running = Run { pid: started.pid, started_at: started.started_at.as_nanos() };
                 let container = handle.update(self.store.database(), Durability::Relaxed, |container| {
                     container.state = next(container.state.clone(), Change::Started(running))
@@ -65,11 +66,18 @@ impl Containers {
                     Ok(())
                 })?;
                 self.tell_at(&container, "start", &[], started.started_at);
-                self.hub.listen(handle.id, stream)
+                self.hub.listen(handle.id, stream)?;
+                if let Some(told) = told {
+                    // Those who came since this one's table was made.
+                    self.tell_names(handle, &mut std::collections::BTreeMap::new());
+                    self.await_told(told);
+                }
+                Ok(())
             }
             Err(error) => {
                 // Whoever attached learns it by the end of the stream.
                 handle.live().waiting.clear();
+                let _told_later = self.announce(self.named_networks(&handle.get()));
                 let exit_code = match &error {
                     Error::Start { exit_code, .. } => *exit_code,
                     _ => 128,
@@ -86,7 +94,7 @@ impl Containers {
         }
     }
 
-    fn launch(&self, handle: &Handle, restart_count: u32) -> Result<(Started, EventStream)> {
+    fn launch(self: &Arc<Self>, handle: &Handle, restart_count: u32) -> Result<Launched> {
         let container = handle.get();
         let exec_dir = self.settings.exec.container(&handle.id);
         handle.await_supervisor();
@@ -115,8 +123,16 @@ impl Containers {
         handle.await_clients();
         let waiting = std::mem::take(&mut handle.live().waiting);
         let mut launch = Box::new(launch);
+        let told = match self.first_names(handle, &container)? {
+            Some(known) => {
+                connection.done(&say::Request::Resolve(Box::new(known)), &[])?;
+                Some(self.announce(self.named_networks(&container)))
+            }
+            None => None,
+        };
         launch.attach = waiting.iter().map(|(options, _)| options.clone()).collect();
         let mut descriptors: Vec<BorrowedFd<'_>> = netns.iter().map(|netns| netns.as_fd()).collect();
+        descriptors.extend(attached.sockets.iter().map(|socket| socket.as_fd()));
         descriptors.extend(waiting.iter().map(|(_, client)| client.as_fd()));
         let started = connection.launch(launch, &descriptors).map_err(|error| match error {
             StartError::Failed { kind: _, message, exit_code } => {
@@ -126,7 +142,8 @@ impl Containers {
         })?;
         rollback.disarm();
         handle.live().netns = netns;
-        Ok(started)
+        let (started, stream) = started;
+        Ok(Launched { started, stream, told })
     }
 
     /// Makes or finds the network namespace; `None` for the host's own.
@@ -192,9 +209,12 @@ impl Containers {
             self.networks.tell(network, "connect", Some(&id));
             if route == Some(index) {
                 let wishes = ports::wishes(&container.config, &container.host)?;
-                let published = self.networks.publish(network, &member, &wishes)?;
-                attached.proxies = proxies(&member, &published);
-                let ports: Vec<PublishedPort> = published.iter().map(port_record).collect();
+                let open = self.networks.publish(network, &member, &wishes)?;
+                let ports: Vec<PublishedPort> = open.iter().map(|open| port_record(&open.port)).collect();
+                for Open { port, listener } in open {
+                    attached.ports.push(self.proxy(&member, &port));
+                    attached.sockets.push(listener.into_fd());
+                }
                 handle.update(self.store.database(), Durability::Relaxed, |container| {
                     container.ports = ports;
                     Ok(())
@@ -202,10 +222,22 @@ impl Containers {
             }
         }
         rollback.disarm();
-        if !self.settings.bridge.userland_proxy {
-            attached.proxies.clear();
-        }
         Ok(attached)
+    }
+
+    /// What the supervisor does with the socket of a published port.
+    fn proxy(&self, member: &Member, port: &Published) -> say::ProxyPort {
+        // A listener on an IPv6 address serves a container that has IPv4 alone, too.
+        let own = if port.host.is_ipv6() { member.ipv6.or(member.ipv4) } else { member.ipv4 };
+        let protocol = match port.protocol {
+            ::network::Protocol::Tcp => say::Protocol::Tcp,
+            ::network::Protocol::Udp => say::Protocol::Udp,
+            ::network::Protocol::Sctp => say::Protocol::Sctp,
+        };
+        let container = own
+            .filter(|_| self.settings.bridge.userland_proxy)
+            .map(|own| SocketAddr::new(own.address(), port.container_port));
+        say::ProxyPort { protocol, container }
     }
 
     pub(super) fn record_endpoint(
@@ -216,15 +248,12 @@ impl Containers {
         device: &str,
     ) -> Result<()> {
         handle.update(self.store.database(), Durability::Relaxed, |container| {
-            let (short, name) = (container.id.short(), container.name.clone());
-            let endpoint = container.endpoints.entry(network.name.clone()).or_default();
-            fill(endpoint, network, member, device);
-            if !network.is_predefined() {
-                let mut names = vec![name, short];
-                names.extend(endpoint.settings.aliases.iter().flatten().cloned());
-                names.dedup();
-                endpoint.dns_names = names;
+            let mut endpoint = container.endpoints.remove(&network.name).unwrap_or_default();
+            fill(&mut endpoint, network, member, device);
+            if has_names(network) {
+                endpoint.dns_names = dns_names(container, &endpoint);
             }
+            container.endpoints.insert(network.name.clone(), endpoint);
             Ok(())
         })?;
         Ok(())
@@ -300,17 +329,28 @@ impl Containers {
             restart: super::finish::restart_policy(&container.host.restart_policy),
             restart_count,
             exec_dir: self.settings.exec.container(&container.id),
-            ports: attached.proxies.clone(),
+            ports: attached.ports.clone(),
             stop_signal: sys::signal::parse(&container.config.stop_signal),
         })
     }
+}
+
+/// A container that was started.
+#[derive(Debug)]
+struct Launched {
+    started: Started,
+    stream: EventStream,
+    /// Its coming, for the others on its networks.
+    told: Option<super::resolver::Change>,
 }
 
 /// What a container has of its networks.
 #[derive(Debug, Default)]
 struct Attached {
     addresses: Vec<IpAddr>,
-    proxies: Vec<say::ProxyPort>,
+    ports: Vec<say::ProxyPort>,
+    /// The sockets that hold `ports`.
+    sockets: Vec<OwnedFd>,
 }
 
 pub(super) fn unfit(error: &super::state::Unfit) -> Error {
@@ -390,23 +430,6 @@ pub(super) fn member(name: &str, endpoint: &Endpoint) -> Member {
             .collect(),
         host_device: endpoint.host_device.clone(),
     }
-}
-
-fn proxies(member: &Member, published: &[Published]) -> Vec<say::ProxyPort> {
-    published
-        .iter()
-        .filter_map(|port| {
-            // A listener on an IPv6 address serves a container that has IPv4 alone, too.
-            let own = if port.host.is_ipv6() { member.ipv6.or(member.ipv4) } else { member.ipv4 };
-            let protocol = match port.protocol {
-                ::network::Protocol::Tcp => say::Protocol::Tcp,
-                ::network::Protocol::Udp => say::Protocol::Udp,
-                ::network::Protocol::Sctp => say::Protocol::Sctp,
-            };
-            let container = SocketAddr::new(own?.address(), port.container_port);
-            Some(say::ProxyPort { protocol, host: port.host, container })
-        })
-        .collect()
 }
 
 #[cfg(test)]

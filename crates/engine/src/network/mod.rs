@@ -4,7 +4,10 @@
 //! containers' records when a daemon starts. Lock order: nothing else is locked while `state` is held, but the firewall.
 
 mod plan;
+mod publish;
 pub mod record;
+
+pub use publish::{Open, PortWish};
 
 use crate::error::{Error, Result};
 use crate::events::{Events, random_id};
@@ -18,7 +21,7 @@ use base::event::Type;
 use base::{Kind, Timestamp};
 use record::{Driver, Network, Subnet};
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -56,19 +59,6 @@ pub struct Published {
     pub host: std::net::SocketAddr,
     /// The container's port.
     pub container_port: u16,
-}
-
-/// A wish for a published port.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PortWish {
-    /// The protocol.
-    pub protocol: Protocol,
-    /// The container's port.
-    pub container_port: u16,
-    /// The host's address; `None` for the network's default.
-    pub host_ip: Option<IpAddr>,
-    /// The host's port.
-    pub host_port: HostPort,
 }
 
 /// The networks of an engine.
@@ -449,6 +439,15 @@ impl Networks {
         state.members.entry(network_id.to_owned()).or_default().insert(container.to_owned(), member);
     }
 
+    /// Gives a container's places in networks another name.
+    pub fn rename(&self, container: &str, name: &str) {
+        for members in self.state().members.values_mut() {
+            if let Some(member) = members.get_mut(container) {
+                name.clone_into(&mut member.name);
+            }
+        }
+    }
+
     /// Gives a container's addresses on a network back. The interface goes with its namespace.
     pub fn release(&self, network_id: &str, container: &str) {
         let mut state = self.state();
@@ -463,35 +462,6 @@ impl Networks {
                 }
             }
         }
-    }
-
-    /// Publishes ports of a container. All or none.
-    ///
-    /// # Errors
-    ///
-    /// Fails if a port is held by another container or none of a range is free.
-    pub fn publish(&self, network: &Network, member: &Member, wishes: &[PortWish]) -> Result<Vec<Published>> {
-        let mut published: Vec<Published> = Vec::new();
-        for wish in wishes {
-            let addresses = self.host_addresses(network, wish.host_ip);
-            let allocated = self.state().ports.allocate(wish.protocol, &addresses, &wish.host_port);
-            match allocated {
-                Ok(port) => published.extend(addresses.iter().map(|address| Published {
-                    protocol: wish.protocol,
-                    host: (*address, port).into(),
-                    container_port: wish.container_port,
-                })),
-                Err(error) => {
-                    self.give_ports_back(&published);
-                    return Err(::network::Error::from(error).into());
-                }
-            }
-        }
-        if let Err(error) = self.open_ports(member, &published) {
-            self.give_ports_back(&published);
-            return Err(error);
-        }
-        Ok(published)
     }
 
     /// Puts ports that are allocated into the packet filter.
@@ -547,18 +517,6 @@ impl Networks {
         let mut state = self.state();
         for port in published {
             state.ports.release(port.protocol, port.host.ip(), port.host.port());
-        }
-    }
-
-    fn host_addresses(&self, network: &Network, wished: Option<IpAddr>) -> Vec<IpAddr> {
-        let wildcard = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        let default = || network.host_ip().unwrap_or(self.settings.bridge.host_ip);
-        match wished {
-            Some(address) => vec![address],
-            None if default() == wildcard && std::path::Path::new("/proc/net/if_inet6").exists() => {
-                vec![wildcard, IpAddr::V6(Ipv6Addr::UNSPECIFIED)]
-            }
-            None => vec![default()],
         }
     }
 

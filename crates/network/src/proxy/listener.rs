@@ -43,7 +43,22 @@ impl Listener {
         Self::from_fd(protocol, fd)
     }
 
-    /// Takes a socket that [`Listener::bind`] made, perhaps in another process.
+    /// Binds a port of the host without serving it: connections are refused, datagrams lost.
+    ///
+    /// # Errors
+    /// As [`Listener::bind`].
+    pub fn hold(protocol: Protocol, address: SocketAddr) -> Result<Self, Error> {
+        let fail = |errno| Error::Bind { protocol, address, errno };
+        let fd = socket(protocol, address).map_err(fail)?;
+        if address.is_ipv6() {
+            sockopt::set_ipv6_v6only(&fd, true).map_err(fail)?;
+        }
+        // Without SO_REUSEADDR: a socket that does not listen would share the port with others that have it.
+        rustix::net::bind(&fd, &address).map_err(fail)?;
+        Self::from_fd(protocol, fd)
+    }
+
+    /// Takes a socket that [`Listener::bind`] or [`Listener::hold`] made, perhaps in another process.
     ///
     /// # Errors
     /// [`Error::System`] if it is not bound to an IP address.

@@ -42,7 +42,7 @@ pub struct Launch {
     pub restart_count: u32,
     /// `EXEC/containers/ID`: must exist; gets `supervisor.sock` and in the end `exit.json`.
     pub exec_dir: PathBuf,
-    /// Published ports to listen on, for what does not pass through the host's packet filter.
+    /// Published ports, for what does not pass through the host's packet filter. Their bound sockets come along.
     pub ports: Vec<ProxyPort>,
     /// The configured stop signal, if there is one.
     pub stop_signal: Option<i32>,
@@ -136,15 +136,13 @@ pub enum RestartName {
     OnFailure,
 }
 
-/// A published port.
+/// A published port. Its descriptor is a socket bound to it (`network::proxy::Listener`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProxyPort {
     /// The protocol.
     pub protocol: Protocol,
-    /// Where to listen, on the host.
-    pub host: SocketAddr,
-    /// Where to connect to, in the container.
-    pub container: SocketAddr,
+    /// Where to connect to, in the container; `None` if the socket only keeps others from the port.
+    pub container: Option<SocketAddr>,
 }
 
 /// Protocols with ports.

@@ -26,7 +26,8 @@ use std::net::{IpAddr, SocketAddr};
 pub enum Request {
     /// Starts the container; the first request of all, on the connection that the supervisor was born with.
     ///
-    /// Descriptors: the network namespace if [`Launch::netns`], then one client for each of [`Launch::attach`].
+    /// Descriptors: the network namespace if [`Launch::netns`], then one socket for each of [`Launch::ports`], then one
+    /// client for each of [`Launch::attach`].
     /// Answered by [`Reply::Started`] or [`Reply::Failed`]; after the latter the supervisor ends. The connection is
     /// subscribed from the start, so that no event is missed.
     Launch(Box<Launch>),

@@ -163,6 +163,7 @@ impl Supervisor {
         write_record(&self.launch.exec_dir, &record).ok();
         // Free before the end is told, as the socket is.
         self.ports = None;
+        self.held.clear();
         self.resolver = None;
         // Gone before the end is told: the next start may follow at once, with a socket of its own.
         self.remove_socket();

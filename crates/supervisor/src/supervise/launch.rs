@@ -65,8 +65,12 @@ impl Supervisor {
         if self.launch.netns {
             self.netns = descriptors.next();
         }
+        let sockets: Vec<OwnedFd> = descriptors.by_ref().take(self.launch.ports.len()).collect();
         let clients: Vec<OwnedFd> = descriptors.collect();
-        if clients.len() != self.launch.attach.len() || self.launch.netns != self.netns.is_some() {
+        if sockets.len() != self.launch.ports.len()
+            || clients.len() != self.launch.attach.len()
+            || self.launch.netns != self.netns.is_some()
+        {
             return Err(Failure {
                 kind: Kind::InvalidArgument,
                 message: "descriptors do not match the launch message".to_owned(),
@@ -77,7 +81,7 @@ impl Supervisor {
         if let Some(known) = resolver {
             self.set_resolver(known)?;
         }
-        self.listen_on_ports()?;
+        self.listen_on_ports(sockets)?;
         self.listen()?;
         Ok(clients)
     }

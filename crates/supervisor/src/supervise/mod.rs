@@ -140,6 +140,8 @@ struct Supervisor {
     empty: OwnedFd,
     log: Writer,
     ports: Option<Proxy>,
+    /// Sockets that do nothing but keep others from published ports.
+    held: Vec<OwnedFd>,
     resolver: Option<Resolver>,
     phase: Phase,
     /// The streams of the present run's first process, of execs, and of what has ended but has clients left.
@@ -170,6 +172,7 @@ impl Supervisor {
             empty,
             log,
             ports: None,
+            held: Vec::new(),
             resolver: None,
             phase: Phase::Ended { record: ending::never_ran(), since: Instant::now() },
             streams: BTreeMap::new(),

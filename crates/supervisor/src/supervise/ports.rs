@@ -6,19 +6,25 @@ use crate::poller::{Interest, Source};
 use crate::protocol::{Protocol, ProxyPort};
 use base::Classify;
 use network::proxy::{Limits, Listener, Proxy};
+use std::os::fd::OwnedFd;
 
 impl Supervisor {
-    /// Listens on all published ports. They stay until the container has ended for good.
-    pub(super) fn listen_on_ports(&mut self) -> Result<(), Failure> {
+    /// Takes over the sockets of all published ports. They stay until the container has ended for good.
+    pub(super) fn listen_on_ports(&mut self, sockets: Vec<OwnedFd>) -> Result<(), Failure> {
         if self.launch.ports.is_empty() {
             return Ok(());
         }
         let failed = |error: network::Error| Failure { kind: error.kind(), ..Failure::new(&error) };
         let mut proxy = Proxy::new(Limits::default()).map_err(failed)?;
-        for port in std::mem::take(&mut self.launch.ports) {
-            let ProxyPort { protocol, host, container } = port;
-            let listener = Listener::bind(protocol_of(protocol), host).map_err(failed)?;
-            proxy.add(listener, container).map_err(failed)?;
+        for (port, socket) in std::mem::take(&mut self.launch.ports).into_iter().zip(sockets) {
+            let ProxyPort { protocol, container } = port;
+            match container {
+                Some(container) => {
+                    let listener = Listener::from_fd(protocol_of(protocol), socket).map_err(failed)?;
+                    proxy.add(listener, container).map_err(failed)?;
+                }
+                None => self.held.push(socket),
+            }
         }
         self.poller.add(&proxy, Source::Ports, Interest::READ).map_err(Failure::system("watch ports"))?;
         self.ports = Some(proxy);

@@ -80,7 +80,14 @@ impl Bench {
             stop_signal: None,
             health: None,
         };
-        Container { bench: self, launch, clients: Vec::new(), netns: None, resolver: None }
+        Container {
+            bench: self,
+            launch,
+            sockets: Vec::new(),
+            clients: Vec::new(),
+            netns: None,
+            resolver: None,
+        }
     }
 }
 
@@ -154,6 +161,8 @@ fn spec(script: &str, cgroup: &str) -> Spec {
 pub(crate) struct Container<'a> {
     bench: &'a Bench,
     pub(crate) launch: Launch,
+    /// Those of published ports.
+    pub(crate) sockets: Vec<OwnedFd>,
     clients: Vec<OwnedFd>,
     pub(crate) netns: Option<OwnedFd>,
     pub(crate) resolver: Option<supervisor::protocol::Resolver>,
@@ -180,7 +189,7 @@ impl Container<'_> {
             connection.done(&Request::Resolve(Box::new(known)), &[]).unwrap();
         }
         let descriptors: Vec<BorrowedFd<'_>> =
-            self.netns.iter().chain(&self.clients).map(AsFd::as_fd).collect();
+            self.netns.iter().chain(&self.sockets).chain(&self.clients).map(AsFd::as_fd).collect();
         let exec_dir = self.launch.exec_dir.clone();
         let log = self.launch.log.path.clone();
         let pidfd = sys::pidfd::open(supervisor).unwrap();

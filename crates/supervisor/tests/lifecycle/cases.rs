@@ -545,15 +545,18 @@ fn published_ports_are_served(bench: &Bench) {
     let port = |port| std::net::SocketAddr::from(([127, 0, 0, 1], port));
     // A free port, as far as can be known.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let publish =
-        ProxyPort { protocol: Protocol::Tcp, host: port(free), container: target.local_addr().unwrap() };
+    let bind = || network::proxy::Listener::bind(network::Protocol::Tcp, port(free));
+    let published = ProxyPort { protocol: Protocol::Tcp, container: Some(target.local_addr().unwrap()) };
     let mut container = bench.container("sleep 100");
-    container.launch.ports = vec![publish];
+    container.launch.ports = vec![published];
+    container.sockets = vec![bind().unwrap().into_fd()];
     let container = container.start();
-    let mut second = bench.container("true");
-    second.launch.ports = vec![publish];
-    let refused = second.try_start().map(|_| ()).unwrap_err();
+    let refused = bind().unwrap_err();
     assert!(refused.to_string().contains("address already in use"), "{refused}");
+    let mut second = bench.container("true");
+    second.launch.ports = vec![published];
+    let refused = second.try_start().map(|_| ()).unwrap_err();
+    assert!(refused.to_string().contains("descriptors do not match"), "{refused}");
     let mut client = std::net::TcpStream::connect(port(free)).unwrap();
     let (mut server, _) = target.accept().unwrap();
     client.write_all(b"ping").unwrap();

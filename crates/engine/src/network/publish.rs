@@ -1,0 +1,130 @@
+//! Publishing ports: choosing them, taking them from the other processes of the host, and opening them.
+//!
+//! In this order: a port is redirected only after it is bound, so that no other process's traffic goes astray.
+
+use super::record::Network;
+use super::{Member, Networks, Published};
+use crate::error::{Error, Result};
+use ::network::ports::HostPort;
+use ::network::proxy::Listener;
+use ::network::{Error as Fault, Protocol};
+use base::Kind;
+use rustix::io::Errno;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// A wish for a published port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortWish {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The container's port.
+    pub container_port: u16,
+    /// The host's address; `None` for the network's default.
+    pub host_ip: Option<IpAddr>,
+    /// The host's port.
+    pub host_port: HostPort,
+}
+
+/// A port that is published, and the socket that holds it.
+#[derive(Debug)]
+pub struct Open {
+    /// What it is.
+    pub port: Published,
+    /// Keeps other processes from it; it listens if the userland proxy is on.
+    pub listener: Listener,
+}
+
+impl Networks {
+    /// Publishes ports of a container. All or none.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a port is held by another container or process, or none of a range is free.
+    pub fn publish(&self, network: &Network, member: &Member, wishes: &[PortWish]) -> Result<Vec<Open>> {
+        let mut open: Vec<Open> = Vec::new();
+        let taken = wishes.iter().try_for_each(|wish| {
+            open.extend(self.take(network, wish)?);
+            Ok(())
+        });
+        let published: Vec<Published> = open.iter().map(|open| open.port.clone()).collect();
+        let opened = taken
+            .map_err(|fault| unpublishable(member, &fault))
+            .and_then(|()| self.open_ports(member, &published));
+        if let Err(error) = opened {
+            self.give_ports_back(&published);
+            return Err(error);
+        }
+        Ok(open)
+    }
+
+    /// Takes one port on all of its addresses. One that another process has is passed over where there is a choice.
+    fn take(&self, network: &Network, wish: &PortWish) -> Result<Vec<Open>, Fault> {
+        let addresses = self.host_addresses(network, wish.host_ip);
+        let mut foreign: Vec<Published> = Vec::new();
+        let mut last = None;
+        let taken = loop {
+            let allocated = self.state().ports.allocate(wish.protocol, &addresses, &wish.host_port);
+            let port = match allocated {
+                Ok(port) => port,
+                Err(error) => break Err(last.unwrap_or(error.into())),
+            };
+            match self.bind(wish, &addresses, port) {
+                Ok(open) => break Ok(open),
+                Err(fault) => {
+                    let is_taken = matches!(fault, Fault::Bind { errno: Errno::ADDRINUSE, .. });
+                    // Held until another one is found, so that the next choice is another one.
+                    foreign.extend(published(wish, &addresses, port));
+                    if !is_taken || matches!(wish.host_port, HostPort::Exact(_)) {
+                        break Err(fault);
+                    }
+                    last = Some(fault);
+                }
+            }
+        };
+        self.give_ports_back(&foreign);
+        taken
+    }
+
+    fn bind(&self, wish: &PortWish, addresses: &[IpAddr], port: u16) -> Result<Vec<Open>, Fault> {
+        let socket = |host| match self.settings.bridge.userland_proxy {
+            true => Listener::bind(wish.protocol, host),
+            false => Listener::hold(wish.protocol, host),
+        };
+        published(wish, addresses, port)
+            .map(|port| socket(port.host).map(|listener| Open { port, listener }))
+            .collect()
+    }
+
+    fn host_addresses(&self, network: &Network, wished: Option<IpAddr>) -> Vec<IpAddr> {
+        let wildcard = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let default = || network.host_ip().unwrap_or(self.settings.bridge.host_ip);
+        match wished {
+            Some(address) => vec![address],
+            None if default() == wildcard && std::path::Path::new("/proc/net/if_inet6").exists() => {
+                vec![wildcard, IpAddr::V6(Ipv6Addr::UNSPECIFIED)]
+            }
+            None => vec![default()],
+        }
+    }
+}
+
+fn published(wish: &PortWish, addresses: &[IpAddr], port: u16) -> impl Iterator<Item = Published> {
+    addresses.iter().map(move |address| Published {
+        protocol: wish.protocol,
+        host: SocketAddr::new(*address, port),
+        container_port: wish.container_port,
+    })
+}
+
+/// Puts Docker's frame around the reason.
+fn unpublishable(member: &Member, fault: &Fault) -> Error {
+    Error::known(
+        Kind::Internal,
+        format!(
+            "failed to set up container networking: driver failed programming external connectivity on endpoint {} ({}): {}",
+            member.name,
+            member.endpoint_id,
+            base::chain(fault)
+        ),
+    )
+}

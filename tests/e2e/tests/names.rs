@@ -1,0 +1,187 @@
+//! User-defined networks: containers find each other by name, whoever comes and goes, daemon or not. And ports that
+//! another process of the host has.
+
+use std::process::{Child, Stdio};
+use std::time::Duration;
+use testkit::{Engine, until};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The addresses that `container` finds for a name, in order; empty if there is no such name.
+fn lookup(engine: &Engine, container: &str, name: &str) -> Vec<String> {
+    let output = engine.wharf(&["exec", container, "nslookup", "-type=a", name]).stdout;
+    let mut answers = output.lines().skip_while(|line| !line.starts_with("Name:"));
+    let mut found: Vec<String> =
+        answers.by_ref().filter_map(|line| line.strip_prefix("Address: ")).map(str::to_owned).collect();
+    found.sort();
+    found
+}
+
+fn run(engine: &Engine, name: &str, flags: &[&str]) {
+    engine.wharf(&[&["run", "-d", "--name", name], flags, &["busybox", "sleep", "1000"]].concat()).ok();
+}
+
+/// The address of a container in a network.
+fn address(engine: &Engine, name: &str, network: &str) -> Vec<String> {
+    let format = format!("{{{{(index .NetworkSettings.Networks \"{network}\").IPAddress}}}}");
+    vec![engine.wharf(&["inspect", "-f", &format, name]).line()]
+}
+
+#[test]
+fn containers_of_a_network_find_each_other() {
+    let mut engine = Engine::with_busybox();
+    engine.wharf(&["network", "create", "one"]).ok();
+    engine.wharf(&["network", "create", "--internal", "two"]).ok();
+    run(&engine, "first", &["--network", "one"]);
+    run(&engine, "second", &["--network", "one", "--network-alias", "other", "--network-alias", "shared"]);
+    let at = |engine: &Engine, name: &str| address(engine, name, "one");
+    let short = engine.wharf(&["inspect", "-f", "{{slice .Id 0 12}}", "second"]).line();
+    for name in ["second", "SECOND", "second.one", "other", "other.one", short.as_str()] {
+        assert_eq!(lookup(&engine, "first", name), at(&engine, "second"), "{name}");
+    }
+    assert_eq!(lookup(&engine, "second", "first"), at(&engine, "first"), "who was there before is found");
+    assert_eq!(lookup(&engine, "first", "first"), at(&engine, "first"), "itself");
+    let conf = engine.wharf(&["exec", "first", "cat", "/etc/resolv.conf"]).ok();
+    assert!(conf.starts_with("nameserver 127.0.0.11\n") && conf.contains("ndots:0"), "{conf}");
+    let reverse = engine.wharf(&["exec", "first", "nslookup", &at(&engine, "second")[0]]).stdout;
+    assert!(reverse.contains("name = second.one"), "{reverse}");
+
+    run(&engine, "third", &["--network", "one", "--network-alias", "shared"]);
+    let mut both = [at(&engine, "second"), at(&engine, "third")].concat();
+    both.sort();
+    assert_eq!(lookup(&engine, "first", "shared"), both, "an alias of two");
+    engine.wharf(&["rename", "third", "drei"]).ok();
+    assert_eq!(lookup(&engine, "first", "drei"), at(&engine, "drei"));
+    assert_eq!(lookup(&engine, "first", "third"), [""; 0]);
+    engine.wharf(&["rm", "-f", "drei"]).ok();
+    until("the name to go", PATIENCE, || lookup(&engine, "first", "drei").is_empty().then_some(()));
+    assert_eq!(lookup(&engine, "first", "shared"), at(&engine, "second"));
+
+    // One that is on the default bridge comes later, and leaves.
+    run(&engine, "late", &[]);
+    assert_eq!(lookup(&engine, "first", "late"), [""; 0]);
+    engine.wharf(&["network", "connect", "--alias", "nick", "one", "late"]).ok();
+    assert_eq!(lookup(&engine, "first", "nick"), at(&engine, "late"));
+    assert_eq!(lookup(&engine, "late", "first"), at(&engine, "first"));
+    let conf = engine.wharf(&["exec", "late", "cat", "/etc/resolv.conf"]).ok();
+    assert!(conf.starts_with("nameserver 127.0.0.11\n"), "{conf}");
+    engine.wharf(&["network", "disconnect", "one", "late"]).ok();
+    assert_eq!(lookup(&engine, "first", "nick"), [""; 0]);
+    assert_eq!(lookup(&engine, "late", "first"), [""; 0]);
+
+    // Nothing gets out of an internal network, nor do names of others get in.
+    run(&engine, "inner", &["--network", "two"]);
+    assert_eq!(lookup(&engine, "inner", "first"), [""; 0]);
+    assert_eq!(lookup(&engine, "inner", "example.com"), [""; 0]);
+
+    let pid = engine.wharf(&["inspect", "-f", "{{.State.Pid}}", "first"]).line();
+    engine.kill_daemon();
+    let asked =
+        engine.run("nsenter", &["-t", &pid, "-n", "busybox", "nslookup", "-type=a", "second", "127.0.0.11"]);
+    assert!(asked.stdout.contains("Address: 172."), "names answer without a daemon: {asked:?}");
+    engine.start_daemon();
+    assert_eq!(lookup(&engine, "first", "second"), at(&engine, "second"));
+    run(&engine, "fourth", &["--network", "one"]);
+    assert_eq!(lookup(&engine, "first", "fourth"), at(&engine, "fourth"));
+}
+
+#[test]
+fn a_restarted_container_is_found_again() {
+    let engine = Engine::with_busybox();
+    engine.wharf(&["network", "create", "net"]).ok();
+    run(&engine, "a", &["--network", "net"]);
+    run(&engine, "b", &["--network", "net"]);
+    engine.wharf(&["stop", "-t", "0", "b"]).ok();
+    until("the name to go", PATIENCE, || lookup(&engine, "a", "b").is_empty().then_some(()));
+    run(&engine, "c", &["--network", "net"]);
+    engine.wharf(&["start", "b"]).ok();
+    assert_eq!(lookup(&engine, "a", "b"), address(&engine, "b", "net"));
+    assert_eq!(lookup(&engine, "b", "c"), address(&engine, "c", "net"));
+    assert_eq!(engine.wharf(&["exec", "a", "ping", "-c", "1", "-W", "2", "b.net"]).code, 0);
+}
+
+/// A process of the host, ended with the test.
+struct Foreign(Child);
+
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+#[test]
+fn ports_of_other_processes_stay_theirs() {
+    let engine = Engine::with_busybox();
+    let serve = |port: &str| {
+        let page = engine.folder().join("www");
+        std::fs::create_dir_all(&page).unwrap();
+        std::fs::write(page.join("index.html"), "foreign\n").unwrap();
+        let mut command = engine.command("busybox");
+        command.args(["httpd", "-f", "-p", port, "-h"]).arg(page).stderr(Stdio::null());
+        let process = Foreign(command.spawn().unwrap());
+        until("the foreign server", PATIENCE, || (get(&engine, port) == "foreign\n").then_some(()));
+        process
+    };
+    let (_one, _two) = (serve("8080"), serve("32768"));
+    let taken = engine.wharf(&["run", "--name", "taken", "-p", "8080:80", "busybox", "true"]);
+    assert_eq!(taken.code, 125);
+    assert!(
+        taken.stderr.contains("driver failed programming external connectivity on endpoint taken (")
+            && taken.stderr.contains("): failed to bind host port 0.0.0.0:8080/tcp: address already in use"),
+        "{}",
+        taken.stderr
+    );
+    assert_eq!(
+        engine.wharf(&["inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "taken"]).line(),
+        "created 128"
+    );
+    assert_eq!(get(&engine, "8080"), "foreign\n", "nothing was redirected");
+    engine.wharf(&["run", "-d", "--name", "free", "-p", "80", "busybox", "sleep", "1000"]).ok();
+    assert_eq!(engine.wharf(&["port", "free", "80"]).ok(), "0.0.0.0:32769\n[::]:32769\n");
+    engine.wharf(&["run", "-d", "--name", "range", "-p", "8080-8081:80", "busybox", "sleep", "1000"]).ok();
+    assert_eq!(engine.wharf(&["port", "range", "80"]).ok(), "0.0.0.0:8081\n[::]:8081\n");
+    assert_eq!(get(&engine, "8080"), "foreign\n");
+}
+
+fn get(engine: &Engine, port: &str) -> String {
+    engine.run("curl", &["-s", "-m", "2", &format!("http://127.0.0.1:{port}/")]).stdout
+}
+
+#[test]
+fn many_ports_are_published_at_once() {
+    let engine = Engine::with_busybox();
+    let serve = "echo many > /index.html; exec httpd -f -p 80 -h /";
+    engine
+        .wharf(&[
+            "run",
+            "-d",
+            "--name",
+            "m",
+            "-p",
+            "20000:80",
+            "-p",
+            "21000-21299:81-380",
+            "busybox",
+            "sh",
+            "-c",
+            serve,
+        ])
+        .ok();
+    until("the server", PATIENCE, || (get(&engine, "20000") == "many\n").then_some(()));
+    assert_eq!(engine.wharf(&["port", "m"]).ok().lines().count(), 602);
+}
+
+#[test]
+fn without_the_proxy_ports_are_held_all_the_same() {
+    let engine = Engine::start_with(&["--userland-proxy=false"]);
+    engine.load_busybox("busybox:latest");
+    let serve = "echo page > /index.html; exec httpd -f -p 80 -h /";
+    engine.wharf(&["run", "-d", "-p", "8080:80", "busybox", "sh", "-c", serve]).ok();
+    until("the page", PATIENCE, || {
+        let page = engine.run("curl", &["-s", "-m", "2", "http://10.99.0.2:8080/"]).stdout;
+        (page == "page\n").then_some(())
+    });
+    let other = engine.run("busybox", &["timeout", "2", "busybox", "httpd", "-f", "-p", "8080"]);
+    assert!(other.stderr.contains("in use"), "{other:?}");
+}
