@@ -109,8 +109,11 @@ pub fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> Result<Option<(T,
     Ok(Some((message, before)))
 }
 
+/// The bytes of one packet and the descriptors beside them.
+type Packet = (Vec<u8>, Vec<OwnedFd>);
+
 /// Receives one packet; `None` at the end of the connection.
-fn packet(socket: BorrowedFd<'_>) -> Result<Option<(Vec<u8>, Vec<OwnedFd>)>, Error> {
+fn packet(socket: BorrowedFd<'_>) -> Result<Option<Packet>, Error> {
     // Asked first: most messages are much smaller than the largest one.
     let size = sys::socket::next_size(socket).map_err(Error::system("receive message"))?;
     if size == 0 {

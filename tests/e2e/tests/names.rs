@@ -89,15 +89,15 @@ fn containers_of_a_network_find_each_other() {
 fn a_restarted_container_is_found_again() {
     let engine = Engine::with_busybox();
     engine.wharf(&["network", "create", "net"]).ok();
-    run(&engine, "a", &["--network", "net"]);
-    run(&engine, "b", &["--network", "net"]);
-    engine.wharf(&["stop", "-t", "0", "b"]).ok();
-    until("the name to go", PATIENCE, || lookup(&engine, "a", "b").is_empty().then_some(()));
-    run(&engine, "c", &["--network", "net"]);
-    engine.wharf(&["start", "b"]).ok();
-    assert_eq!(lookup(&engine, "a", "b"), address(&engine, "b", "net"));
-    assert_eq!(lookup(&engine, "b", "c"), address(&engine, "c", "net"));
-    assert_eq!(engine.wharf(&["exec", "a", "ping", "-c", "1", "-W", "2", "b.net"]).code, 0);
+    run(&engine, "ann", &["--network", "net"]);
+    run(&engine, "bob", &["--network", "net"]);
+    engine.wharf(&["stop", "-t", "0", "bob"]).ok();
+    until("the name to go", PATIENCE, || lookup(&engine, "ann", "bob").is_empty().then_some(()));
+    run(&engine, "cid", &["--network", "net"]);
+    engine.wharf(&["start", "bob"]).ok();
+    assert_eq!(lookup(&engine, "ann", "bob"), address(&engine, "bob", "net"));
+    assert_eq!(lookup(&engine, "bob", "cid"), address(&engine, "cid", "net"));
+    assert_eq!(engine.wharf(&["exec", "ann", "ping", "-c", "1", "-W", "2", "bob.net"]).code, 0);
 }
 
 /// A process of the host, ended with the test.
@@ -157,7 +157,7 @@ fn many_ports_are_published_at_once() {
             "run",
             "-d",
             "--name",
-            "m",
+            "many",
             "-p",
             "20000:80",
             "-p",
@@ -169,7 +169,7 @@ fn many_ports_are_published_at_once() {
         ])
         .ok();
     until("the server", PATIENCE, || (get(&engine, "20000") == "many\n").then_some(()));
-    assert_eq!(engine.wharf(&["port", "m"]).ok().lines().count(), 602);
+    assert_eq!(engine.wharf(&["port", "many"]).ok().lines().count(), 602);
 }
 
 #[test]

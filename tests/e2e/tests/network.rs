@@ -41,7 +41,7 @@ fn containers_reach_each_other_and_ports_are_published() {
     assert_eq!(fetch(&address, "80"), "hello\n");
     assert_eq!(fetch("10.99.0.2", "8080"), "hello\n", "from a sibling by the host's address");
     assert_eq!(both(&engine, &["port", "web", "80"]).stdout, "0.0.0.0:8080\n127.0.0.1:8081\n[::]:8080\n");
-    let taken = both(&engine, &["run", "--rm", "-p", "8080:80", "busybox", "true"]);
+    let taken = engine.wharf(&["run", "--rm", "-p", "8080:80", "busybox", "true"]);
     assert_eq!(taken.code, 125);
     assert!(
         taken.stderr.contains("Bind for 0.0.0.0:8080 failed: port is already allocated"),

@@ -66,6 +66,7 @@ impl Drop for Arrival {
         *arriving = arriving.saturating_sub(1);
         self.0.arrived.notify_all();
     }
+}
 
 impl Handle {
     pub(super) fn new(container: Container) -> Arc<Self> {
