@@ -211,7 +211,7 @@ impl Containers {
     fn register(&self, network: &Network) -> Vec<Host> {
         let members = self.networks.members(&network.id);
         let ids = members.keys().filter_map(|id| ContainerId::parse(id).ok());
-        ids.filter_map(|id| host(&*self.handle(&id)?.get(), network)).collect()
+        ids.filter_map(|id| host(&self.handle(&id)?.get(), network)).collect()
     }
 
     /// Returns what a container calls others by itself (`Links` of its endpoint, as compose sets them).
