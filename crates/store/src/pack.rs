@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// Deeper trees are refused: each level holds a descriptor.
@@ -45,30 +45,47 @@ pub fn pack(root: &Path, form: Form, writer: &mut dyn Write) -> Result<()> {
         path: root.to_owned(),
         source: error.into(),
     })?;
-    let mut packer = Packer { archive: Writer::new(writer), form, links: HashMap::new() };
+    // The root of an upper directory has nobody's metadata but the base's.
+    let top = form == Form::Rootfs;
+    let mut packer = Packer { archive: Writer::new(writer), form, top, links: HashMap::new() };
     packer.tree(fd, Vec::new())?;
-    packer.archive.finish().map_err(Error::LayerStream)?;
-    Ok(())
+    packer.finish()
 }
 
-/// Writes what `name` in the directory `parent` is, with all below it, as an archive in which it is called `called`.
-/// A link is written as a link. Used to copy out of a container.
+/// Writes all that is in a directory, but not the directory itself, as an archive. Used to export a container.
+///
+/// # Errors
+///
+/// As for [`pack`].
+pub fn pack_contents(directory: BorrowedFd<'_>, writer: &mut dyn Write) -> Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(directory, c".", flags, Mode::empty()).map_err(failed("open", b"."))?;
+    let mut packer =
+        Packer { archive: Writer::new(writer), form: Form::Rootfs, top: false, links: HashMap::new() };
+    packer.tree(fd, Vec::new())?;
+    packer.finish()
+}
+
+/// Writes what `name` in the directory `parent` is, with all below it, as an archive in which it is called `called`;
+/// `/` makes all names absolute. A link is written as a link. Used to copy out of a container.
 ///
 /// # Errors
 ///
 /// As for [`pack`].
 pub fn pack_entry(parent: BorrowedFd<'_>, name: &[u8], called: &[u8], writer: &mut dyn Write) -> Result<()> {
-    let mut packer = Packer { archive: Writer::new(writer), form: Form::Rootfs, links: HashMap::new() };
+    let mut packer =
+        Packer { archive: Writer::new(writer), form: Form::Rootfs, top: true, links: HashMap::new() };
     if let Some(directory) = packer.child(parent, name, called)? {
         packer.tree(directory, called.to_vec())?;
     }
-    packer.archive.finish().map_err(Error::LayerStream)?;
-    Ok(())
+    packer.finish()
 }
 
 struct Packer<W> {
     archive: Writer<W>,
     form: Form,
+    /// Whether the directory that everything is in has an entry of its own.
+    top: bool,
     /// The first name of each file with several.
     links: HashMap<(u64, u64), Vec<u8>>,
 }
@@ -99,7 +116,7 @@ impl<W: Write> Packer<W> {
                 levels.pop();
                 continue;
             };
-            if !path.is_empty() {
+            if !path.is_empty() && !path.ends_with(b"/") {
                 path.push(b'/');
             }
             path.extend_from_slice(&name);
@@ -116,12 +133,15 @@ impl<W: Write> Packer<W> {
     /// Writes the entry of a directory.
     fn directory(&mut self, fd: OwnedFd, path: &[u8]) -> Result<Level> {
         let stat = rustix::fs::fstat(&fd).map_err(failed("stat", path))?;
-        let name = if path.is_empty() { b"./".to_vec() } else { [path, b"/"].concat() };
+        let name = match path {
+            b"" => b"./".to_vec(),
+            b"/" => path.to_vec(),
+            _ => [path, b"/"].concat(),
+        };
         let (xattrs, opaque) = self.xattrs(&fd, path)?;
         let mut entry = entry(name, Kind::Directory, &stat);
         entry.xattrs = xattrs;
-        // The root of an upper directory has nobody's metadata but the base's.
-        if !path.is_empty() || self.form == Form::Rootfs {
+        if !path.is_empty() || self.top {
             self.append(&entry, &mut io::empty())?;
         }
         if opaque && !path.is_empty() && self.form == Form::Upper {
@@ -186,18 +206,28 @@ impl<W: Write> Packer<W> {
     }
 
     fn file(&mut self, parent: BorrowedFd<'_>, name: &[u8], path: &[u8], mut entry: Entry) -> Result<()> {
-        // Without waiting: something else, such as a pipe, may have its name by now.
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(parent, name, flags, Mode::empty()).map_err(failed("open", path))?;
-        let stat = rustix::fs::fstat(&fd).map_err(failed("stat", path))?;
+        // Something else may have its name by now: nothing but a file is really opened, since that alone has effects
+        // with devices and waits with pipes.
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let place = rustix::fs::openat(parent, name, flags, Mode::empty()).map_err(failed("open", path))?;
+        let stat = rustix::fs::fstat(&place).map_err(failed("stat", path))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(refused(path, "it was replaced while it was read"));
         }
+        let same = format!("/proc/self/fd/{}", place.as_raw_fd());
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(same, flags, Mode::empty()).map_err(failed("open", path))?;
+        drop(place);
         entry.size = u64::try_from(stat.st_size).unwrap_or(0);
         entry.xattrs = self.xattrs(&fd, path)?.0;
         // A file that shrinks meanwhile is filled with zeros, one that grows is cut.
         let mut data = File::from(fd).chain(io::repeat(0));
         self.append(&entry, &mut data)
+    }
+
+    fn finish(self) -> Result<()> {
+        self.archive.finish().map_err(Error::LayerStream)?;
+        Ok(())
     }
 
     fn append(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<()> {
@@ -333,12 +363,16 @@ mod tests {
         for (name, called, expect) in [
             ("b", "new", &["new/ 755", "new/c/ 755", "new/f 644"][..]),
             ("b", ".", &["./ 755", "./c/ 755", "./f 644"]),
+            ("b", "/", &["/ 755", "/c/ 755", "/f 644"]),
             ("link", "link", &["link 777 -> b"]),
         ] {
             let mut bytes = Vec::new();
             pack_entry(parent.as_fd(), name.as_bytes(), called.as_bytes(), &mut bytes).unwrap();
             assert_eq!(listing(&bytes), expect, "{name}");
         }
+        let mut bytes = Vec::new();
+        pack_contents(parent.as_fd(), &mut bytes).unwrap();
+        assert_eq!(listing(&bytes), ["b/ 755", "b/c/ 755", "b/f 644", "link 777 -> b"]);
     }
 
     #[test]

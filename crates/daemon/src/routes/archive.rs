@@ -11,7 +11,6 @@ use base64::engine::general_purpose::STANDARD;
 use engine::Engine;
 use engine::container::{Extract, PathStat};
 use http::{HeaderValue, Method, Response, StatusCode};
-use serde::Serialize;
 use std::io::Write as _;
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -30,24 +29,13 @@ pub(super) fn routes() -> Vec<Route<Handler<Services>>> {
     ]
 }
 
-/// What the header says (`ContainerPathStat`).
-#[derive(Serialize)]
-struct Shown<'a> {
-    name: &'a str,
-    size: i64,
-    mode: u32,
-    mtime: String,
-    #[serde(rename = "linkTarget")]
-    link_target: &'a str,
-}
-
 fn with_stat(mut response: Response<Body>, stat: &PathStat) -> Answer {
-    let shown = Shown {
-        name: &stat.name,
+    let shown = api::container::PathStat {
+        name: stat.name.clone(),
         size: stat.size,
         mode: stat.mode,
         mtime: stat.modified.to_string(),
-        link_target: &stat.link_target,
+        link_target: stat.link_target.clone(),
     };
     let failed = |error: String| Failure::new(Kind::Internal, error);
     let text = serde_json::to_vec(&shown).map_err(|error| failed(error.to_string()))?;

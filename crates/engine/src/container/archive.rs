@@ -4,7 +4,7 @@ use super::record::Container;
 use super::{Containers, extract};
 use crate::error::{Error, Result};
 use base::{Kind, Timestamp};
-use rustix::fs::{AtFlags, FileType, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, OFlags, Stat, StatVfsMountFlags, StatxFlags};
 use rustix::io::Errno;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -54,7 +54,11 @@ impl Asked {
                 let parent = clean.parent().unwrap_or(Path::new("/")).to_owned();
                 Self { parent, name: last.clone(), called: last }
             }
-            None => Self { parent: clean, name: ".".to_owned(), called: ".".to_owned() },
+            // `/.` are the root's contents; `/` itself makes the names in its archive absolute.
+            None => {
+                let called = if contents { "." } else { "/" };
+                Self { parent: clean, name: ".".to_owned(), called: called.to_owned() }
+            }
         }
     }
 }
@@ -81,7 +85,8 @@ fn missing(container: &str, path: &str) -> Error {
 
 fn failed(container: &str, path: &str, error: &sys::Error) -> Error {
     match error.errno() {
-        Errno::NOENT | Errno::NOTDIR | Errno::LOOP => missing(container, path),
+        Errno::NOENT | Errno::LOOP => missing(container, path),
+        Errno::NOTDIR => Error::invalid(format!("lstat {path}: not a directory")),
         _ => Error::known(
             Kind::Internal,
             format!("open {path} in container {container}: {}", base::chain(error)),
@@ -95,7 +100,7 @@ fn look(name: &str, root: BorrowedFd<'_>, path: &str, asked: &Asked) -> Result<(
     let parent =
         sys::path::open_in_root(root, &asked.parent, flags).map_err(|error| failed(name, path, &error))?;
     let stat = rustix::fs::statat(&parent, asked.name.as_str(), AtFlags::SYMLINK_NOFOLLOW)
-        .map_err(|_errno| missing(name, path))?;
+        .map_err(|errno| failed(name, path, &sys::Error::new("stat", path, errno)))?;
     Ok((parent, stat))
 }
 
@@ -132,7 +137,7 @@ impl Containers {
             pack::pack_entry(parent.as_fd(), asked.name.as_bytes(), asked.called.as_bytes(), writer)?;
             Ok(Container::clone(container))
         })?;
-        self.tell(&container, "archive-path", &[("path", path)]);
+        self.tell(&container, "archive-path", &[]);
         Ok(())
     }
 
@@ -151,24 +156,18 @@ impl Containers {
     ) -> Result<()> {
         let asked = Asked::new(&format!("{path}/"));
         let container = self.with_rootfs(name, |container, root| {
-            let (_, stat) =
-                look(name, root, path, &asked).map_err(|error| match base::Classify::kind(&error) {
-                    Kind::NotFound if is_something(root, &asked.parent) => {
-                        Error::invalid("extraction point is not a directory")
-                    }
-                    _ => error,
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let folder =
+                sys::path::open_in_root(root, &asked.parent, flags).map_err(|error| match error.errno() {
+                    Errno::NOTDIR => Error::invalid("extraction point is not a directory"),
+                    _ => failed(name, path, &error),
                 })?;
-            if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-                return Err(Error::invalid("extraction point is not a directory"));
-            }
-            if container.host.readonly_rootfs && !on_mount(container, &asked.parent) {
-                return Err(Error::known(Kind::Forbidden, "container rootfs is marked read-only"));
-            }
+            refuse_read_only(container, root, folder.as_fd())?;
             let owner = options.copy_owner.then(|| extract::user(root, &container.config.user)).flatten();
             extract::extract(root, &asked.parent, options, owner, reader)?;
             Ok(Container::clone(container))
         })?;
-        self.tell(&container, "extract-to-dir", &[("path", path)]);
+        self.tell(&container, "extract-to-dir", &[]);
         Ok(())
     }
 
@@ -190,19 +189,34 @@ impl Containers {
                 format!("look at the files of container {name}: {}", base::chain(&error)),
             )
         })?;
-        pack::pack_entry(view.as_fd(), b".", b".", writer)?;
+        pack::pack_contents(view.as_fd(), writer)?;
         self.tell(&container, "export", &[]);
         Ok(())
     }
 }
 
-fn is_something(root: BorrowedFd<'_>, path: &Path) -> bool {
-    sys::path::open_in_root(root, path, OFlags::PATH | OFlags::CLOEXEC).is_ok()
-}
-
-/// Says whether a path lies on something writable that is mounted.
-fn on_mount(container: &Container, path: &Path) -> bool {
-    container.mounts.iter().any(|point| point.writable && path.starts_with(&point.destination))
+/// Refuses a folder on a mount that is read-only, or in a root file system that is to be.
+fn refuse_read_only(container: &Container, root: BorrowedFd<'_>, folder: BorrowedFd<'_>) -> Result<()> {
+    let mount = |fd: BorrowedFd<'_>| -> rustix::io::Result<(u64, bool)> {
+        let status = rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
+        let read_only = rustix::fs::fstatvfs(fd)?.f_flag.contains(StatVfsMountFlags::RDONLY);
+        Ok((status.stx_mnt_id, read_only))
+    };
+    let looked = |errno| {
+        Error::known(
+            Kind::Internal,
+            format!("look at the mounts of {}: {}", container.id, sys::message(errno)),
+        )
+    };
+    let (root, root_is_read_only) = mount(root).map_err(looked)?;
+    let (mount, is_read_only) = mount(folder).map_err(looked)?;
+    if mount == root && (root_is_read_only || container.host.readonly_rootfs) {
+        return Err(Error::known(Kind::Forbidden, "container rootfs is marked read-only"));
+    }
+    if is_read_only {
+        return Err(Error::known(Kind::Forbidden, "mounted volume is marked read-only"));
+    }
+    Ok(())
 }
 
 fn path_stat(
@@ -215,14 +229,9 @@ fn path_stat(
     let kind = FileType::from_raw_mode(stat.st_mode);
     let link_target =
         if kind == FileType::Symlink { target(root, parent, asked, path)? } else { String::new() };
-    let name = if asked.called == "." {
-        clean(path).file_name().map_or("/".to_owned(), |name| name.to_string_lossy().into_owned())
-    } else {
-        asked.called.clone()
-    };
     let nanos = i64::try_from(stat.st_mtime_nsec).unwrap_or(0);
     Ok(PathStat {
-        name,
+        name: asked.called.clone(),
         size: stat.st_size,
         mode: go_mode(stat.st_mode),
         modified: Timestamp::from_nanos(stat.st_mtime.saturating_mul(1_000_000_000).saturating_add(nanos)),
@@ -274,7 +283,8 @@ mod tests {
             ("/tmp/x/", "/tmp/x", ".", "x"),
             ("/tmp/x/.", "/tmp/x", ".", "."),
             ("/../../x", "/", "x", "x"),
-            ("/", "/", ".", "."),
+            ("/", "/", ".", "/"),
+            ("/.", "/", ".", "."),
             ("", "/", ".", "."),
         ] {
             let asked = Asked::new(path);

@@ -7,8 +7,8 @@ use crate::error::{Error, Result};
 use base::Kind;
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod,
-    fchown, fsetxattr, futimens, linkat, makedev, mkdirat, mknodat, openat, statat, symlinkat, unlinkat,
-    utimensat,
+    fchown, fsetxattr, fstat, futimens, linkat, makedev, mkdirat, mknodat, openat, statat, symlinkat,
+    unlinkat, utimensat,
 };
 use rustix::io::Errno;
 use std::fs::File;
@@ -17,6 +17,9 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use store::tar::{Entry, Kind as EntryKind, Reader, Time};
+
+/// Deeper trees are not deleted to make room: each level holds a descriptor.
+const MAX_DEPTH: usize = 500;
 
 /// How to unpack.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -116,7 +119,7 @@ impl Place<'_> {
                 Errno::ROFS | Errno::PERM | Errno::ACCESS => Kind::Forbidden,
                 _ => Kind::Internal,
             };
-            Error::known(kind, format!("{text}: {errno}"))
+            Error::known(kind, format!("{text}: {}", sys::message(errno)))
         }
     }
 
@@ -146,16 +149,10 @@ impl Place<'_> {
                     _ => FileType::Fifo,
                 };
                 let device = makedev(entry.device.0, entry.device.1);
-                mknodat(&parent, name, kind, Mode::from_raw_mode(entry.mode & 0o777), device)
+                mknodat(&parent, name, kind, Mode::empty(), device)
                     .map_err(self.failed("create", &entry.name))?;
-                rustix::fs::chmodat(
-                    &parent,
-                    name,
-                    Mode::from_raw_mode(entry.mode & 0o7777),
-                    AtFlags::empty(),
-                )
-                .map_err(self.failed("set the mode of", &entry.name))?;
-                self.settle(parent.as_fd(), name, entry)
+                self.settle(parent.as_fd(), name, entry)?;
+                self.mode_of_node(parent.as_fd(), name, kind, entry)
             }
         }
     }
@@ -172,7 +169,9 @@ impl Place<'_> {
         if is_folder && wants_folder {
             return Ok(());
         }
-        let (here, new) = (self.folder.join(shown(&entry.name)), shown(&entry.name));
+        // moby's texts, which name the folder that is copied to as what is put there.
+        let here = self.folder.join(relative(&entry.name).unwrap_or_default());
+        let new = self.folder;
         if self.options.keep_kinds && is_folder {
             return Err(Error::invalid(format!(
                 "cannot overwrite directory {here:?} with non-directory {new:?}"
@@ -183,7 +182,7 @@ impl Place<'_> {
                 "cannot overwrite non-directory {here:?} with directory {new:?}"
             )));
         }
-        remove(parent, name, is_folder).map_err(self.failed("replace", &entry.name))
+        remove(parent, name, is_folder, MAX_DEPTH).map_err(self.failed("replace", &entry.name))
     }
 
     fn directory(&mut self, parent: BorrowedFd<'_>, name: &std::ffi::OsStr, entry: &Entry) -> Result<()> {
@@ -275,6 +274,29 @@ impl Place<'_> {
             .map_err(self.failed("set the time of", &entry.name))
     }
 
+    /// Sets the mode of a device or pipe: through a descriptor, since a mode cannot be set without following a link
+    /// that has the name by now.
+    fn mode_of_node(
+        &self,
+        parent: BorrowedFd<'_>,
+        name: &std::ffi::OsStr,
+        kind: FileType,
+        entry: &Entry,
+    ) -> Result<()> {
+        let set = || {
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let node = openat(parent, name, flags, Mode::empty())?;
+            if FileType::from_raw_mode(fstat(&node)?.st_mode) != kind {
+                return Err(Errno::AGAIN);
+            }
+            rustix::fs::chmod(
+                sys::path::of_descriptor(node.as_fd()),
+                Mode::from_raw_mode(entry.mode & 0o7777),
+            )
+        };
+        set().map_err(self.failed("set the mode of", &entry.name))
+    }
+
     fn finish(&mut self) -> Result<()> {
         while let Some((fd, time)) = self.folders.pop() {
             futimens(&fd, &times(time)).map_err(|errno| {
@@ -294,10 +316,16 @@ fn times(time: Time) -> Timestamps {
 }
 
 /// Removes a name with all below it, following no link.
-fn remove(parent: BorrowedFd<'_>, name: &std::ffi::OsStr, is_folder: bool) -> Result<(), Errno> {
+fn remove(
+    parent: BorrowedFd<'_>,
+    name: &std::ffi::OsStr,
+    is_folder: bool,
+    levels: usize,
+) -> Result<(), Errno> {
     if !is_folder {
         return unlinkat(parent, name, AtFlags::empty());
     }
+    let levels = levels.checked_sub(1).ok_or(Errno::NAMETOOLONG)?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let folder = openat(parent, name, flags, Mode::empty())?;
     for entry in rustix::fs::Dir::read_from(&folder)? {
@@ -307,7 +335,7 @@ fn remove(parent: BorrowedFd<'_>, name: &std::ffi::OsStr, is_folder: bool) -> Re
         }
         let stat = statat(&folder, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW)?;
         let below = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-        remove(folder.as_fd(), std::ffi::OsStr::from_bytes(entry.file_name().to_bytes()), below)?;
+        remove(folder.as_fd(), std::ffi::OsStr::from_bytes(entry.file_name().to_bytes()), below, levels)?;
     }
     unlinkat(parent, name, AtFlags::REMOVEDIR)
 }
@@ -375,7 +403,7 @@ mod tests {
         let clash = archive(&[(named("a", EntryKind::File), b"x")]);
         let keep = Extract { keep_kinds: true, ..Extract::default() };
         let refusal = unpack(&scratch, &clash, keep).unwrap_err().to_string();
-        assert_eq!(refusal, "cannot overwrite directory \"/dest/a\" with non-directory \"a\"");
+        assert_eq!(refusal, "cannot overwrite directory \"/dest/a\" with non-directory \"/dest\"");
         unpack(&scratch, &clash, Extract::default()).unwrap();
         assert_eq!(read("a"), "x");
     }

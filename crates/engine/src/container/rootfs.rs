@@ -9,10 +9,15 @@ use super::Containers;
 use super::record::{Container, MountKind, MountPoint};
 use crate::error::{Error, Result};
 use base::Kind;
+use rustix::fs::{Mode, OFlags, openat};
+use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use sys::namespace::Namespace;
 use sys::raw::MountAttributes;
+
+/// A table of mounts longer than this is not read.
+const MAX_MOUNTS: usize = 64 << 20;
 
 impl Containers {
     /// Runs `work` with the container's root.
@@ -60,14 +65,44 @@ impl Containers {
     /// Opens the root of a running container's init; `None` if it does not run.
     fn running_root(&self, container: &Container) -> Result<Option<OwnedFd>> {
         let Some(run) = container.state.run() else { return Ok(None) };
-        let opened = sys::path::open_directory(Path::new(&format!("/proc/{}/root", run.pid)));
-        // The number may have become another process's before it was opened, but not after the container still runs.
-        let now = self.get(&container.id.to_string())?;
-        if now.state.run() != Some(run) {
-            return Ok(None);
+        let failed = |error: sys::Error| {
+            let text = format!("open the files of container {}: {}", container.id, base::chain(&error));
+            Error::known(Kind::Internal, text)
+        };
+        let process = match sys::path::open_directory(Path::new(&format!("/proc/{}", run.pid))) {
+            Err(error) if error.errno() == Errno::NOENT => return Ok(None),
+            opened => opened.map_err(failed)?,
+        };
+        // The init may have ended without our knowing, and its number may be another process's: only one that sees the
+        // container's own overlay is it. The descriptor stays with the process that it was opened for.
+        let look = || -> Result<OwnedFd, Errno> {
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+            let mounts = openat(&process, "mountinfo", flags, Mode::empty())?;
+            let mounts = sys::path::read_fd_to_end(mounts.as_fd(), MAX_MOUNTS)?;
+            if !shows_overlay_of(&String::from_utf8_lossy(&mounts), &container.id.to_string()) {
+                return Err(Errno::SRCH);
+            }
+            openat(&process, "root", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        };
+        match look() {
+            // `INVAL`: a process that has ended has no mounts.
+            Err(Errno::NOENT | Errno::SRCH | Errno::INVAL) => Ok(None),
+            looked => {
+                looked.map(Some).map_err(|errno| failed(sys::Error::new("open", "/proc/PID/root", errno)))
+            }
         }
-        opened.map(Some).map_err(|error| Error::known(Kind::Internal, base::chain(&error)))
     }
+}
+
+/// Says whether a table of mounts (proc(5), mountinfo) has the overlay whose upper directory is a container's.
+fn shows_overlay_of(mounts: &str, id: &str) -> bool {
+    let upper = format!("/{id}/upper");
+    mounts.lines().filter_map(|line| line.split_once(" - overlay ")).any(|(_, right)| {
+        right
+            .split([' ', ','])
+            .filter_map(|option| option.strip_prefix("upperdir="))
+            .any(|path| path.ends_with(&upper))
+    })
 }
 
 /// Mounts the container's files over its own folder, in this thread's mount namespace.
@@ -100,4 +135,20 @@ fn mount(root: BorrowedFd<'_>, point: &MountPoint) -> sys::Result<()> {
         sys::mount::set_attributes(mount.as_fd(), &attributes, true)?;
     }
     sys::mount::attach(mount.as_fd(), target.as_fd())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_containers_own_overlay_counts() {
+        let overlay = "60 59 0:44 / / rw - overlay overlay rw,lowerdir+=/d/layers/a/diff,upperdir=/d/containers/abc/upper,workdir=/d/containers/abc/work";
+        assert!(shows_overlay_of(overlay, "abc"));
+        assert!(!shows_overlay_of(overlay, "bc"));
+        assert!(!shows_overlay_of(overlay, "abd"));
+        // A bind mount of the folder is none.
+        assert!(!shows_overlay_of("60 59 8:1 /d/containers/abc/upper /x rw - ext4 /dev/sda rw", "abc"));
+        assert!(!shows_overlay_of("", ""));
+    }
 }
