@@ -38,11 +38,12 @@ fn make(engine: &Engine, call: &Call, asked: Option<Value>) -> Result<String, Fa
     let reference = reference.map_err(|error| Failure::invalid(error.to_string()))?;
     let words = [&record.config.entrypoint, &record.config.cmd];
     let created_by: Vec<&str> = words.into_iter().flatten().flatten().map(String::as_str).collect();
+    let changes: Vec<String> = query.all("changes").map(str::to_owned).collect();
     let commit = Commit {
         parent: engine.store.images().get(&record.image.id)?,
         upper: engine.store.snapshots().of(&record.id).upper,
-        config: defaults(&record.config, asked)?,
-        changes: query.all("changes").map(str::to_owned).collect(),
+        config: defaults(&record.config, asked, &changes)?,
+        changes,
         reference: reference.clone(),
         author: query.get("author").to_owned(),
         comment: query.get("comment").to_owned(),
@@ -83,17 +84,44 @@ fn paused<T>(
     outcome
 }
 
-/// The defaults of the new image: the container's own, and what the client sent wins.
-fn defaults(config: &Config, asked: Option<Value>) -> Result<ContainerDefaults, Failure> {
+/// The defaults of the new image: the container's own, and what the client sent or changes on top (moby, `merge` of
+/// daemon/commit.go).
+fn defaults(config: &Config, asked: Option<Value>, changes: &[String]) -> Result<ContainerDefaults, Failure> {
     let invalid = |error: serde_json::Error| Failure::invalid(format!("invalid JSON: {error}"));
     let mut fields = serde_json::to_value(config).map_err(invalid)?;
     if let (Value::Object(fields), Some(Value::Object(asked))) = (&mut fields, asked) {
-        fields.extend(asked.into_iter().filter(|(_, value)| !is_empty(value)));
+        for (key, value) in asked.into_iter().filter(|(_, value)| !is_empty(value)) {
+            let merged = match (fields.remove(&key), value) {
+                (Some(Value::Object(mut old)), Value::Object(new)) if key != "Healthcheck" => {
+                    old.extend(new);
+                    Value::Object(old)
+                }
+                (Some(Value::Array(old)), Value::Array(new)) if key == "Env" => Value::Array(env(new, old)),
+                (_, value) => value,
+            };
+            fields.insert(key, merged);
+        }
     }
     let mut defaults: ContainerDefaults = serde_json::from_value(fields).map_err(invalid)?;
+    let sets = |instruction: &str| {
+        let first = |change: &String| change.split_whitespace().next().map(str::to_ascii_uppercase);
+        changes.iter().any(|change| first(change).as_deref() == Some(instruction))
+    };
+    // The arguments of one program are none of another.
+    if sets("ENTRYPOINT") && !sets("CMD") {
+        defaults.cmd = None;
+    }
     // Host name, streams and so on are the container's alone.
     defaults.other.clear();
     Ok(defaults)
+}
+
+/// The client's variables, and those of the container that have other names.
+fn env(mut new: Vec<Value>, old: Vec<Value>) -> Vec<Value> {
+    let name = |value: &Value| value.as_str().and_then(|entry| entry.split('=').next()).map(str::to_owned);
+    let names: Vec<_> = new.iter().map(name).collect();
+    new.extend(old.into_iter().filter(|value| !names.contains(&name(value))));
+    new
 }
 
 /// Says whether a value is what Go leaves unset.
@@ -116,13 +144,23 @@ mod tests {
     #[test]
     fn what_the_client_sends_wins_and_the_rest_stays() {
         let config: Config = serde_json::from_value(json!({
-            "Hostname": "h", "Env": ["A=b"], "Cmd": ["sh"], "ExposedPorts": {"80/tcp": {}}, "Labels": {"a": "b"}
+            "Hostname": "h", "Env": ["A=b", "C=d"], "Cmd": ["sh"], "ExposedPorts": {"80/tcp": {}}, "Labels": {"a": "b"}
         }))
         .unwrap();
-        let defaults = defaults(&config, Some(json!({"Cmd": ["ls"], "Env": null, "User": ""}))).unwrap();
-        assert_eq!(
-            serde_json::to_value(&defaults).unwrap(),
-            json!({"ExposedPorts": {"80/tcp": {}}, "Env": ["A=b"], "Cmd": ["ls"], "Labels": {"a": "b"}})
+        let check = |asked: Value, changes: &[&str], expect: Value| {
+            let changes: Vec<String> = changes.iter().map(|change| (*change).to_owned()).collect();
+            let defaults = defaults(&config, Some(asked), &changes).unwrap();
+            assert_eq!(serde_json::to_value(&defaults).unwrap(), expect);
+        };
+        check(
+            json!({"Cmd": ["ls"], "Env": null, "User": ""}),
+            &[],
+            json!({"ExposedPorts": {"80/tcp": {}}, "Env": ["A=b", "C=d"], "Cmd": ["ls"], "Labels": {"a": "b"}}),
+        );
+        check(
+            json!({"Env": ["A=x"], "Labels": {"c": "d"}}),
+            &["entrypoint [\"x\"]"],
+            json!({"ExposedPorts": {"80/tcp": {}}, "Env": ["A=x", "C=d"], "Labels": {"a": "b", "c": "d"}}),
         );
     }
 }
