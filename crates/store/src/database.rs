@@ -121,6 +121,7 @@ impl Database {
     ///
     /// If the file cannot be opened, is not a database of Wharf, or is of a later version.
     pub fn open(path: &Path) -> Result<Self> {
+        make_private(path)?;
         let writer = connect(path)?;
         prepare(&writer, path)?;
         let (jobs, queue) = channel();
@@ -271,6 +272,14 @@ impl fmt::Debug for Transaction<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Transaction")
     }
+}
+
+/// Makes the file if it is not there, for its owner alone: records hold what users put into environments. `SQLite` gives the
+/// files beside it the same mode.
+fn make_private(path: &Path) -> Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let made = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+    made.map(drop).map_err(|source| Error::Io { operation: "create", path: path.to_owned(), source })
 }
 
 fn connect(path: &Path) -> Result<Connection> {
