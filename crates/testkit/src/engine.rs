@@ -3,7 +3,7 @@
 use crate::{Namespaces, Scratch, image, until};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What a command printed and how it ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -185,15 +185,23 @@ impl Engine {
         run(self.command(program).args(arguments))
     }
 
-    /// Returns the control groups that exist below the engine's parent, and the parent itself.
+    /// Returns the control groups that exist below the engine's parent.
     pub fn cgroups(&self) -> Vec<PathBuf> {
+        let parents = self.cgroup_parents();
+        let entries = parents.iter().filter_map(|folder| std::fs::read_dir(folder).ok());
+        entries
+            .flat_map(|entries| entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()))
+            .collect()
+    }
+
+    /// Returns where the engine's parent of control groups may be, in each hierarchy.
+    fn cgroup_parents(&self) -> Vec<PathBuf> {
         let parent = self.cgroup_parent();
-        let hierarchies = std::fs::read_dir("/sys/fs/cgroup").expect("read /sys/fs/cgroup").flatten();
+        let hierarchies = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
         hierarchies
             .map(|entry| entry.path().join(parent.trim_start_matches('/')))
             .chain([PathBuf::from(format!("/sys/fs/cgroup{parent}"))])
-            .filter_map(|folder| std::fs::read_dir(folder).ok())
-            .flat_map(|entries| entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()))
+            .filter(|folder| folder.is_dir())
             .collect()
     }
 }
@@ -228,12 +236,16 @@ impl Drop for Engine {
         for pid in self.namespaces.processes() {
             drop(Command::new("kill").args(["-9", &pid.to_string()]).stderr(Stdio::null()).status());
         }
-        let parent = self.cgroup_parent();
-        let mut groups = self.cgroups();
-        let hierarchies = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
-        groups.extend(hierarchies.map(|entry| entry.path().join(parent.trim_start_matches('/'))));
-        for group in groups {
-            drop(std::fs::remove_dir(group));
+        // Killed processes leave their groups a moment later.
+        let gone = |group: &PathBuf| std::fs::remove_dir(group).is_ok() || !group.exists();
+        let begin = Instant::now();
+        loop {
+            let left = self.cgroups().iter().filter(|group| !gone(group)).count();
+            let parents = self.cgroup_parents().iter().filter(|group| !gone(group)).count();
+            if left + parents == 0 || begin.elapsed() > Duration::from_secs(3) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
         }
     }
 }
