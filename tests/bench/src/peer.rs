@@ -25,6 +25,17 @@ impl Peer {
         for peer in &peers {
             peer.ok(&["load", "-q", "-i", &archive.display().to_string()]);
         }
+        // A peer that is installed may still be unable to run here (podman wants rlimits that not every root may set).
+        peers.retain(|peer| {
+            let runs = peer
+                .command(&["run", "--rm", "busybox", "true"])
+                .status()
+                .is_ok_and(|status| status.success());
+            if !runs {
+                eprintln!("cannot run a container here, left out: {}", peer.name());
+            }
+            runs || matches!(peer, Self::Wharf(_))
+        });
         peers
     }
 
@@ -54,7 +65,10 @@ impl Peer {
     }
 
     fn podman() -> Self {
-        Self::Podman { namespaces: Namespaces::new(), scratch: Scratch::new() }
+        let scratch = Scratch::new();
+        let limits = "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n";
+        std::fs::write(scratch.join("containers.conf"), limits).expect("write podman's configuration");
+        Self::Podman { namespaces: Namespaces::new(), scratch }
     }
 
     /// The name of its command line.
@@ -77,6 +91,7 @@ impl Peer {
             }
             Self::Podman { namespaces, scratch } => {
                 let mut command = namespaces.command("podman");
+                command.env("CONTAINERS_CONF", scratch.join("containers.conf"));
                 command.args(["--root", &scratch.join("root").display().to_string()]);
                 command.args(["--runroot", &scratch.join("run").display().to_string()]);
                 command.args(["--cgroup-manager", "cgroupfs", "--events-backend", "file"]);
