@@ -18,7 +18,7 @@ fn from_creation_to_removal() {
     assert_eq!(state("c1"), "paused 0");
     engine.docker(&["unpause", "c1"]).ok();
     engine.wharf(&["rename", "c1", "c2"]).ok();
-    let top = both(&engine, &["top", "c2"]);
+    let top = engine.docker(&["top", "c2"]);
     assert!(top.stdout.contains("sleep 1000"), "{}", top.stdout);
     engine.docker(&["restart", "-t", "0", "c2"]).ok();
     assert_eq!(state("c2"), "running 0");
