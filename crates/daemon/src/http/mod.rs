@@ -7,6 +7,7 @@ pub mod body;
 pub mod call;
 pub mod failure;
 pub mod hijack;
+pub mod leftover;
 pub mod listen;
 pub mod query;
 pub mod router;

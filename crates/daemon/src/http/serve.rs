@@ -2,6 +2,7 @@
 
 use super::body::Body;
 use super::call::{Call, Incoming};
+use super::leftover;
 use super::listen::Listener;
 use super::router::{self, Route};
 use super::stream::Connection;
@@ -159,7 +160,12 @@ async fn serve<S: Send + Sync + 'static>(
 ) {
     let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
         let server = Arc::clone(&server);
-        async move { Ok::<_, Infallible>(server.answer(request.map(BodyExt::boxed_unsync)).await) }
+        async move {
+            let (leftover, request) = leftover::watch(request);
+            let response = server.answer(request.map(BodyExt::boxed_unsync)).await;
+            leftover.discard();
+            Ok::<_, Infallible>(response)
+        }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -305,6 +311,16 @@ mod tests {
     async fn bytes_sent_early_are_not_lost() {
         let answer = exchange(&[&format!("{UPGRADE}early"), "later"]).await;
         assert_eq!(answer.split_once("\r\n\r\n").unwrap().1, "EARLYLATER!");
+    }
+
+    #[tokio::test]
+    async fn what_a_refused_request_still_sends_is_taken() {
+        let body = "x".repeat(3 << 20);
+        let request = format!("PUT /nosuch HTTP/1.1\r\nHost: d\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let next = "GET /same HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n";
+        let answer = exchange(&[&request, next]).await;
+        assert!(answer.starts_with("HTTP/1.1 404 Not Found\r\n"), "{answer}");
+        assert!(answer.contains("HTTP/1.1 304 Not Modified\r\n"), "{answer}");
     }
 
     #[tokio::test]
