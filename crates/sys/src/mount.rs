@@ -164,6 +164,9 @@ fn overlay_by_list(lower: &[&Path], upper: &Path, work: &Path, volatile: bool) -
 }
 
 fn finish_overlay(context: &OwnedFd, volatile: bool, layers: usize) -> Result<OwnedFd> {
+    // What the first column of /proc/mounts says.
+    rustix::mount::fsconfig_set_string(context, "source", "overlay")
+        .map_err(|errno| failure(context, "overlay", "source=overlay", errno))?;
     if volatile {
         rustix::mount::fsconfig_set_flag(context, "volatile")
             .map_err(|errno| failure(context, "overlay", "volatile", errno))?;

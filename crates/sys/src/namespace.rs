@@ -143,6 +143,54 @@ pub fn create(kind: Namespace) -> Result<OwnedFd> {
     fresh(&[kind], || current(kind))?
 }
 
+/// Makes a user namespace with these mappings (lines of `/proc/PID/uid_map`), which lives as long as the descriptor.
+///
+/// # Errors
+///
+/// Those of clone3(2) and of writing the maps.
+pub fn user(uid_map: &str, gid_map: &str) -> Result<OwnedFd> {
+    let failed = |errno| Error::new("clone3", "user namespace", errno);
+    let (wait, hold) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(failed)?;
+    // SAFETY: no memory is shared; the child only closes, reads and ends.
+    match unsafe { raw::clone3(u64::from(libc::CLONE_NEWUSER.unsigned_abs()), libc::SIGCHLD, None) } {
+        Ok(raw::Cloned::Child) => {
+            drop(hold);
+            // Until the parent closes its end or is gone.
+            rustix::io::read(&wait, &mut [0_u8; 1]).ok();
+            raw::exit_now(0)
+        }
+        Ok(raw::Cloned::Parent { pid, pidfd }) => {
+            let write = |name: &str, map: &str| {
+                crate::path::write_value(None, Path::new(&format!("/proc/{pid}/{name}")), map.as_bytes())
+            };
+            let made = write("uid_map", uid_map)
+                .and_then(|()| write("gid_map", gid_map))
+                .and_then(|()| open(Path::new(&format!("/proc/{pid}/ns/user"))));
+            drop(hold);
+            crate::pidfd::wait(pidfd.as_fd())?;
+            made
+        }
+        Err(errno) => Err(failed(errno)),
+    }
+}
+
+/// Returns the `CLONE_NEW*` flag of the namespace that a descriptor refers to (`NS_GET_NSTYPE`).
+///
+/// # Errors
+///
+/// `NOTTY` if it is no namespace.
+pub fn kind_of(fd: BorrowedFd<'_>) -> Result<i32> {
+    use rustix::fd::AsRawFd;
+    const GET_TYPE: u32 = 0xb703;
+    // SAFETY: the request takes no argument.
+    let kind = unsafe { libc::ioctl(fd.as_raw_fd(), GET_TYPE as _) };
+    if kind >= 0 {
+        return Ok(kind);
+    }
+    let errno = Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::NOTTY);
+    Err(Error::new("ioctl", "NS_GET_NSTYPE", errno))
+}
+
 fn on_own_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("namespace".to_owned()).spawn_scoped(scope, work);

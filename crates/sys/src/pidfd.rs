@@ -88,6 +88,20 @@ pub fn get_fd(pidfd: BorrowedFd<'_>, number: i32) -> Result<OwnedFd> {
         .map_err(|errno| Error::new("pidfd_getfd", number, errno))
 }
 
+/// Returns the number of the process, as `/proc` shows it.
+///
+/// # Errors
+///
+/// `SRCH` if it has been reaped, those of reading `/proc/self/fdinfo`.
+pub fn number(pidfd: BorrowedFd<'_>) -> Result<i32> {
+    use rustix::fd::AsRawFd;
+    let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
+    let text = crate::path::read_to_end(std::path::Path::new(&path))?;
+    let text = String::from_utf8_lossy(&text);
+    let pid = text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse::<i32>().ok());
+    pid.filter(|pid| *pid > 0).ok_or_else(|| Error::new("read", path, Errno::SRCH))
+}
+
 /// Waits until the child has ended and reaps it.
 ///
 /// # Errors
