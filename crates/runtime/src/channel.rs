@@ -16,6 +16,10 @@ pub(crate) enum Signal {
     Attached = b'A',
     /// The program may be executed.
     Start = b'S',
+    /// The hooks of the runtime's side have run.
+    Hooks = b'H',
+    /// The listener of the filter has been given away.
+    Listener = b'L',
 }
 
 /// What the child says.
@@ -25,6 +29,12 @@ pub(crate) enum Report {
     Ready,
     /// The master of a terminal comes along.
     Terminal,
+    /// It is time for the hooks of the runtime's side: everything but the change of root is done.
+    Hooks,
+    /// The filter's listener has this number.
+    Listener(u32),
+    /// The init has begun in the user namespace; its descriptor comes along.
+    Begun,
     /// A step failed.
     Failed(Failure),
 }
@@ -43,12 +53,17 @@ pub(crate) struct Failure {
 impl Failure {
     /// The step number of the last part.
     pub(crate) const FINISH: u32 = u32::MAX;
+    /// The step number of joining a user namespace, which comes before the first.
+    pub(crate) const USER_NAMESPACE: u32 = u32::MAX - 1;
 }
 
 const LENGTH: usize = 16;
 const READY: u32 = 0;
 const FAILED: u32 = 1;
 const TERMINAL: u32 = 2;
+const HOOKS: u32 = 3;
+const LISTENER: u32 = 4;
+const BEGUN: u32 = 5;
 
 impl Report {
     /// Sends it from the child. Allocates nothing.
@@ -57,10 +72,19 @@ impl Report {
         retry(|| rustix::net::send(channel, &bytes, SendFlags::NOSIGNAL)).map(drop)
     }
 
+    /// Sends it from the child by write(2), the one call that a filter with a listener never holds up. Allocates nothing.
+    pub(crate) fn write(self, channel: BorrowedFd<'_>) -> Result<(), Errno> {
+        let bytes = self.to_bytes();
+        retry(|| rustix::io::write(channel, &bytes)).map(drop)
+    }
+
     fn to_bytes(self) -> [u8; LENGTH] {
         let words = match self {
             Self::Ready => [READY, 0, 0, 0],
             Self::Terminal => [TERMINAL, 0, 0, 0],
+            Self::Hooks => [HOOKS, 0, 0, 0],
+            Self::Listener(number) => [LISTENER, number, 0, 0],
+            Self::Begun => [BEGUN, 0, 0, 0],
             Self::Failed(failure) => {
                 [FAILED, failure.step, failure.part, failure.errno.raw_os_error().unsigned_abs()]
             }
@@ -77,6 +101,9 @@ impl Report {
         match (words.next()?, words.next()?, words.next()?, words.next()?) {
             (READY, ..) => Some(Self::Ready),
             (TERMINAL, ..) => Some(Self::Terminal),
+            (HOOKS, ..) => Some(Self::Hooks),
+            (LISTENER, number, ..) => Some(Self::Listener(number)),
+            (BEGUN, ..) => Some(Self::Begun),
             (FAILED, step, part, errno) => {
                 let errno = Errno::from_raw_os_error(i32::try_from(errno).ok()?);
                 Some(Self::Failed(Failure { step, part, errno }))
@@ -89,14 +116,14 @@ impl Report {
 /// The parent's end.
 #[derive(Debug)]
 pub(crate) struct Parent {
-    socket: OwnedFd,
+    socket: std::sync::Arc<OwnedFd>,
 }
 
 /// Makes both ends: the parent's, and a plain descriptor (above 2) for the child.
 pub(crate) fn pair() -> Result<(Parent, OwnedFd), Error> {
     let (socket, child) = sys::socket::seqpacket_pair().map_err(Error::system("make the init channel"))?;
     let child = above_stdio(child)?;
-    Ok((Parent { socket }, child))
+    Ok((Parent::from_socket(socket), child))
 }
 
 /// Returns a descriptor with a number above 2: the child fills those below.
@@ -114,7 +141,17 @@ pub(crate) fn above_stdio(fd: OwnedFd) -> Result<OwnedFd, Error> {
 impl Parent {
     /// Takes a socket whose other end a child listens to.
     pub(crate) fn from_socket(socket: OwnedFd) -> Self {
-        Self { socket }
+        Self { socket: std::sync::Arc::new(socket) }
+    }
+
+    /// Says whether the child has said something, or is gone.
+    pub(crate) fn has_word(&self) -> bool {
+        sys::event::readable_within(self.socket.as_fd(), Some(std::time::Duration::ZERO)).unwrap_or(false)
+    }
+
+    /// The same end once more, for who takes over the child.
+    pub(crate) fn again(&self) -> Self {
+        Self { socket: self.socket.clone() }
     }
 
     /// Sends a signal. A child that is gone shows when it is listened to.
@@ -138,12 +175,16 @@ impl Parent {
     }
 }
 
-/// Sends the master of a terminal from the child. Allocates nothing.
-pub(crate) fn send_terminal(channel: BorrowedFd<'_>, master: BorrowedFd<'_>) -> Result<(), Errno> {
-    let bytes = Report::Terminal.to_bytes();
+/// Sends a word with a descriptor from the child. Allocates nothing.
+pub(crate) fn send_with(
+    channel: BorrowedFd<'_>,
+    report: Report,
+    descriptor: BorrowedFd<'_>,
+) -> Result<(), Errno> {
+    let bytes = report.to_bytes();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    let descriptors = [master];
+    let descriptors = [descriptor];
     if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
         return Err(Errno::NOBUFS);
     }
@@ -175,7 +216,7 @@ mod tests {
         Report::Ready.send(child.as_fd()).unwrap();
         let failure = Failure { step: Failure::FINISH, part: 3, errno: Errno::NOENT };
         Report::Failed(failure).send(child.as_fd()).unwrap();
-        send_terminal(child.as_fd(), child.as_fd()).unwrap();
+        send_with(child.as_fd(), Report::Terminal, child.as_fd()).unwrap();
         assert_eq!(parent.receive().unwrap().unwrap().0, Report::Ready);
         assert_eq!(parent.receive().unwrap().unwrap().0, Report::Failed(failure));
         let (report, descriptor) = parent.receive().unwrap().unwrap();

@@ -4,8 +4,9 @@
 //! reported as (step, part, errno). Descriptors are closed by exec, or before by [`crate::finish`].
 
 use crate::channel::{self, Failure, Report, Signal};
+use crate::copy_up;
 use crate::finish::{self, Finish};
-use crate::step::{PART_INSIDE_PROC, PART_MOVE, Place, Step};
+use crate::step::{PART_COPY, PART_INSIDE_PROC, PART_MOVE, Place, Step, Taken};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -28,6 +29,20 @@ pub(crate) struct Child<'a> {
     pub(crate) finish: &'a Finish,
     /// Where the start is asked for, if the parent does not stay to ask for it.
     pub(crate) listener: Option<BorrowedFd<'a>>,
+    /// The user namespace in which the init is to begin.
+    pub(crate) between: Option<Between<'a>>,
+}
+
+/// How the init begins in a user namespace that is there already: this child joins it and clones the init, so that all new
+/// namespaces belong to it.
+#[derive(Clone, Copy)]
+pub(crate) struct Between<'a> {
+    /// The user namespace.
+    pub(crate) namespace: BorrowedFd<'a>,
+    /// `CLONE_NEW*` of the init.
+    pub(crate) flags: u64,
+    /// The cgroup it begins in.
+    pub(crate) into: Option<BorrowedFd<'a>>,
 }
 
 /// What steps leave for later ones.
@@ -52,10 +67,14 @@ pub(crate) fn run(child: &Child<'_>) -> ! {
     // What joins a container must not be looked into from there before it has become part of it (CVE-2016-9962).
     // SAFETY: PR_SET_DUMPABLE takes a number.
     unsafe { raw::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0) }.ok();
+    if let Some(between) = child.between {
+        go_between(between, child.channel);
+    }
     rustix::process::umask(Mode::empty());
     reset_signals();
     for (index, step) in child.steps.iter().enumerate() {
-        if let Err((part, errno)) = carry_out(step, child, &mut made) {
+        let outcome = crate::fault::step().and_then(|()| carry_out(step, child, &mut made));
+        if let Err((part, errno)) = outcome {
             fail(child.channel, Failure { step: u32::try_from(index).unwrap_or(0), part, errno });
         }
     }
@@ -81,6 +100,24 @@ pub(crate) fn run(child: &Child<'_>) -> ! {
     }
 }
 
+/// Joins the user namespace and clones the init as a sibling; returns in the init only.
+fn go_between(between: Between<'_>, channel: BorrowedFd<'_>) {
+    let told = |errno| -> ! { fail(channel, Failure { step: Failure::USER_NAMESPACE, part: 0, errno }) };
+    if let Err(errno) = raw::setns(between.namespace, libc::CLONE_NEWUSER) {
+        told(errno);
+    }
+    let flags = between.flags | u64::from(libc::CLONE_PARENT.unsigned_abs());
+    // SAFETY: no memory is shared; both sides make bare calls only. A sibling's exit signal is that of this process.
+    match unsafe { raw::clone3(flags, 0, between.into) } {
+        Ok(raw::Cloned::Child) => {}
+        Ok(raw::Cloned::Parent { pidfd, .. }) => {
+            let told = channel::send_with(channel, Report::Begun, pidfd.as_fd());
+            raw::exit_now(i32::from(told.is_err()))
+        }
+        Err(errno) => told(errno),
+    }
+}
+
 /// Reports a failure and ends.
 pub(crate) fn fail(channel: BorrowedFd<'_>, failure: Failure) -> ! {
     // If the parent is gone there is nobody left to tell.
@@ -99,26 +136,13 @@ fn reset_signals() {
 
 fn carry_out(step: &Step, child: &Child<'_>, made: &mut Made) -> Stepped {
     match step {
-        Step::Session => rustix::process::setsid().map(drop).map_err(whole),
-        Step::Join { namespace, flags, .. } => raw::setns(namespace.as_fd(), *flags).map_err(whole),
-        Step::Unshare { flags } => raw::unshare(*flags).map_err(whole),
-        Step::WaitAttached => {
-            if channel::wait(child.channel, Signal::Attached) {
-                return Ok(());
-            }
-            raw::exit_now(1)
-        }
-        Step::EnterCgroups { entrances } => {
-            entrances.iter().try_for_each(|entrance| write_all(entrance.as_fd(), b"0")).map_err(whole)
-        }
-        Step::BecomeRoot => become_root().map_err(whole),
         Step::Isolate { propagation } => {
             let flags = u32::try_from(*propagation).unwrap_or(0);
             let flags = rustix::mount::MountPropagationFlags::from_bits_retain(flags)
                 | rustix::mount::MountPropagationFlags::REC;
             rustix::mount::mount_change(c"/", flags).map_err(whole)
         }
-        Step::AttachRoot => attach_root(child.root).map_err(whole),
+        Step::AttachRoot { at } => attach_root(child.root, at.as_deref().unwrap_or(c"/")).map_err(whole),
         Step::PrivateProc => {
             made.proc = Some(make_file_system(c"proc", &[], 0).map_err(whole)?);
             Ok(())
@@ -130,6 +154,9 @@ fn carry_out(step: &Step, child: &Child<'_>, made: &mut Made) -> Stepped {
                 made.proc = Some(mount);
             }
             Ok(())
+        }
+        Step::Bind { source, recursive, changes, place, .. } => {
+            bind(child.root, (source, *recursive), changes, place)
         }
         Step::Attach { mount, place } => attach(child.root, mount.as_fd(), place),
         Step::Change { path, attributes } => {
@@ -158,23 +185,66 @@ fn carry_out(step: &Step, child: &Child<'_>, made: &mut Made) -> Stepped {
             let attributes = MountAttributes { set: ATTR_RDONLY, ..MountAttributes::default() };
             raw::mount_setattr(child.root, c"", libc::AT_EMPTY_PATH, &attributes).map_err(whole)
         }
-        Step::RootPropagation { propagation } => {
+        Step::RootPropagation { propagation, recursive } => {
             let attributes = MountAttributes { propagation: *propagation, ..MountAttributes::default() };
-            raw::mount_setattr(child.root, c"", libc::AT_EMPTY_PATH, &attributes).map_err(whole)
+            let flags = libc::AT_EMPTY_PATH | if *recursive { libc::AT_RECURSIVE } else { 0 };
+            raw::mount_setattr(child.root, c"", flags, &attributes).map_err(whole)
         }
         Step::SwitchRoot { pivot } => switch_root(child.root, *pivot).map_err(whole),
         Step::Write { file, value } => {
             let proc = made.proc.as_ref().ok_or(whole(Errno::BADF))?;
             write_proc(proc.as_fd(), file, value).map_err(whole)
         }
+        other => carry_out_further(other, child, made),
+    }
+}
+
+/// The steps that are not about mounts.
+fn carry_out_further(step: &Step, child: &Child<'_>, made: &mut Made) -> Stepped {
+    match step {
+        Step::Session => rustix::process::setsid().map(drop).map_err(whole),
+        Step::Join { namespace, flags, .. } => raw::setns(namespace.as_fd(), *flags).map_err(whole),
+        Step::Unshare { flags } => raw::unshare(*flags).map_err(whole),
+        Step::WaitAttached => wait(child, Signal::Attached),
+        Step::EnterCgroups { entrances } => {
+            entrances.iter().try_for_each(|entrance| write_all(entrance.as_fd(), b"0")).map_err(whole)
+        }
+        Step::BecomeRoot => become_root().map_err(whole),
         Step::Hostname(name) => raw::sethostname(name).map_err(whole),
         Step::Domainname(name) => raw::setdomainname(name).map_err(whole),
         Step::Loopback => loopback_up().map_err(whole),
-        Step::Terminal { size } => {
-            made.terminal = Some(open_terminal(child.channel, *size).map_err(whole)?);
+        Step::Terminal { size, console } => {
+            let slave = open_terminal(child.channel, *size).map_err(whole)?;
+            if *console {
+                let mount = clone_mount(slave.as_fd(), c"", false).map_err(whole)?;
+                attach_console(child.root, mount.as_fd()).map_err(whole)?;
+            }
+            made.terminal = Some(slave);
             Ok(())
         }
+        Step::RuntimeHooks => {
+            Report::Hooks.send(child.channel).map_err(whole)?;
+            wait(child, Signal::Hooks)
+        }
+        Step::Hooks(hooks) => hooks.run_here(),
+        Step::LookUp => match finish::missing(child.finish) {
+            None => Ok(()),
+            Some(errno) => {
+                let part = finish::Part::LookUp as u32;
+                fail(child.channel, Failure { step: Failure::FINISH, part, errno })
+            }
+        },
+        Step::Affinity(processors) => rustix::thread::sched_setaffinity(None, processors).map_err(whole),
+        _ => Err(whole(Errno::NOSYS)),
     }
+}
+
+/// Waits for the parent's word; without a parent there is nothing to go on for.
+fn wait(child: &Child<'_>, signal: Signal) -> Stepped {
+    if channel::wait(child.channel, signal) {
+        return Ok(());
+    }
+    raw::exit_now(1)
 }
 
 fn become_root() -> Result<(), Errno> {
@@ -191,8 +261,8 @@ fn become_root() -> Result<(), Errno> {
 
 const EMPTY_TO_PATH: MoveMountFlags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
 
-fn attach_root(root: BorrowedFd<'_>) -> Result<(), Errno> {
-    rustix::mount::move_mount(root, c"", CWD, c"/", EMPTY_TO_PATH)?;
+fn attach_root(root: BorrowedFd<'_>, at: &CStr) -> Result<(), Errno> {
+    rustix::mount::move_mount(root, c"", CWD, at, EMPTY_TO_PATH)?;
     // Relative look-ups must not begin in what is covered now.
     rustix::process::fchdir(root)
 }
@@ -214,6 +284,24 @@ fn make_file_system(
     rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
+fn bind(
+    root: BorrowedFd<'_>,
+    (source, recursive): (&CStr, bool),
+    changes: &[(MountAttributes, bool)],
+    place: &Place,
+) -> Stepped {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    let mount = rustix::mount::open_tree(CWD, source, flags).map_err(whole)?;
+    for (attributes, recursive) in changes {
+        let flags = libc::AT_EMPTY_PATH | if *recursive { libc::AT_RECURSIVE } else { 0 };
+        raw::mount_setattr(mount.as_fd(), c"", flags, attributes).map_err(whole)?;
+    }
+    attach(root, mount.as_fd(), place)
+}
+
 fn is_procfs(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
     const PROC_SUPER_MAGIC: u64 = 0x9fa0;
     let magic = rustix::fs::fstatfs(fd)?.f_type;
@@ -221,18 +309,18 @@ fn is_procfs(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
 }
 
 fn attach(root: BorrowedFd<'_>, mount: BorrowedFd<'_>, place: &Place) -> Stepped {
-    let target = if place.ordinary {
-        match open_in_root_bare(root, &place.target, OFlags::PATH, ResolveFlags::NO_SYMLINKS) {
-            Err(Errno::NOENT) => create_in_root_bare(root, &place.target, place.create, 0o755),
-            other => other,
-        }
-    } else {
-        create_in_root_bare(root, &place.target, place.create, 0o755)
-    }
-    .map_err(whole)?;
+    let (target, existed) = target(root, place).map_err(whole)?;
     // Volumes and images must not put something of theirs where the kernel's answers are looked for.
     if !place.inside_proc && is_procfs(target.as_fd()).map_err(whole)? {
         return Err((PART_INSIDE_PROC, Errno::PERM));
+    }
+    if existed && place.taken.mode {
+        let mode = rustix::fs::fstat(&target).map_err(whole)?.st_mode;
+        let permissions = Mode::from_raw_mode(mode & 0o7777);
+        rustix::fs::chmodat(mount, c".", permissions, AtFlags::empty()).map_err(whole)?;
+    }
+    if existed && place.taken.content {
+        copy_up::copy(target.as_fd(), mount).map_err(|errno| (PART_COPY, errno))?;
     }
     let moved = move_onto(mount, target.as_fd());
     // The kernel says EINVAL for many things; this one users meet.
@@ -240,6 +328,18 @@ fn attach(root: BorrowedFd<'_>, mount: BorrowedFd<'_>, place: &Place) -> Stepped
         return Err((PART_MOVE, Errno::NOTDIR));
     }
     moved.map_err(|errno| (PART_MOVE, errno))
+}
+
+/// Opens the place of a mount, made if it is not there; says whether it was.
+fn target(root: BorrowedFd<'_>, place: &Place) -> Result<(OwnedFd, bool), Errno> {
+    if !place.ordinary && place.taken == Taken::default() {
+        return Ok((create_in_root_bare(root, &place.target, place.create, 0o755)?, true));
+    }
+    let resolve = if place.ordinary { ResolveFlags::NO_SYMLINKS } else { ResolveFlags::empty() };
+    match open_in_root_bare(root, &place.target, OFlags::PATH, resolve) {
+        Err(Errno::NOENT) => Ok((create_in_root_bare(root, &place.target, place.create, 0o755)?, false)),
+        other => Ok((other?, true)),
+    }
 }
 
 fn is_directory(fd: BorrowedFd<'_>) -> bool {
@@ -286,6 +386,10 @@ fn bind_console(root: BorrowedFd<'_>, devpts: i32, number: &CStr) -> Result<(), 
     // SAFETY: a step before attached this mount, and its descriptor stays open until exec.
     let devpts = unsafe { BorrowedFd::borrow_raw(devpts) };
     let slave = clone_mount(devpts, number, false)?;
+    attach_console(root, slave.as_fd())
+}
+
+fn attach_console(root: BorrowedFd<'_>, slave: BorrowedFd<'_>) -> Result<(), Errno> {
     let directory = create_in_root_bare(root, c"dev", Create::Directory, 0o755)?;
     // Whatever the image has under this name is not followed (CVE-2025-52565).
     let flags = OFlags::CREATE | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
@@ -295,7 +399,7 @@ fn bind_console(root: BorrowedFd<'_>, devpts: i32, number: &CStr) -> Result<(), 
     }
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let target = rustix::fs::openat(&directory, c"console", flags, Mode::empty())?;
-    move_onto(slave.as_fd(), target.as_fd())
+    move_onto(slave, target.as_fd())
 }
 
 fn mask(root: BorrowedFd<'_>, paths: &[std::ffi::CString], covers: [BorrowedFd<'_>; 2]) -> Stepped {
@@ -395,7 +499,7 @@ fn open_terminal(channel: BorrowedFd<'_>, size: Option<(u16, u16)>) -> Result<Ow
         let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         rustix::termios::tcsetwinsize(&pty.master, size)?;
     }
-    channel::send_terminal(channel, pty.master.as_fd())?;
+    channel::send_with(channel, Report::Terminal, pty.master.as_fd())?;
     Ok(pty.slave)
 }
 

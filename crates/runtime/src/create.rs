@@ -1,18 +1,20 @@
 //! Making a container's init, and letting it go.
 
+use crate::bind::id_map;
 use crate::channel::{self, Failure, Parent, Report, Signal};
-use crate::child::{self, Child};
+use crate::child::{self, Between, Child};
 use crate::finish::{Finish, Part};
-use crate::prepare::{self, Prepared};
+use crate::listener::Agent;
+use crate::prepare::{self, Extras, Prepared, UserNamespace};
 use crate::process::Program;
 use crate::step::Step;
-use crate::{Error, Launch};
+use crate::{Error, Launch, fault, hooks};
 use cgroups::{Cgroup, Manager};
-use oci::runtime::{DeviceRule, IdMapping, Linux, Resources};
+use oci::runtime::{DeviceRule, Hooks, Linux, Resources, State, Status};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use std::path::PathBuf;
-use sys::namespace::{Namespace, Visit};
+use sys::namespace::Visit;
 use sys::raw::{self, Cloned};
 
 /// An init that stands ready before its program: mounts, cgroup and namespaces are done. Dropping it is [`Created::abort`].
@@ -44,12 +46,11 @@ pub struct Init {
 /// Any of [`Error`]; [`Error::exit_code`] tells what the container is said to have ended with.
 pub fn create(launch: Launch) -> Result<Created, Error> {
     let linux = launch.spec.linux.clone().unwrap_or_default();
-    let oom_score_adj = launch.spec.process.as_ref().and_then(|process| process.oom_score_adj);
     let path = launch.cgroup.clone().or_else(|| linux.cgroups_path.clone());
     let path = path.ok_or_else(|| Error::spec("the container has no cgroup path"))?;
     let hierarchy = Manager::detect().map_err(Error::Cgroup)?;
     let cgroup = Cgroup::create(&hierarchy, &path).map_err(Error::Cgroup)?;
-    let made = build(launch, &linux, oom_score_adj, (&cgroup, None));
+    let made = build(launch, (&cgroup, None), &Extras::default());
     if made.is_err() {
         // The first error is the one to tell.
         cgroup.delete().ok();
@@ -70,51 +71,92 @@ pub(crate) fn create_detached(
     launch: Launch,
     cgroup: &Cgroup,
     listener: &OwnedFd,
+    extras: &Extras,
 ) -> Result<Detached, Error> {
-    let linux = launch.spec.linux.clone().unwrap_or_default();
-    let oom_score_adj = launch.spec.process.as_ref().and_then(|process| process.oom_score_adj);
-    let (mut child, terminal, _) = build(launch, &linux, oom_score_adj, (cgroup, Some(listener.as_fd())))?;
+    let (mut child, terminal, _) = build(launch, (cgroup, Some(listener.as_fd())), extras)?;
     // It lives on by itself.
     drop(child.pidfd.take());
     Ok(Detached { pid: child.pid, terminal })
 }
 
-/// Asks an init made by [`create_detached`] to execute its program; `socket` is connected to its listener.
-pub(crate) fn start_detached(socket: OwnedFd, program: &Program) -> Result<(), Error> {
+/// Asks an init made by [`create_detached`] to execute its program; `socket` is connected to its listener, `process` is
+/// the init and its number.
+pub(crate) fn start_detached(
+    socket: OwnedFd,
+    program: &Program,
+    agent: Option<&Agent>,
+    (process, pid): (BorrowedFd<'_>, i32),
+) -> Result<(), Error> {
     let channel = Parent::from_socket(socket);
     channel.send(Signal::Start);
-    await_start(&channel, program)
+    await_start(&channel, program, agent, (Some(process), pid))
 }
 
 type Built = (ChildProcess, Option<OwnedFd>, Program);
 
 fn build(
     launch: Launch,
-    linux: &Linux,
-    oom_score_adj: Option<i32>,
     (cgroup, listener): (&Cgroup, Option<BorrowedFd<'_>>),
+    extras: &Extras,
 ) -> Result<Built, Error> {
-    let prepared = prepare::container(launch, cgroup)?;
+    let linux = launch.spec.linux.clone().unwrap_or_default();
+    let oom_score_adj = launch.spec.process.as_ref().and_then(|process| process.oom_score_adj);
+    let hooks = launch.spec.hooks.clone().unwrap_or_default();
+    fault::pass()?;
+    let prepared = prepare::container(launch, cgroup, extras)?;
     let into = cgroup.descriptor().map_err(Error::Cgroup)?;
+    fault::pass()?;
     let mut child = clone(&prepared, into.as_ref().map(AsFd::as_fd), listener)?;
     let set_up = || {
-        cgroup.apply(&resources(linux)).map_err(Error::Cgroup)?;
+        fault::pass()?;
+        cgroup.apply(&resources(&linux)).map_err(Error::Cgroup)?;
+        fault::pass()?;
         if let Some(score) = oom_score_adj {
             write_process_file(child.pid, "oom_score_adj", &score.to_string())?;
         }
-        if prepared.user_namespace {
-            write_process_file(child.pid, "uid_map", &mappings(&linux.uid_mappings))?;
-            write_process_file(child.pid, "gid_map", &mappings(&linux.gid_mappings))?;
+        if matches!(prepared.user, UserNamespace::New) {
+            write_process_file(child.pid, "uid_map", &id_map(&linux.uid_mappings))?;
+            write_process_file(child.pid, "gid_map", &id_map(&linux.gid_mappings))?;
         }
-        Ok(())
+        fault::pass()?;
+        tell_hooks(&prepared, extras, child.pid)
     };
-    set_up()?;
+    if let Err(error) = set_up() {
+        // A child that has failed meanwhile knows the reason better.
+        return Err(child.complaint(&prepared).unwrap_or(error));
+    }
     for _ in prepared.steps.iter().filter(|step| matches!(step, Step::WaitAttached)) {
         child.channel.send(Signal::Attached);
     }
-    child.until_ready(&prepared.steps, &prepared.program)?;
-    let Prepared { terminal, program, .. } = prepared;
-    Ok((child, terminal, program))
+    let state = state_of(extras, child.pid);
+    let terminal = child.until_ready(&prepared.steps, &prepared.program, &mut || {
+        fault::pass()?;
+        run_hooks(&hooks, state.as_ref())
+    })?;
+    fault::pass()?;
+    let Prepared { terminal: made, program, .. } = prepared;
+    Ok((child, made.or(terminal), program))
+}
+
+fn run_hooks(hooks: &Hooks, state: Option<&State>) -> Result<(), Error> {
+    let Some(state) = state else { return Ok(()) };
+    hooks::run(&hooks.prestart, state)?;
+    hooks::run(&hooks.create_runtime, state)
+}
+
+/// What hooks are told: the environment has been made, which makes it "created" (runtime.md, *State* and *Lifecycle*).
+fn state_of(extras: &Extras, pid: i32) -> Option<State> {
+    extras.state.clone().map(|state| State { status: Status::Created, pid: Some(pid), ..state })
+}
+
+/// Lets the container's hooks know what they are told.
+fn tell_hooks(prepared: &Prepared, extras: &Extras, pid: i32) -> Result<(), Error> {
+    let Some(state) = state_of(extras, pid) else { return Ok(()) };
+    let before = prepared.steps.iter().filter_map(|step| match step {
+        Step::Hooks(hooks) => Some(hooks),
+        _ => None,
+    });
+    before.chain(&prepared.finish.hooks).try_for_each(|hooks| hooks.tell(&state))
 }
 
 /// The document's limits, with the devices every container may use (runc, `AllowedDevices`).
@@ -144,11 +186,6 @@ fn resources(linux: &Linux) -> Resources {
     resources
 }
 
-fn mappings(mappings: &[IdMapping]) -> String {
-    let line = |one: &IdMapping| format!("{} {} {}\n", one.container_id, one.host_id, one.size);
-    mappings.iter().map(line).collect()
-}
-
 fn write_process_file(pid: i32, name: &'static str, value: &str) -> Result<(), Error> {
     // The process is our own child and not reaped: the number is still its.
     let path = PathBuf::from(format!("/proc/{pid}/{name}"));
@@ -175,27 +212,44 @@ impl Drop for ChildProcess {
 }
 
 impl ChildProcess {
-    /// Waits until the child stands ready; returns the terminal it has opened, if it has.
+    /// Waits until the child stands ready; returns the terminal it has opened, if it has. `hooks` is called when it is time
+    /// for those of the runtime's side.
     pub(crate) fn until_ready(
         &mut self,
         steps: &[Step],
         program: &Program,
+        hooks: &mut dyn FnMut() -> Result<(), Error>,
     ) -> Result<Option<OwnedFd>, Error> {
         let mut terminal = None;
         loop {
             match self.channel.receive()? {
                 Some((Report::Ready, _)) => return Ok(terminal),
                 Some((Report::Terminal, master)) => terminal = master,
+                Some((Report::Hooks, _)) => {
+                    hooks()?;
+                    self.channel.send(Signal::Hooks);
+                }
                 Some((Report::Failed(failure), _)) => return Err(explain(failure, steps, program)),
+                Some((Report::Listener(_) | Report::Begun, _)) => return Err(unexpected()),
                 None => return Err(self.died()),
             }
         }
     }
 
+    /// What a child says that has failed on its own, without waiting for it.
+    fn complaint(&mut self, prepared: &Prepared) -> Option<Error> {
+        let heard = self.channel.has_word().then(|| self.channel.receive().ok().flatten())??;
+        match heard {
+            (Report::Failed(failure), _) => Some(explain(failure, &prepared.steps, &prepared.program)),
+            _ => None,
+        }
+    }
+
     /// Lets the child execute its program; returns its descriptor when it has.
-    pub(crate) fn start(mut self, program: &Program) -> Result<(i32, OwnedFd), Error> {
+    pub(crate) fn start(mut self, program: &Program, agent: Option<&Agent>) -> Result<(i32, OwnedFd), Error> {
         self.channel.send(Signal::Start);
-        await_start(&self.channel, program)?;
+        let process = self.pidfd.as_ref().map(AsFd::as_fd);
+        await_start(&self.channel, program, agent, (process, self.pid))?;
         match self.pidfd.take() {
             Some(pidfd) => Ok((self.pid, pidfd)),
             None => Err(Error::Died("no descriptor".to_owned())),
@@ -213,17 +267,36 @@ impl ChildProcess {
     }
 }
 
-/// Waits until the child has executed its program, or says why it has not.
-fn await_start(channel: &Parent, program: &Program) -> Result<(), Error> {
-    match channel.receive()? {
-        Some((Report::Failed(failure), _)) => Err(explain(failure, &[], program)),
-        Some(_) => Err(Error::Died("unexpected message".to_owned())),
-        // Its end was closed by exec, or by an end that is the program's own affair.
-        None => Ok(()),
+fn unexpected() -> Error {
+    Error::Died("unexpected message".to_owned())
+}
+
+/// Waits until the child has executed its program, or says why it has not; meanwhile gives away its filter's listener.
+fn await_start(
+    channel: &Parent,
+    program: &Program,
+    agent: Option<&Agent>,
+    (process, pid): (Option<BorrowedFd<'_>>, i32),
+) -> Result<(), Error> {
+    loop {
+        match channel.receive()? {
+            Some((Report::Failed(failure), _)) => return Err(explain(failure, &[], program)),
+            Some((Report::Listener(number), _)) => {
+                let (Some(agent), Some(process)) = (agent, process) else { return Err(unexpected()) };
+                agent.give(process, pid, number)?;
+                channel.send(Signal::Listener);
+            }
+            Some(_) => return Err(unexpected()),
+            // Its end was closed by exec, or by an end that is the program's own affair.
+            None => return Ok(()),
+        }
     }
 }
 
 fn explain(failure: Failure, steps: &[Step], program: &Program) -> Error {
+    if failure.step == Failure::USER_NAMESPACE {
+        return Error::Init { what: "join the user namespace".to_owned(), errno: failure.errno };
+    }
     if failure.step != Failure::FINISH {
         let step = usize::try_from(failure.step).ok().and_then(|index| steps.get(index));
         return match step {
@@ -233,6 +306,14 @@ fn explain(failure: Failure, steps: &[Step], program: &Program) -> Error {
     }
     match Part::from_number(failure.part) {
         Some(Part::LookUp) => program.failure(failure.errno),
+        Some(Part::Hook) => {
+            let problem = match failure.errno {
+                Errno::TIMEDOUT => "hook ran past specified timeout".to_owned(),
+                Errno::CHILD => "it did not end with exit status 0".to_owned(),
+                errno => sys::message(errno),
+            };
+            Error::Hook { path: "startContainer".to_owned(), problem }
+        }
         Some(part) => Error::Init { what: part.describe().to_owned(), errno: failure.errno },
         None => Error::Init { what: "start the program".to_owned(), errno: failure.errno },
     }
@@ -243,18 +324,29 @@ fn clone(
     into: Option<BorrowedFd<'_>>,
     listener: Option<BorrowedFd<'_>>,
 ) -> Result<ChildProcess, Error> {
-    let visit = match &prepared.pid_namespace {
-        // Only children are born there; this thread stays where it is.
-        Some(namespace) => Some(
-            Visit::enter(namespace.as_fd(), Namespace::Pid)
-                .map_err(|source| Error::System { what: "join the process namespace", source })?,
-        ),
-        None => None,
+    let mut visits = Vec::new();
+    for (kind, namespace) in &prepared.visits {
+        // Only for the clone: the child is born there, this thread comes back.
+        let visit = Visit::enter(namespace.as_fd(), *kind)
+            .map_err(|source| Error::System { what: "join a namespace", source })?;
+        visits.push(visit);
+    }
+    let user = match &prepared.user {
+        UserNamespace::Joined(namespace) => Some(namespace.as_fd()),
+        _ => None,
     };
-    let work =
-        Work { root: prepared.root.as_fd(), steps: &prepared.steps, finish: &prepared.finish, listener };
+    let work = Work {
+        root: prepared.root.as_fd(),
+        steps: &prepared.steps,
+        finish: &prepared.finish,
+        listener,
+        user,
+    };
     let child = spawn(prepared.flags, into, work);
-    drop(visit);
+    // The last first: each goes back to where it came from.
+    while let Some(visit) = visits.pop() {
+        drop(visit);
+    }
     child
 }
 
@@ -265,6 +357,8 @@ pub(crate) struct Work<'a> {
     pub(crate) steps: &'a [Step],
     pub(crate) finish: &'a Finish,
     pub(crate) listener: Option<BorrowedFd<'a>>,
+    /// A user namespace to begin in.
+    pub(crate) user: Option<BorrowedFd<'a>>,
 }
 
 /// Clones a child that does `work`.
@@ -272,22 +366,43 @@ pub(crate) fn spawn(flags: i32, into: Option<BorrowedFd<'_>>, work: Work<'_>) ->
     let (channel, end) = channel::pair()?;
     let undumpable = Undumpable::begin();
     let flags = u64::from(flags.unsigned_abs());
+    let between = work.user.map(|namespace| Between { namespace, flags, into });
+    let (first_flags, first_into) = if between.is_some() { (0, None) } else { (flags, into) };
     // SAFETY: no memory is shared; the child only runs `child::run`, which makes bare calls and never returns.
-    let cloned = unsafe { raw::clone3(flags, libc::SIGCHLD, into) };
+    let cloned = unsafe { raw::clone3(first_flags, libc::SIGCHLD, first_into) };
     match cloned {
         Ok(Cloned::Child) => {
-            let Work { root, steps, finish, listener } = work;
-            child::run(&Child { channel: end.as_fd(), root, steps, finish, listener })
+            let Work { root, steps, finish, listener, .. } = work;
+            child::run(&Child { channel: end.as_fd(), root, steps, finish, listener, between })
         }
         Ok(Cloned::Parent { pid, pidfd }) => {
             drop(undumpable);
-            Ok(ChildProcess { pid, pidfd: Some(pidfd), channel })
+            let child = ChildProcess { pid, pidfd: Some(pidfd), channel };
+            if between.is_some() { second(child) } else { Ok(child) }
         }
         Err(errno) => Err(Error::System {
             what: "create new process",
             source: sys::Error::new("clone3", "init", errno),
         }),
     }
+}
+
+/// Waits for the go-between, which ends, and takes over the init that it has begun.
+fn second(mut between: ChildProcess) -> Result<ChildProcess, Error> {
+    let failed = Error::system("create new process");
+    let pidfd = match between.channel.receive()? {
+        Some((Report::Begun, Some(pidfd))) => pidfd,
+        Some((Report::Failed(failure), _)) => {
+            return Err(Error::Init { what: "join the user namespace".to_owned(), errno: failure.errno });
+        }
+        Some(_) => return Err(unexpected()),
+        None => return Err(between.died()),
+    };
+    let pid = sys::pidfd::number(pidfd.as_fd()).map_err(failed)?;
+    if let Some(first) = between.pidfd.take() {
+        sys::pidfd::wait(first.as_fd()).map_err(Error::system("create new process"))?;
+    }
+    Ok(ChildProcess { pid, pidfd: Some(pidfd), channel: between.channel.again() })
 }
 
 /// Keeps this process from being traced while it clones: the child is born with that, and a container that it joins
@@ -343,7 +458,7 @@ impl Created {
     /// [`Error::Executable`], [`Error::Init`]. Nothing is left behind then.
     pub fn start(self) -> Result<Init, Error> {
         let Self { child, program, cgroup, .. } = self;
-        match child.start(&program) {
+        match child.start(&program, None) {
             Ok((pid, pidfd)) => Ok(Init { pid, pidfd, cgroup }),
             Err(error) => {
                 cgroup.delete().ok();

@@ -11,6 +11,22 @@ pub enum Error {
     /// The document contradicts itself or asks for what cannot be.
     #[error("{0}")]
     Spec(String),
+    /// A value of the document cannot be.
+    #[error("{path}: {problem}")]
+    Invalid {
+        /// Where it is in the document, as in `linux.namespaces[2].path`.
+        path: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A hook failed.
+    #[error("error running hook {path:?}: {problem}")]
+    Hook {
+        /// The hook.
+        path: String,
+        /// Why.
+        problem: String,
+    },
     /// The document asks for something this runtime does not do.
     #[error("{0} is not supported")]
     Unsupported(String),
@@ -32,7 +48,7 @@ pub enum Error {
     },
     /// The cgroup could not be made or limited.
     #[error("{}", base::chain(.0))]
-    Cgroup(#[source] cgroups::Error),
+    Cgroup(cgroups::Error),
     /// A system call of the parent failed.
     #[error("{what}: {source}")]
     System {
@@ -118,9 +134,11 @@ impl Error {
 impl Classify for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::Spec(_) | Self::Executable { .. } | Self::Mount { .. } | Self::User(_) => {
-                Kind::InvalidArgument
-            }
+            Self::Spec(_)
+            | Self::Invalid { .. }
+            | Self::Executable { .. }
+            | Self::Mount { .. }
+            | Self::User(_) => Kind::InvalidArgument,
             Self::Unsupported(_) => Kind::NotImplemented,
             _ => Kind::Internal,
         }

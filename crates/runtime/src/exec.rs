@@ -1,7 +1,9 @@
 //! A further process in a running container.
 
 use crate::create::{Work, is_gone, spawn};
+use crate::listener::Agent;
 use crate::mount::enter_cgroups;
+use crate::prepare::{Extras, size};
 use crate::process::{self, Program, Surroundings};
 use crate::step::Step;
 use crate::user::Files;
@@ -49,6 +51,11 @@ pub struct Joined {
 ///
 /// As [`crate::create`]; [`Error::System`] if the container is gone.
 pub fn exec(join: Join<'_>) -> Result<Joined, Error> {
+    exec_with(join, &Extras::default())
+}
+
+/// As [`exec`], with what only the command line gives.
+pub(crate) fn exec_with(join: Join<'_>, extras: &Extras) -> Result<Joined, Error> {
     let Join { init_pid, init_pidfd, process, seccomp, stdio, user, cgroup } = join;
     let gone = |source: sys::Error| Error::System { what: "join the container", source };
     let root = sys::path::open_directory(&PathBuf::from(format!("/proc/{init_pid}/root"))).map_err(gone)?;
@@ -61,7 +68,11 @@ pub fn exec(join: Join<'_>) -> Result<Joined, Error> {
     let files = Files::read(root.as_fd());
     let streams = process::streams(stdio)?;
     // First of all: what it does in the container counts as the container's.
-    let mut steps = vec![Step::Session, enter_cgroups(cgroup)?];
+    let affinity = process.exec_cpu_affinity.clone().unwrap_or_default();
+    let first = affinity.initial.as_deref().filter(|list| !list.is_empty());
+    let mut steps = vec![Step::Session];
+    steps.extend(first.map(process::processors).transpose()?.map(Step::Affinity));
+    steps.push(enter_cgroups(cgroup)?);
     let namespace = duplicate(init_pidfd)?;
     steps.push(Step::Join { namespace, flags, name: "the container's namespaces".to_owned() });
     if own_user {
@@ -73,20 +84,24 @@ pub fn exec(join: Join<'_>) -> Result<Joined, Error> {
         steps.append(&mut labels);
     }
     if streams.is_none() {
-        let small = |number: u32| u16::try_from(number).unwrap_or(u16::MAX);
-        let size = process.console_size.as_ref().map(|size| (small(size.height), small(size.width)));
-        steps.push(Step::Terminal { size });
+        steps.push(Step::Terminal { size: size(&process), console: false });
+    }
+    let agent = Agent::of(seccomp.as_ref(), extras.state.as_ref());
+    if agent.is_none() && seccomp.as_ref().is_some_and(crate::seccomp::notifies) {
+        return Err(Error::Unsupported("seccomp notification".to_owned()));
     }
     let surroundings =
-        Surroundings { seccomp: seccomp.as_ref(), personality: None, keyring: None, death_signal: None };
+        Surroundings { seccomp: seccomp.as_ref(), preserved: extras.preserved, ..Surroundings::default() };
     let terminal_wanted = streams.is_none();
-    let mut finish = process::finish(&process, user.as_ref(), &files, streams, &surroundings)?;
+    let mut finish = process::finish(&process, user.as_ref(), &files, streams, surroundings)?;
     finish.terminal = terminal_wanted;
+    let last = affinity.last.as_deref().filter(|list| !list.is_empty());
+    finish.affinity = last.map(process::processors).transpose()?;
     let program = Program::new(&process);
     let into = cgroup.descriptor().map_err(Error::Cgroup)?;
     // Its process namespace is entered here: only children are born in it.
     let visit = Visit::enter(init_pidfd, Namespace::Pid).map_err(gone)?;
-    let work = Work { root: root.as_fd(), steps: &steps, finish: &finish, listener: None };
+    let work = Work { root: root.as_fd(), steps: &steps, finish: &finish, listener: None, user: None };
     let child = spawn(0, into.as_ref().map(AsFd::as_fd), work);
     drop(visit);
     let mut child = child?;
@@ -97,8 +112,8 @@ pub fn exec(join: Join<'_>) -> Result<Joined, Error> {
             other => other.map_err(Error::system("set the OOM score"))?,
         }
     }
-    let terminal = child.until_ready(&steps, &program)?;
-    let (pid, pidfd) = child.start(&program)?;
+    let terminal = child.until_ready(&steps, &program, &mut || Ok(()))?;
+    let (pid, pidfd) = child.start(&program, agent.as_ref())?;
     Ok(Joined { pid, pidfd, terminal })
 }
 

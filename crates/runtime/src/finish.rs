@@ -4,12 +4,14 @@
 //! `no_new_privs` a filter needs `CAP_SYS_ADMIN`, so it is installed before the capabilities are cut down; with it, it
 //! comes last, so that it need not allow what is done here.
 
-use crate::channel::Failure;
+use crate::channel::{self, Failure, Report, Signal};
 use crate::child::fail;
+use crate::hooks::Inside;
 use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::process::{Gid, Resource, Rlimit, Uid};
+use rustix::thread::CpuSet;
 use std::ffi::{CString, c_char};
 use sys::capability::{self, Set, Sets};
 use sys::raw;
@@ -43,10 +45,18 @@ pub(crate) struct Finish {
     pub(crate) directory: CString,
     /// What it is sent when the thread that cloned it ends.
     pub(crate) death_signal: Option<i32>,
+    /// How many descriptors from 3 on the program keeps.
+    pub(crate) preserved: u32,
+    /// Scheduling policy.
+    pub(crate) scheduler: Option<raw::SchedulerAttributes>,
+    /// The processors it runs on.
+    pub(crate) affinity: Option<CpuSet>,
     /// I/O priority.
     pub(crate) io_priority: Option<i32>,
     /// Execution domain.
     pub(crate) personality: Option<u32>,
+    /// What runs in the container before the program.
+    pub(crate) hooks: Option<Inside>,
     /// Whether the program's name has a slash: it is not looked for.
     pub(crate) direct: bool,
     /// Paths to try.
@@ -79,7 +89,7 @@ impl Strings {
         Self { strings, pointers }
     }
 
-    fn as_ptr(&self) -> *const *const c_char {
+    pub(crate) fn as_ptr(&self) -> *const *const c_char {
         self.pointers.as_ptr()
     }
 }
@@ -110,10 +120,14 @@ pub(crate) enum Part {
     IoPriority,
     Personality,
     LookUp,
+    Scheduler,
+    Affinity,
+    Listener,
+    Hook,
 }
 
 impl Part {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 20] = [
         Self::Stdio,
         Self::Terminal,
         Self::Limit,
@@ -130,6 +144,10 @@ impl Part {
         Self::IoPriority,
         Self::Personality,
         Self::LookUp,
+        Self::Scheduler,
+        Self::Affinity,
+        Self::Listener,
+        Self::Hook,
     ];
 
     /// The part with this number.
@@ -159,6 +177,10 @@ impl Part {
             Self::IoPriority => "set the I/O priority",
             Self::Personality => "set the personality",
             Self::LookUp => "find the program",
+            Self::Scheduler => "set the scheduling policy",
+            Self::Affinity => "set the processors",
+            Self::Listener => "give away the seccomp listener",
+            Self::Hook => "run the startContainer hooks",
         }
     }
 }
@@ -167,15 +189,15 @@ type Finished = Result<(), (Part, Errno)>;
 
 /// Executes the program. Never returns.
 pub(crate) fn run(finish: &Finish, channel: BorrowedFd<'_>, terminal: Option<&OwnedFd>) -> ! {
-    // SAFETY: after `stdio` the channel is descriptor 3, until exec closes it.
-    let moved = unsafe { BorrowedFd::borrow_raw(CHANNEL) };
+    // SAFETY: after `stdio` the channel has this number, until exec closes it.
+    let moved = unsafe { BorrowedFd::borrow_raw(finish.channel()) };
     let told = |channel, (part, errno): (Part, Errno)| -> ! {
         fail(channel, Failure { step: Failure::FINISH, part: part as u32, errno })
     };
     if let Err(failed) = stdio(finish, channel, terminal) {
         told(channel, failed);
     }
-    let program = match prepare(finish) {
+    let program = match prepare(finish, moved) {
         Ok(program) => program,
         Err(failed) => told(moved, failed),
     };
@@ -208,8 +230,12 @@ fn complain(finish: &Finish, program: usize, errno: Errno) -> ! {
     raw::exit_now(255)
 }
 
-/// The channel's number after everything else is closed.
-const CHANNEL: i32 = 3;
+impl Finish {
+    /// The channel's number after everything else is closed: above what the program keeps. The hooks' two come next.
+    fn channel(&self) -> i32 {
+        i32::try_from(self.preserved).map_or(i32::MAX, |count| count.saturating_add(3))
+    }
+}
 
 fn stdio(finish: &Finish, channel: BorrowedFd<'_>, terminal: Option<&OwnedFd>) -> Finished {
     let stdio = |errno| (Part::Stdio, errno);
@@ -224,14 +250,24 @@ fn stdio(finish: &Finish, channel: BorrowedFd<'_>, terminal: Option<&OwnedFd>) -
             return Err(stdio(Errno::BADF));
         }
     }
-    if channel.as_raw_fd() != CHANNEL {
-        // SAFETY: from here on descriptor 3 is only used as the channel; whoever owned it never runs again.
-        if unsafe { libc::dup3(channel.as_raw_fd(), CHANNEL, libc::O_CLOEXEC) } < 0 {
-            return Err(stdio(Errno::BADF));
+    let first = finish.channel();
+    let mut kept = 1;
+    match &finish.hooks {
+        None => place(channel.as_raw_fd(), first).map_err(stdio)?,
+        Some(hooks) => {
+            let [state, null] = hooks.descriptors();
+            // Copied out of the way first: one may have another's future number.
+            let high = |fd: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, first.saturating_add(3));
+            let copies =
+                [high(channel).map_err(stdio)?, high(state).map_err(stdio)?, high(null).map_err(stdio)?];
+            for (copy, number) in copies.iter().zip(first..) {
+                place(copy.as_raw_fd(), number).map_err(stdio)?;
+            }
+            kept = 3;
         }
     }
     // SAFETY: no other descriptor is used after this.
-    unsafe { raw::close_range(CHANNEL.unsigned_abs() + 1, u32::MAX, 0) }.map_err(stdio)?;
+    unsafe { raw::close_range(first.unsigned_abs().saturating_add(kept), u32::MAX, 0) }.map_err(stdio)?;
     if finish.terminal {
         // SAFETY: TIOCSCTTY takes a number.
         if unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) } < 0 {
@@ -241,11 +277,26 @@ fn stdio(finish: &Finish, channel: BorrowedFd<'_>, terminal: Option<&OwnedFd>) -
     Ok(())
 }
 
+/// Gives a descriptor the number `target`.
+fn place(source: i32, target: i32) -> Result<(), Errno> {
+    if source == target {
+        return Ok(());
+    }
+    // SAFETY: from here on the number is only used for this; whoever owned it never runs again.
+    if unsafe { libc::dup3(source, target, libc::O_CLOEXEC) } < 0 { Err(Errno::BADF) } else { Ok(()) }
+}
+
 /// Does everything before exec; returns which of the candidates is the program.
-fn prepare(finish: &Finish) -> Result<usize, (Part, Errno)> {
+fn prepare(finish: &Finish, channel: BorrowedFd<'_>) -> Result<usize, (Part, Errno)> {
     let at = |part: Part| move |errno: Errno| (part, errno);
     for (resource, limit) in &finish.limits {
         rustix::process::setrlimit(*resource, *limit).map_err(at(Part::Limit))?;
+    }
+    if let Some(scheduler) = finish.scheduler {
+        raw::set_scheduler(scheduler).map_err(at(Part::Scheduler))?;
+    }
+    if let Some(processors) = &finish.affinity {
+        rustix::thread::sched_setaffinity(None, processors).map_err(at(Part::Affinity))?;
     }
     if let Some(priority) = finish.io_priority {
         raw::set_io_priority(priority).map_err(at(Part::IoPriority))?;
@@ -278,8 +329,8 @@ fn prepare(finish: &Finish) -> Result<usize, (Part, Errno)> {
     rustix::process::umask(Mode::from_raw_mode(finish.umask & 0o777));
     let early = finish.seccomp.as_ref().filter(|_| !finish.no_new_privileges);
     let late = finish.seccomp.as_ref().filter(|_| finish.no_new_privileges);
-    if let Some((filter, flags)) = early {
-        sys::seccomp::install(filter, *flags).map_err(at(Part::Seccomp))?;
+    if let Some(filter) = early {
+        install(filter, channel)?;
     }
     if let Some(capabilities) = &finish.capabilities {
         capability::set(capabilities.sets).map_err(at(Part::Capabilities))?;
@@ -290,10 +341,42 @@ fn prepare(finish: &Finish) -> Result<usize, (Part, Errno)> {
         unsafe { raw::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0) }.map_err(at(Part::NoNewPrivileges))?;
     }
     let program = look_up(finish).map_err(at(Part::LookUp))?;
-    if let Some((filter, flags)) = late {
-        sys::seccomp::install(filter, *flags).map_err(at(Part::Seccomp))?;
+    if let Some(filter) = late {
+        install(filter, channel)?;
+    }
+    if let Some(hooks) = &finish.hooks {
+        let first = finish.channel();
+        // SAFETY: `stdio` has put the hooks' descriptors there.
+        let state = unsafe { BorrowedFd::borrow_raw(first.saturating_add(1)) };
+        // SAFETY: as above.
+        let null = unsafe { BorrowedFd::borrow_raw(first.saturating_add(2)) };
+        hooks.run(state, null).map_err(|(_, errno)| (Part::Hook, errno))?;
     }
     Ok(program)
+}
+
+/// Installs a filter; its listener, if it has one, is taken by the parent before this goes on.
+fn install((filter, flags): &crate::seccomp::Filter, channel: BorrowedFd<'_>) -> Finished {
+    let listener = sys::seccomp::install(filter, *flags).map_err(|errno| (Part::Seccomp, errno))?;
+    let Some(listener) = listener else { return Ok(()) };
+    let failed = |errno| (Part::Listener, errno);
+    Report::Listener(listener.as_raw_fd().unsigned_abs()).write(channel).map_err(failed)?;
+    // This read may be the listener's first question.
+    if channel::wait(channel, Signal::Listener) { Ok(()) } else { Err(failed(Errno::PIPE)) }
+}
+
+/// Says why none of the candidates can be the program, as far as is sure before the user and the working directory are
+/// entered: for telling it when the container is made rather than when it is started.
+pub(crate) fn missing(finish: &Finish) -> Option<Errno> {
+    if finish.candidates.iter().any(|path| path.to_bytes().first() != Some(&b'/')) {
+        return None;
+    }
+    match look_up(finish) {
+        // What root may not read (a network file system) the user perhaps may.
+        Err(errno @ (Errno::NOENT | Errno::NOTDIR | Errno::ISDIR)) => Some(errno),
+        Err(Errno::ACCESS) if finish.direct => Some(Errno::ACCESS),
+        _ => None,
+    }
 }
 
 /// Lets the user open its own pipes and terminal again through `/dev/stdout`, as runc does.

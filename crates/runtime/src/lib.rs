@@ -13,13 +13,22 @@
 //! runtime-spec 1.2: config.md, config-linux.md, runtime.md, runtime-linux.md.
 #![expect(unsafe_code, reason = "the child between clone and exec; every block says why it is sound")]
 
+#[cfg(test)]
+extern crate self as runtime;
+
+mod bind;
 mod channel;
 mod child;
 pub mod command;
+mod copy_up;
 mod create;
+mod devices;
 mod error;
 mod exec;
+mod fault;
 mod finish;
+mod hooks;
+mod listener;
 mod mount;
 mod options;
 mod prepare;
@@ -28,6 +37,7 @@ mod seccomp;
 mod step;
 mod sysctl;
 mod user;
+mod validate;
 
 pub use create::{Created, Init, create};
 pub use error::{Error, Problem};
@@ -109,3 +119,7 @@ pub struct Launch {
     /// The cgroup's path from the root of each hierarchy; otherwise `spec.linux.cgroupsPath`.
     pub cgroup: Option<String>,
 }
+
+#[cfg(test)]
+#[path = "../tests/common/mod.rs"]
+mod common;

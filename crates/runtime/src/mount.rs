@@ -1,15 +1,16 @@
 //! The document's mounts as steps: sources opened here, targets found by the child.
 
+use crate::bind::{self, Bind};
 use crate::options::{self, Options};
 use crate::process::text;
-use crate::step::{Place, Step};
+use crate::step::{Place, Step, Taken};
 use crate::{Error, Problem};
 use cgroups::Cgroup;
-use oci::runtime::Mount;
-use rustix::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use rustix::fs::FileType;
+use oci::runtime::{IdMapping, Mount};
+use rustix::fd::{AsFd, AsRawFd, RawFd};
+use std::ffi::CString;
 use std::path::Path;
-use sys::mount::{ATTR_ATIME, ATTR_RDONLY, Propagation};
+use sys::mount::ATTR_RDONLY;
 use sys::path::Create;
 use sys::raw::MountAttributes;
 
@@ -22,10 +23,21 @@ pub(crate) struct Mounts {
     pub(crate) later: Vec<Step>,
     /// The container's devpts: of the terminal.
     pub(crate) devpts: Option<RawFd>,
+    /// Whether the child makes the container's devpts.
+    pub(crate) late_devpts: bool,
     /// Whether `/dev` is one of the host: nothing is made in it.
     pub(crate) foreign_dev: bool,
     /// Whether there is a procfs that is left open for [`Step::Write`].
     pub(crate) has_proc: bool,
+}
+
+/// A user namespace that the container does not share with its maker.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mapped<'a> {
+    /// How its users are mapped; empty if it is joined.
+    pub(crate) uids: &'a [IdMapping],
+    /// How its groups are mapped; empty if it is joined.
+    pub(crate) gids: &'a [IdMapping],
 }
 
 /// What the mounts depend on.
@@ -35,6 +47,12 @@ pub(crate) struct Context<'a> {
     pub(crate) cgroup: &'a Cgroup,
     /// Whether it has a cgroup namespace of its own.
     pub(crate) cgroup_namespace: bool,
+    /// Its user namespace.
+    pub(crate) mapped: Option<Mapped<'a>>,
+    /// Whether the child sees the host's mounts, and so makes all by itself, in the order of the document.
+    pub(crate) by_child: bool,
+    /// `SELinux` label of the mounts, where the host has `SELinux`.
+    pub(crate) label: Option<&'a str>,
 }
 
 /// Files of `/proc` that may be replaced: they only tell about resources (runc, *checkProcMount*).
@@ -61,9 +79,6 @@ impl Mounts {
                 let text = format!("mount destination {:?} is not absolute", mount.destination);
                 return Err(Error::Spec(text));
             }
-            if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
-                return Err(Error::Unsupported("an id-mapped mount".to_owned()));
-            }
             let options = options::parse(&mount.options);
             if mount.kind.as_deref().is_some_and(|kind| kind.starts_with("cgroup")) && namespace_due {
                 namespace_due = false;
@@ -88,16 +103,33 @@ impl Mounts {
     fn add(&mut self, mount: &Mount, options: &Options, context: Context<'_>) -> Result<(), Error> {
         let kind = mount.kind.as_deref().unwrap_or("none");
         if options.bind.is_some() || kind == "bind" {
-            return self.add_bind(mount, options);
+            return self.add_bind(mount, options, context);
         }
         match kind {
             "proc" => {
                 self.has_proc |= clean(&mount.destination) == "/proc";
                 self.make(mount, kind, options)
             }
-            "sysfs" | "mqueue" => self.make(mount, kind, options),
+            "sysfs" => self.make(mount, kind, options),
+            "mqueue" => self.make(mount, kind, &labelled(options, context)),
             "cgroup" | "cgroup2" => self.add_cgroup(mount, options, context),
-            _ => self.add_file_system(mount, kind, options),
+            _ => self.add_other(mount, kind, &labelled(options, context), context),
+        }
+    }
+
+    fn add_other(
+        &mut self,
+        mount: &Mount,
+        kind: &str,
+        options: &Options,
+        context: Context<'_>,
+    ) -> Result<(), Error> {
+        // What is made in the container's user namespace belongs to its root.
+        if context.mapped.is_some() || context.by_child {
+            self.late_devpts |= kind == "devpts" && clean(&mount.destination) == "/dev/pts";
+            self.make_writable(mount, kind, options)
+        } else {
+            self.add_file_system(mount, kind, options)
         }
     }
 
@@ -109,6 +141,7 @@ impl Mounts {
             create,
             ordinary: matches!(kind, "proc" | "sysfs"),
             inside_proc: kind == "proc" || REPLACEABLE.contains(&destination.as_str()),
+            taken: Taken::default(),
             origin: mount
                 .source
                 .clone()
@@ -117,16 +150,48 @@ impl Mounts {
         })
     }
 
+    /// As [`Mounts::place`], of a file system that may take over what was there (runc: a tmpfs without a mode of its own has
+    /// the permissions of the directory).
+    fn place_over(mount: &Mount, kind: &str, options: &Options) -> Result<Place, Error> {
+        let own_mode = options.parameters.iter().any(|(key, _)| key == "mode");
+        let is_tmpfs = kind == "tmpfs";
+        let place = Self::place(mount, Create::Directory)?;
+        let taken = Taken { mode: is_tmpfs && !own_mode, content: is_tmpfs && options.copy_up };
+        Ok(Place { taken, ..place })
+    }
+
+    /// A file system made in the child that it fills before it becomes read-only.
+    fn make_writable(&mut self, mount: &Mount, kind: &str, options: &Options) -> Result<(), Error> {
+        let read_only = (options.set | options.set_all) & ATTR_RDONLY != 0;
+        let writable = Options {
+            set: options.set & !ATTR_RDONLY,
+            set_all: options.set_all & !ATTR_RDONLY,
+            ..options.clone()
+        };
+        self.make(mount, kind, &writable)?;
+        let Some(Step::Make { place, .. }) = self.steps.last_mut() else { return Ok(()) };
+        *place = Self::place_over(mount, kind, options)?;
+        let path = text("mount destination", place.target.to_bytes())?;
+        if read_only {
+            self.later.push(read_only_again(path.clone()));
+        }
+        for (propagation, _) in &options.propagation {
+            let attributes =
+                MountAttributes { propagation: propagation.flag(), ..MountAttributes::default() };
+            self.steps.push(Step::Change { path: path.clone(), attributes });
+        }
+        Ok(())
+    }
+
     /// A file system of the child's own namespaces.
     fn make(&mut self, mount: &Mount, kind: &str, options: &Options) -> Result<(), Error> {
-        let parameters = options
-            .parameters
-            .iter()
-            .map(|(key, value)| {
-                let value = value.as_deref().map(|value| text("mount option", value)).transpose()?;
-                Ok((text("mount option", key.as_str())?, value))
-            })
-            .collect::<Result<_, Error>>()?;
+        let source = mount.source.as_deref().filter(|source| !source.is_empty()).unwrap_or(kind);
+        let source = Ok((c"source".to_owned(), Some(text("mount source", source)?)));
+        let further = options.parameters.iter().map(|(key, value)| {
+            let value = value.as_deref().map(|value| text("mount option", value)).transpose()?;
+            Ok((text("mount option", key.as_str())?, value))
+        });
+        let parameters = std::iter::once(source).chain(further).collect::<Result<_, Error>>()?;
         self.steps.push(Step::Make {
             kind: text("mount type", kind)?,
             parameters,
@@ -139,42 +204,34 @@ impl Mounts {
 
     /// A file system that needs nothing of the child's: made here.
     fn add_file_system(&mut self, mount: &Mount, kind: &str, options: &Options) -> Result<(), Error> {
-        if options.copy_up {
-            return Err(Error::Unsupported("mount option tmpcopyup".to_owned()));
-        }
         let source = mount.source.as_deref().filter(|source| !source.is_empty());
         let mut parameters: Vec<(&str, Option<&str>)> = Vec::new();
-        parameters.extend(source.map(|source| ("source", Some(source))));
+        parameters.push(("source", Some(source.unwrap_or(kind))));
         parameters.extend(options.parameters.iter().map(|(key, value)| (key.as_str(), value.as_deref())));
         // What goes into it (mount points, devices) is made before it becomes read-only.
         let attributes = (options.set | options.set_all) & !ATTR_RDONLY;
         let failed = |error: sys::Error| mount_error(mount, &error);
         let made = sys::mount::new(kind, &parameters, attributes).map_err(failed)?;
-        propagate(&made, options).map_err(failed)?;
+        for (attributes, recursive) in bind::propagation(options) {
+            sys::mount::set_attributes(made.as_fd(), &attributes, recursive).map_err(failed)?;
+        }
         if kind == "devpts" && clean(&mount.destination) == "/dev/pts" {
             self.devpts = Some(made.as_raw_fd());
         }
-        let place = Self::place(mount, Create::Directory)?;
+        let place = Self::place_over(mount, kind, options)?;
         if (options.set | options.set_all) & ATTR_RDONLY != 0 {
-            self.later.push(read_only(&place)?);
+            self.later.push(read_only_again(text("mount destination", place.target.to_bytes())?));
         }
         self.steps.push(Step::Attach { mount: made, place });
         Ok(())
     }
 
-    fn add_bind(&mut self, mount: &Mount, options: &Options) -> Result<(), Error> {
-        let source = mount.source.as_deref().unwrap_or_default();
-        let failed = |error: sys::Error| mount_error(mount, &error);
-        let bound = sys::mount::bind(Path::new(source), options.bind.unwrap_or(false)).map_err(failed)?;
-        change(&bound, options.set, options.clear, false).map_err(failed)?;
-        change(&bound, options.set_all, options.clear_all, true).map_err(failed)?;
-        propagate(&bound, options).map_err(failed)?;
-        let create = match sys::path::file_type(bound.as_fd()).map_err(failed)? {
-            FileType::Directory => Create::Directory,
-            _ => Create::File,
-        };
+    fn add_bind(&mut self, mount: &Mount, options: &Options, context: Context<'_>) -> Result<(), Error> {
         self.foreign_dev |= clean(&mount.destination) == "/dev";
-        self.steps.push(Step::Attach { mount: bound, place: Self::place(mount, create)? });
+        let bind = Bind::plan(mount, options, context)?;
+        // A child in a user namespace may not be allowed to get at the source.
+        let by_child = context.by_child && context.mapped.is_none();
+        self.steps.push(bind.step(mount, by_child, |create| Self::place(mount, create))?);
         Ok(())
     }
 
@@ -187,11 +244,12 @@ impl Mounts {
                 let plain = Options { set: attributes, ..Options::default() };
                 return self.make(mount, "cgroup2", &plain);
             }
-            return self.bind_cgroup(mount, directory, &mount.destination, attributes);
+            return self.bind_cgroup(mount, (directory, &mount.destination), attributes, context);
         }
         let top = Mount { kind: Some("tmpfs".to_owned()), source: None, ..mount.clone() };
         let parameters = vec![("mode".to_owned(), Some("755".to_owned()))];
-        self.add_file_system(&top, "tmpfs", &Options { set: attributes, parameters, ..Options::default() })?;
+        let plain = Options { set: attributes, parameters, ..Options::default() };
+        self.add_other(&top, "tmpfs", &plain, context)?;
         let base = clean(&mount.destination);
         for (controllers, _, directory) in places {
             let names: Vec<&str> = controllers.iter().map(|name| name.trim_start_matches("name=")).collect();
@@ -200,7 +258,7 @@ impl Mounts {
             if context.cgroup_namespace {
                 self.make_cgroup(mount, controllers, &destination, attributes)?;
             } else {
-                self.bind_cgroup(mount, directory, &destination, attributes)?;
+                self.bind_cgroup(mount, (directory, &destination), attributes, context)?;
             }
             for name in names.iter().filter(|name| **name != joined) {
                 self.steps.push(Step::Link {
@@ -213,14 +271,17 @@ impl Mounts {
         Ok(())
     }
 
-    fn bind_cgroup(&mut self, mount: &Mount, from: &Path, to: &str, attributes: u64) -> Result<(), Error> {
-        let failed = |error: sys::Error| mount_error(mount, &error);
-        let bound = sys::mount::bind(from, false).map_err(failed)?;
-        change(&bound, attributes, 0, false).map_err(failed)?;
-        let private = Options { propagation: vec![(Propagation::Private, false)], ..Options::default() };
-        propagate(&bound, &private).map_err(failed)?;
+    fn bind_cgroup(
+        &mut self,
+        mount: &Mount,
+        (from, to): (&Path, &str),
+        attributes: u64,
+        context: Context<'_>,
+    ) -> Result<(), Error> {
         let there = Mount { destination: to.to_owned(), ..mount.clone() };
-        self.steps.push(Step::Attach { mount: bound, place: Self::place(&there, Create::Directory)? });
+        let by_child = context.by_child && context.mapped.is_none();
+        let bind = Bind::simple(from, attributes);
+        self.steps.push(bind.step(mount, by_child, |create| Self::place(&there, create))?);
         Ok(())
     }
 
@@ -251,33 +312,21 @@ pub(crate) fn enter_cgroups(cgroup: &Cgroup) -> Result<Step, Error> {
     Ok(Step::EnterCgroups { entrances: cgroup.entrances().map_err(Error::Cgroup)? })
 }
 
-fn read_only(place: &Place) -> Result<Step, Error> {
-    let path = text("mount destination", place.target.to_bytes())?;
-    Ok(Step::Change { path, attributes: MountAttributes { set: ATTR_RDONLY, ..MountAttributes::default() } })
+fn read_only_again(path: CString) -> Step {
+    Step::Change { path, attributes: MountAttributes { set: ATTR_RDONLY, ..MountAttributes::default() } }
 }
 
-fn change(mount: &OwnedFd, set: u64, clear: u64, recursive: bool) -> Result<(), sys::Error> {
-    // The access-time setting is one value: its bits are cleared together whenever it is set.
-    let clear = if set & ATTR_ATIME == 0 { clear } else { clear | ATTR_ATIME };
-    if set | clear == 0 {
-        return Ok(());
+/// The options with the label that `SELinux` gives to what has none of its own.
+fn labelled(options: &Options, context: Context<'_>) -> Options {
+    let mut labelled = options.clone();
+    let named = |(key, _): &(String, Option<String>)| key.ends_with("context");
+    if let Some(label) = context.label.filter(|_| !options.parameters.iter().any(named)) {
+        labelled.parameters.push(("context".to_owned(), Some(label.to_owned())));
     }
-    let attributes = MountAttributes { set, clear, ..MountAttributes::default() };
-    sys::mount::set_attributes(mount.as_fd(), &attributes, recursive)
+    labelled
 }
 
-/// Sets how events travel; a mount of which nothing is said is cut off from the host.
-fn propagate(mount: &OwnedFd, options: &Options) -> Result<(), sys::Error> {
-    let default = [(Propagation::Private, true)];
-    let wanted = if options.propagation.is_empty() { &default[..] } else { &options.propagation };
-    for (propagation, recursive) in wanted {
-        let attributes = MountAttributes { propagation: propagation.flag(), ..MountAttributes::default() };
-        sys::mount::set_attributes(mount.as_fd(), &attributes, *recursive)?;
-    }
-    Ok(())
-}
-
-fn mount_error(mount: &Mount, error: &sys::Error) -> Error {
+pub(crate) fn mount_error(mount: &Mount, error: &sys::Error) -> Error {
     let kind = mount.kind.as_deref().unwrap_or_default();
     Error::Mount {
         origin: mount.source.clone().unwrap_or_else(|| kind.to_owned()),

@@ -24,6 +24,8 @@ pub(crate) struct Options {
     pub(crate) parameters: Vec<(String, Option<String>)>,
     /// Whether a tmpfs begins with what was there before.
     pub(crate) copy_up: bool,
+    /// An id-mapped bind, and whether with all that is mounted below.
+    pub(crate) id_mapped: Option<bool>,
 }
 
 /// Attributes by name: what to set, what to clear.
@@ -97,6 +99,8 @@ fn parse_one(option: &str, parsed: &mut Options) {
         "bind" => parsed.bind = Some(parsed.bind.unwrap_or(false)),
         "rbind" => parsed.bind = Some(true),
         "tmpcopyup" => parsed.copy_up = true,
+        "idmap" => parsed.id_mapped = Some(parsed.id_mapped.unwrap_or(false)),
+        "ridmap" => parsed.id_mapped = Some(true),
         _ if IGNORED.contains(&option) => {}
         _ if SUPERBLOCK.contains(&option) => parsed.parameters.push((option.to_owned(), None)),
         _ => {
@@ -128,6 +132,8 @@ mod tests {
                 ..Options::default()
             },
         );
+        check("bind,idmap", &Options { bind: Some(false), id_mapped: Some(false), ..Options::default() });
+        check("rbind,ridmap", &Options { bind: Some(true), id_mapped: Some(true), ..Options::default() });
         check("ro,rw", &Options { clear: ATTR_RDONLY, ..Options::default() });
         check("rw,ro", &Options { set: ATTR_RDONLY, ..Options::default() });
         check(

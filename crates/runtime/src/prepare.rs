@@ -1,19 +1,37 @@
 //! A whole container, made ready for the child: every source open, every text laid out, every step in order.
 
 use crate::finish::Finish;
-use crate::mount::{Context, Mounts, clean, enter_cgroups};
+use crate::hooks::Inside;
+use crate::mount::{Context, Mapped, Mounts, enter_cgroups};
 use crate::process::{self, Program, Surroundings, text};
 use crate::step::Step;
 use crate::user::Files;
-use crate::{Error, Launch, RootSwitch, Rootfs, sysctl};
+use crate::{Error, Launch, RootSwitch, Rootfs, devices, sysctl};
 use cgroups::Cgroup;
-use oci::runtime::{Device, Linux, NamespaceKind, Process, Spec};
+use oci::runtime::{Hooks, Linux, NamespaceKind, Process, Spec, State};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::FileType;
+use std::ffi::CString;
 use std::path::Path;
 use sys::mount::{ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, Propagation};
 use sys::namespace::Namespace;
 use sys::raw::MountAttributes;
+
+/// What only the command line gives.
+#[derive(Debug, Default)]
+pub(crate) struct Extras {
+    /// The container's state, but for the number of its process: for hooks and the filter's listener, which cannot be served
+    /// without.
+    pub(crate) state: Option<State>,
+    /// How many descriptors from 3 on the program keeps.
+    pub(crate) preserved: u32,
+    /// Whether the session keyring stays the caller's.
+    pub(crate) old_keyring: bool,
+    /// Whether a document without a mount namespace is followed: its mounts stay until the container is deleted.
+    pub(crate) host_mounts: bool,
+    /// Whether to make sure that there is a program, rather than at the start.
+    pub(crate) look_up: bool,
+}
 
 /// What the clone needs.
 #[derive(Debug)]
@@ -26,74 +44,148 @@ pub(crate) struct Prepared {
     pub(crate) finish: Finish,
     /// For messages about the program.
     pub(crate) program: Program,
-    /// The master of its terminal.
+    /// The master of its terminal, if it is made already.
     pub(crate) terminal: Option<OwnedFd>,
     /// `CLONE_NEW*` of the clone.
     pub(crate) flags: i32,
-    /// A process namespace to be born in.
-    pub(crate) pid_namespace: Option<OwnedFd>,
-    /// Whether it has a user namespace whose mappings the parent writes.
-    pub(crate) user_namespace: bool,
+    /// Namespaces that the parent visits for the clone: the child is born in them.
+    pub(crate) visits: Vec<(Namespace, OwnedFd)>,
+    /// The user namespace.
+    pub(crate) user: UserNamespace,
+}
+
+/// The user namespace of a container.
+#[derive(Debug, Default)]
+pub(crate) enum UserNamespace {
+    /// Its maker's.
+    #[default]
+    Same,
+    /// A new one, whose mappings the parent writes.
+    New,
+    /// One that is there.
+    Joined(OwnedFd),
 }
 
 /// Opens and lays out everything for `launch`, whose cgroup is made already.
-pub(crate) fn container(launch: Launch, cgroup: &Cgroup) -> Result<Prepared, Error> {
+pub(crate) fn container(launch: Launch, cgroup: &Cgroup, extras: &Extras) -> Result<Prepared, Error> {
     let Launch { spec, rootfs, stdio, root_switch, user, create_cwd, .. } = launch;
     let process = spec.process.as_ref().ok_or_else(|| Error::spec("process property must not be empty"))?;
     let linux = spec.linux.clone().unwrap_or_default();
+    let hooks = spec.hooks.clone().unwrap_or_default();
+    refuse(&spec, &linux, extras)?;
+    let mut namespaces = Namespaces::sort(&linux, extras)?;
     let root = open_root(&rootfs)?;
     let files = Files::read(root.as_fd());
-    let mut streams = process::streams(stdio)?;
+    let streams = process::streams(stdio)?;
     let own = |kind| linux.namespaces.iter().find(|namespace| namespace.kind == kind);
     let context = Context {
         cgroup,
         cgroup_namespace: own(NamespaceKind::Cgroup).is_some_and(|one| one.path.is_none()),
+        mapped: (!matches!(namespaces.user, UserNamespace::Same))
+            .then_some(Mapped { uids: &linux.uid_mappings, gids: &linux.gid_mappings }),
+        by_child: match namespaces.mount {
+            MountNamespace::Hosts => true,
+            MountNamespace::Joined => false,
+            MountNamespace::New => matches!(root_switch, RootSwitch::Pivot),
+        },
+        label: linux.mount_label.as_deref().filter(|label| !label.is_empty() && has_selinux()),
     };
     let mounts = Mounts::plan(&spec.mounts, context)?;
-    let (terminal, console) = match streams {
-        Some(_) => (None, None),
-        None => {
-            let (master, slave, console) = make_terminal(process, &mounts)?;
-            streams = Some(slave);
-            (Some(master), console)
-        }
+    let Terminal { master: terminal, slave, console, inside } = match streams {
+        Some(streams) => Terminal { slave: Some(streams), ..Terminal::default() },
+        None => terminal(process, &mounts)?,
     };
+    let streams = slave;
+    let name = extras.state.as_ref().map_or("wharf", |state| state.id.as_str());
+    let keyring = (!extras.old_keyring).then(|| format!("_ses.{name}"));
     let surroundings = Surroundings {
         seccomp: linux.seccomp.as_ref(),
         personality: linux.personality.as_ref(),
-        keyring: Some("_ses.wharf"),
-        death_signal: matches!(root_switch, RootSwitch::Empty(_)).then_some(libc::SIGKILL),
+        keyring: keyring.as_deref(),
+        // Who has a name for it lets it live on by itself.
+        death_signal: (matches!(root_switch, RootSwitch::Empty(_)) && extras.state.is_none())
+            .then_some(libc::SIGKILL),
+        preserved: extras.preserved,
+        hooks: Inside::new(&hooks.start_container)?,
     };
-    let finish = process::finish(process, user.as_ref(), &files, streams, &surroundings)?;
+    let finish = process::finish(process, user.as_ref(), &files, streams, surroundings)?;
     let program = Program::new(process);
-    let mut namespaces = Namespaces::sort(&linux)?;
     let mut steps = vec![Step::Session];
-    if namespaces.user {
-        steps.extend([Step::WaitAttached, Step::BecomeRoot]);
+    match namespaces.user {
+        UserNamespace::Same => {}
+        UserNamespace::New => steps.extend([Step::WaitAttached, Step::BecomeRoot]),
+        UserNamespace::Joined(_) => steps.push(Step::BecomeRoot),
     }
     let pivot = enter_mount_namespace(root_switch, &linux, &mut namespaces, &mut steps);
     steps.append(&mut namespaces.join);
     if namespaces.flags & libc::CLONE_NEWNET != 0 {
         steps.push(Step::Loopback);
     }
-    steps.push(Step::AttachRoot);
+    // Hooks look for the container's mounts where the document says that its root is; and a bind of the host's root must
+    // not have the container's over it.
+    let seen = context.by_child && context.mapped.is_none() && matches!(rootfs, Rootfs::Path(_));
+    let in_place = seen || !hooks.create_container.is_empty() || namespaces.mount == MountNamespace::Hosts;
+    steps.push(Step::AttachRoot { at: in_place.then(|| host_path(&rootfs)).transpose()? });
     name_host(&spec, &linux, &mut steps);
     steps.append(&mut fill_root(&spec, process, &linux, mounts, console, create_cwd)?);
-    steps.push(Step::SwitchRoot { pivot });
+    steps.append(&mut enter_root(&hooks, &linux, pivot)?);
+    steps.extend(inside);
+    if extras.look_up {
+        steps.push(Step::LookUp);
+    }
     if !context.cgroup_namespace {
         // Last, so that the parent can set the limits meanwhile: a device rule must not meet a half-written list.
         steps.push(enter_cgroups(cgroup)?);
     }
-    Ok(Prepared {
-        root,
-        steps,
-        finish,
-        program,
-        terminal,
-        flags: namespaces.flags,
-        pid_namespace: namespaces.pid,
-        user_namespace: namespaces.user,
-    })
+    let Namespaces { flags, visits, user, .. } = namespaces;
+    Ok(Prepared { root, steps, finish, program, terminal, flags, visits, user })
+}
+
+/// The hooks that see both roots, and the change from one to the other.
+fn enter_root(hooks: &Hooks, linux: &Linux, pivot: bool) -> Result<Vec<Step>, Error> {
+    let mut steps = Vec::new();
+    if !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() {
+        steps.push(Step::RuntimeHooks);
+    }
+    steps.extend(Inside::new(&hooks.create_container)?.map(Step::Hooks));
+    steps.push(Step::SwitchRoot { pivot });
+    if let Some((propagation, recursive)) = root_propagation(linux)? {
+        // Only now: a shared root cannot be pivoted to.
+        steps.push(Step::RootPropagation { propagation: propagation.flag(), recursive });
+    }
+    Ok(steps)
+}
+
+/// Refuses what this does not do, or cannot for this caller.
+fn refuse(spec: &Spec, linux: &Linux, extras: &Extras) -> Result<(), Error> {
+    let unsupported = |what: &str| Err(Error::Unsupported(what.to_owned()));
+    if linux.intel_rdt.is_some() {
+        return unsupported("linux.intelRdt");
+    }
+    if !linux.net_devices.is_empty() {
+        return unsupported("linux.netDevices");
+    }
+    if extras.state.is_none() {
+        if spec.hooks.as_ref().is_some_and(|hooks| *hooks != Hooks::default()) {
+            return unsupported("hooks");
+        }
+        if linux.seccomp.as_ref().is_some_and(crate::seccomp::notifies) {
+            return unsupported("seccomp notification");
+        }
+    }
+    Ok(())
+}
+
+fn has_selinux() -> bool {
+    Path::new("/sys/fs/selinux/enforce").exists()
+}
+
+fn host_path(rootfs: &Rootfs) -> Result<CString, Error> {
+    use std::os::unix::ffi::OsStrExt;
+    match rootfs {
+        Rootfs::Path(path) => text("root.path", path.as_os_str().as_bytes()),
+        Rootfs::Overlay(_) => Err(Error::spec("the root file system has no place on the host")),
+    }
 }
 
 fn open_root(rootfs: &Rootfs) -> Result<OwnedFd, Error> {
@@ -113,10 +205,32 @@ fn open_root(rootfs: &Rootfs) -> Result<OwnedFd, Error> {
     Ok(root)
 }
 
-/// Makes the terminal in the container's devpts (or the host's, if it has none of its own): master, the slave three
-/// times, and the step that binds `/dev/console`.
-fn make_terminal(process: &Process, mounts: &Mounts) -> Result<(OwnedFd, [OwnedFd; 3], Option<Step>), Error> {
+/// Rows and columns of the terminal.
+pub(crate) fn size(process: &Process) -> Option<(u16, u16)> {
+    let small = |number: u32| u16::try_from(number).unwrap_or(u16::MAX);
+    process.console_size.as_ref().map(|size| (small(size.height), small(size.width)))
+}
+
+/// How the process gets its terminal.
+#[derive(Debug, Default)]
+struct Terminal {
+    /// The master, if the terminal is made already.
+    master: Option<OwnedFd>,
+    /// The slave, three times.
+    slave: Option<[OwnedFd; 3]>,
+    /// The step that binds `/dev/console`.
+    console: Option<Step>,
+    /// The step that makes the terminal, if it can only be made in the container.
+    inside: Option<Step>,
+}
+
+/// Makes the terminal in the container's devpts (or the host's, if it has none of its own).
+fn terminal(process: &Process, mounts: &Mounts) -> Result<Terminal, Error> {
     let failed = Error::system("make the terminal");
+    if mounts.late_devpts {
+        let inside = Step::Terminal { size: size(process), console: !mounts.foreign_dev };
+        return Ok(Terminal { inside: Some(inside), ..Terminal::default() });
+    }
     let mount = mounts.steps.iter().find_map(|step| match step {
         Step::Attach { mount, .. } if Some(rustix::fd::AsRawFd::as_raw_fd(mount)) == mounts.devpts => {
             Some(mount)
@@ -128,9 +242,8 @@ fn make_terminal(process: &Process, mounts: &Mounts) -> Result<(OwnedFd, [OwnedF
         None => sys::terminal::open_host(),
     }
     .map_err(failed)?;
-    if let Some(size) = &process.console_size {
-        let small = |number: u32| u16::try_from(number).unwrap_or(u16::MAX);
-        sys::terminal::resize(pty.master.as_fd(), small(size.height), small(size.width))
+    if let Some((rows, columns)) = size(process) {
+        sys::terminal::resize(pty.master.as_fd(), rows, columns)
             .map_err(Error::system("size the terminal"))?;
     }
     let console = match mounts.devpts {
@@ -143,8 +256,20 @@ fn make_terminal(process: &Process, mounts: &Mounts) -> Result<(OwnedFd, [OwnedF
         rustix::io::fcntl_dupfd_cloexec(&pty.slave, 3)
             .map_err(|errno| Error::system("make the terminal")(sys::Error::new("fcntl", "slave", errno)))
     };
-    let slaves = [again()?, again()?, again()?];
-    Ok((pty.master, slaves, console))
+    let slave = Some([again()?, again()?, again()?]);
+    Ok(Terminal { master: Some(pty.master), slave, console, inside: None })
+}
+
+/// Which mounts a container has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum MountNamespace {
+    /// Its maker's: no namespace is named.
+    #[default]
+    Hosts,
+    /// Those of a namespace that is there.
+    Joined,
+    /// Its own.
+    New,
 }
 
 /// The namespaces of the document, sorted by how they are entered.
@@ -155,14 +280,14 @@ struct Namespaces {
     /// Joined by the child.
     join: Vec<Step>,
     /// Born in.
-    pid: Option<OwnedFd>,
-    /// A new user namespace.
-    user: bool,
-    /// A new time namespace.
-    time: bool,
+    visits: Vec<(Namespace, OwnedFd)>,
+    /// The user namespace.
+    user: UserNamespace,
+    /// The mounts.
+    mount: MountNamespace,
 }
 
-fn kernel_kind(kind: NamespaceKind) -> Namespace {
+pub(crate) fn kernel_kind(kind: NamespaceKind) -> Namespace {
     match kind {
         NamespaceKind::Pid => Namespace::Pid,
         NamespaceKind::Network => Namespace::Network,
@@ -176,45 +301,53 @@ fn kernel_kind(kind: NamespaceKind) -> Namespace {
 }
 
 impl Namespaces {
-    fn sort(linux: &Linux) -> Result<Self, Error> {
+    fn sort(linux: &Linux, extras: &Extras) -> Result<Self, Error> {
         let mut sorted = Self::default();
-        let mut has_mount = false;
+        let mut new_time = false;
+        // In a user namespace of its own the child may not enter those of others: the parent does it for it.
+        let mapped = linux.namespaces.iter().any(|one| one.kind == NamespaceKind::User);
         for namespace in &linux.namespaces {
             let kind = kernel_kind(namespace.kind);
             let path = namespace.path.as_deref().filter(|path| !path.is_empty());
             match (kind, path) {
-                (Namespace::Mount, None) => has_mount = true,
-                (Namespace::Mount | Namespace::User, Some(_)) => {
-                    return Err(Error::Unsupported(format!("joining a {} namespace", kind.name())));
-                }
+                (Namespace::Mount, None) => sorted.mount = MountNamespace::New,
                 (Namespace::User, None) => {
-                    sorted.user = true;
+                    sorted.user = UserNamespace::New;
                     sorted.flags |= kind.flag();
                 }
                 // Entered where the process is in its cgroup.
                 (Namespace::Cgroup, None) => {}
-                (Namespace::Time, None) => sorted.time = true,
+                (Namespace::Time, None) => new_time = true,
                 (_, None) => sorted.flags |= kind.flag(),
                 (_, Some(path)) => {
                     let opened = sys::namespace::open(Path::new(path))
                         .map_err(|source| Error::System { what: "open a namespace", source })?;
-                    if kind == Namespace::Pid {
-                        sorted.pid = Some(opened);
-                    } else {
-                        let name = format!("{} namespace {path}", kind.name());
-                        sorted.join.push(Step::Join { namespace: opened, flags: kind.flag(), name });
+                    match kind {
+                        Namespace::User => sorted.user = UserNamespace::Joined(opened),
+                        Namespace::Pid => sorted.visits.push((kind, opened)),
+                        Namespace::Mount | Namespace::Time => sorted.join_later(kind, opened, path),
+                        _ if mapped => sorted.visits.push((kind, opened)),
+                        _ => sorted.join_later(kind, opened, path),
                     }
                 }
             }
         }
-        if !has_mount {
+        if sorted.mount == MountNamespace::Hosts && !extras.host_mounts {
             // Without one the mounts of the container would be the host's.
             return Err(Error::spec("a mount namespace is needed"));
         }
-        if sorted.time {
+        if new_time {
             sorted.join.push(Step::Unshare { flags: Namespace::Time.flag() });
         }
         Ok(sorted)
+    }
+
+    fn join_later(&mut self, kind: Namespace, namespace: OwnedFd, path: &str) {
+        if kind == Namespace::Mount {
+            self.mount = MountNamespace::Joined;
+        }
+        let name = format!("{} namespace {path}", kind.name());
+        self.join.push(Step::Join { namespace, flags: kind.flag(), name });
     }
 }
 
@@ -225,24 +358,25 @@ fn enter_mount_namespace(
     namespaces: &mut Namespaces,
     steps: &mut Vec<Step>,
 ) -> bool {
-    match switch {
+    match (namespaces.mount, switch) {
+        (MountNamespace::Hosts, _) => return false,
+        (MountNamespace::Joined, _) => return true,
         // A user namespace may not enter a mount namespace of the host's: it copies the present one.
-        RootSwitch::Empty(empty) if !namespaces.user => {
+        (MountNamespace::New, RootSwitch::Empty(empty)) if matches!(namespaces.user, UserNamespace::Same) => {
             let name = "empty mount namespace".to_owned();
             steps.push(Step::Join { namespace: empty, flags: libc::CLONE_NEWNS, name });
             steps.push(Step::Unshare { flags: libc::CLONE_NEWNS });
-            false
+            return false;
         }
-        RootSwitch::Empty(_) | RootSwitch::Pivot => {
-            namespaces.flags |= libc::CLONE_NEWNS;
-            let propagation = match linux.rootfs_propagation.as_deref() {
-                Some("shared" | "rshared" | "slave" | "rslave") => Propagation::Slave,
-                _ => Propagation::Private,
-            };
-            steps.push(Step::Isolate { propagation: propagation.flag() });
-            true
-        }
+        (MountNamespace::New, _) => {}
     }
+    namespaces.flags |= libc::CLONE_NEWNS;
+    let propagation = match linux.rootfs_propagation.as_deref() {
+        Some("shared" | "rshared" | "slave" | "rslave") => Propagation::Slave,
+        _ => Propagation::Private,
+    };
+    steps.push(Step::Isolate { propagation: propagation.flag() });
+    true
 }
 
 fn name_host(spec: &Spec, linux: &Linux, steps: &mut Vec<Step>) {
@@ -268,6 +402,7 @@ fn fill_root(
     console: Option<Step>,
     create_cwd: bool,
 ) -> Result<Vec<Step>, Error> {
+    let mapped = linux.namespaces.iter().any(|one| one.kind == NamespaceKind::User);
     let mut steps = Vec::new();
     let mut writes = process::label_steps(process)?;
     for (key, value) in &linux.sysctl {
@@ -284,8 +419,8 @@ fn fill_root(
     }
     steps.append(&mut mounts.steps);
     if !mounts.foreign_dev {
-        devices(linux, &mut steps)?;
-        links(&mut steps);
+        devices::add(linux, mapped, &mut steps)?;
+        devices::links(&mut steps);
         steps.extend(console);
     }
     if create_cwd && process.cwd.starts_with('/') {
@@ -302,20 +437,23 @@ fn fill_root(
     if !linux.masked_paths.is_empty() {
         steps.push(mask(&linux.masked_paths)?);
     }
-    if let Some(propagation) = root_propagation(linux)? {
-        steps.push(Step::RootPropagation { propagation: propagation.flag() });
-    }
     Ok(steps)
 }
 
-fn root_propagation(linux: &Linux) -> Result<Option<Propagation>, Error> {
-    match linux.rootfs_propagation.as_deref().unwrap_or_default().trim_start_matches('r') {
-        "" | "private" => Ok(None),
-        "shared" => Ok(Some(Propagation::Shared)),
-        "slave" => Ok(Some(Propagation::Slave)),
-        "unbindable" => Ok(Some(Propagation::Unbindable)),
-        other => Err(Error::Spec(format!("rootfsPropagation={other} is not supported"))),
-    }
+fn root_propagation(linux: &Linux) -> Result<Option<(Propagation, bool)>, Error> {
+    let wanted = linux.rootfs_propagation.as_deref().unwrap_or_default();
+    let (plain, recursive) = match wanted.strip_prefix('r') {
+        Some(plain) => (plain, true),
+        None => (wanted, false),
+    };
+    let propagation = match plain {
+        "" | "private" => return Ok(None),
+        "shared" => Propagation::Shared,
+        "slave" => Propagation::Slave,
+        "unbindable" => Propagation::Unbindable,
+        _ => return Err(Error::Spec(format!("rootfsPropagation={wanted} is not supported"))),
+    };
+    Ok(Some((propagation, recursive)))
 }
 
 fn mask(paths: &[String]) -> Result<Step, Error> {
@@ -343,71 +481,4 @@ fn null_device() -> Result<OwnedFd, Error> {
     }
     sys::mount::bind_fd(null.as_fd(), false)
         .map_err(|source| Error::System { what: "bind /dev/null", source })
-}
-
-/// What every container has in `/dev` (runtime-spec config-linux.md, *Default Devices*).
-const DEVICES: [(&str, u32, u32); 6] =
-    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
-
-fn devices(linux: &Linux, steps: &mut Vec<Step>) -> Result<(), Error> {
-    for (name, major, minor) in DEVICES {
-        let path = format!("/dev/{name}");
-        if linux.devices.iter().any(|device| clean(&device.path) == path) {
-            continue;
-        }
-        steps.push(Step::Device {
-            directory: c"/dev".to_owned(),
-            name: text("device", name)?,
-            mode: libc::S_IFCHR | 0o666,
-            device: rustix::fs::makedev(major, minor),
-            owner: (0, 0),
-        });
-    }
-    linux.devices.iter().try_for_each(|one| {
-        steps.push(device(one)?);
-        Ok(())
-    })
-}
-
-fn device(device: &Device) -> Result<Step, Error> {
-    let path = clean(&device.path);
-    let wrong = || Error::Spec(format!("invalid device {:?}", device.path));
-    let (directory, name) = path.rsplit_once('/').filter(|(_, name)| !name.is_empty()).ok_or_else(wrong)?;
-    let kind = match device.kind.as_str() {
-        "c" | "u" => libc::S_IFCHR,
-        "b" => libc::S_IFBLK,
-        "p" => libc::S_IFIFO,
-        _ => return Err(wrong()),
-    };
-    let number = |number: i64| u32::try_from(number).map_err(|_range| wrong());
-    let number = if kind == libc::S_IFIFO {
-        0
-    } else {
-        rustix::fs::makedev(number(device.major)?, number(device.minor)?)
-    };
-    Ok(Step::Device {
-        directory: text("device", if directory.is_empty() { "/" } else { directory })?,
-        name: text("device", name)?,
-        mode: kind | device.file_mode.unwrap_or(0o666) & 0o7777,
-        device: number,
-        owner: (device.uid.unwrap_or(0), device.gid.unwrap_or(0)),
-    })
-}
-
-fn links(steps: &mut Vec<Step>) {
-    let mut links = vec![
-        (c"fd", c"/proc/self/fd"),
-        (c"stdin", c"/proc/self/fd/0"),
-        (c"stdout", c"/proc/self/fd/1"),
-        (c"stderr", c"/proc/self/fd/2"),
-        (c"ptmx", c"pts/ptmx"),
-    ];
-    if Path::new("/proc/kcore").exists() {
-        links.push((c"core", c"/proc/kcore"));
-    }
-    steps.extend(links.into_iter().map(|(name, target)| Step::Link {
-        directory: c"/dev".to_owned(),
-        name: name.to_owned(),
-        target: target.to_owned(),
-    }));
 }

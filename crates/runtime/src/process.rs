@@ -2,16 +2,19 @@
 
 use crate::channel::above_stdio;
 use crate::finish::{Capabilities, Finish, Strings};
+use crate::hooks::Inside;
 use crate::step::Step;
 use crate::user::Files;
 use crate::{Error, ImageUser, Problem, Stdio, child, seccomp, user};
-use oci::runtime::{IoPriority, Personality, Process, Seccomp, User};
+use oci::runtime::{IoPriority, Personality, Process, Scheduler, Seccomp, User};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::process::{Gid, Resource, Rlimit};
+use rustix::thread::CpuSet;
 use std::ffi::CString;
 use std::path::Path;
 use sys::capability::{self, Set, Sets};
+use sys::raw::SchedulerAttributes;
 
 /// Makes a C string of what a document says.
 pub(crate) fn text(what: &str, value: impl Into<Vec<u8>>) -> Result<CString, Error> {
@@ -29,6 +32,10 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) keyring: Option<&'a str>,
     /// What it is sent when the thread that cloned it ends.
     pub(crate) death_signal: Option<i32>,
+    /// How many descriptors from 3 on the program keeps.
+    pub(crate) preserved: u32,
+    /// What runs in the container before the program.
+    pub(crate) hooks: Option<Inside>,
 }
 
 /// Lays out the last part of the child for `process`, as `image` or else as the document says.
@@ -37,7 +44,7 @@ pub(crate) fn finish(
     image: Option<&ImageUser>,
     files: &Files,
     stdio: Option<[OwnedFd; 3]>,
-    surroundings: &Surroundings<'_>,
+    surroundings: Surroundings<'_>,
 ) -> Result<Finish, Error> {
     let user = match image {
         Some(image) => User { umask: process.user.umask, ..user::resolve(image, files)? },
@@ -57,9 +64,6 @@ pub(crate) fn finish(
         path if path.starts_with('/') => path,
         other => return Err(Error::Spec(format!("Cwd must be an absolute path: {other:?}"))),
     };
-    if process.scheduler.is_some() {
-        return Err(Error::Unsupported("process.scheduler".to_owned()));
-    }
     Ok(Finish {
         terminal: process.terminal,
         stdio,
@@ -74,6 +78,10 @@ pub(crate) fn finish(
         umask: user.umask.unwrap_or(0o022),
         directory: text("cwd", directory)?,
         death_signal: surroundings.death_signal,
+        preserved: surroundings.preserved,
+        scheduler: process.scheduler.as_ref().map(scheduler).transpose()?,
+        affinity: None,
+        hooks: surroundings.hooks,
         io_priority: process.io_priority.as_ref().map(io_priority).transpose()?,
         personality: surroundings.personality.map(personality).transpose()?,
         direct,
@@ -165,6 +173,77 @@ fn io_priority(priority: &IoPriority) -> Result<i32, Error> {
     Ok(class << 13 | priority.priority)
 }
 
+/// The numbers of a scheduling policy (`sched_setattr(2)`).
+pub(crate) fn scheduler(scheduler: &Scheduler) -> Result<SchedulerAttributes, Error> {
+    let wrong = |what: &str| Error::Spec(format!("invalid scheduler {what}"));
+    let policy = match scheduler.policy.as_str() {
+        "SCHED_OTHER" => 0,
+        "SCHED_FIFO" => 1,
+        "SCHED_RR" => 2,
+        "SCHED_BATCH" => 3,
+        "SCHED_ISO" => 4,
+        "SCHED_IDLE" => 5,
+        "SCHED_DEADLINE" => 6,
+        other => return Err(wrong(&format!("policy: {other}"))),
+    };
+    let flags = scheduler.flags.iter().try_fold(0_u64, |flags, name| {
+        let flag = match name.as_str() {
+            "SCHED_FLAG_RESET_ON_FORK" => 0x1,
+            "SCHED_FLAG_RECLAIM" => 0x2,
+            "SCHED_FLAG_DL_OVERRUN" => 0x4,
+            "SCHED_FLAG_KEEP_POLICY" => 0x8,
+            "SCHED_FLAG_KEEP_PARAMS" => 0x10,
+            "SCHED_FLAG_UTIL_CLAMP_MIN" => 0x20,
+            "SCHED_FLAG_UTIL_CLAMP_MAX" => 0x40,
+            other => return Err(wrong(&format!("flag: {other}"))),
+        };
+        Ok(flags | flag)
+    })?;
+    let nice = scheduler.nice.unwrap_or(0);
+    if !(-20..=19).contains(&nice) {
+        return Err(wrong(&format!("nice value: {nice}")));
+    }
+    let priority = scheduler.priority.unwrap_or(0);
+    if priority != 0 && !matches!(policy, 1 | 2) {
+        return Err(Error::spec("scheduler.priority can only be specified for SchedFIFO or SchedRR policy"));
+    }
+    let times = [scheduler.runtime, scheduler.deadline, scheduler.period].map(Option::unwrap_or_default);
+    if policy != 6 && times != [0; 3] {
+        let text = "scheduler runtime/deadline/period can only be specified for SchedDeadline policy";
+        return Err(Error::spec(text));
+    }
+    let [runtime, deadline, period] = times;
+    let priority = u32::try_from(priority).map_err(|_negative| wrong(&format!("priority: {priority}")))?;
+    Ok(SchedulerAttributes {
+        policy,
+        flags,
+        nice,
+        priority,
+        runtime,
+        deadline,
+        period,
+        ..SchedulerAttributes::default()
+    })
+}
+
+/// A list of processors as in cpuset(7), *Formats*: `0-3,7`.
+pub(crate) fn processors(list: &str) -> Result<CpuSet, Error> {
+    let wrong = || Error::Spec(format!("invalid list of processors {list:?}"));
+    let mut set = CpuSet::new();
+    let mut any = false;
+    for part in list.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let number = |text: &str| text.trim().parse::<usize>().map_err(|_parse| wrong());
+        let (first, last) = (number(first)?, number(last)?);
+        if first > last || last >= CpuSet::MAX_CPU {
+            return Err(wrong());
+        }
+        (first..=last).for_each(|processor| set.set(processor));
+        any = true;
+    }
+    if any { Ok(set) } else { Err(wrong()) }
+}
+
 fn personality(personality: &Personality) -> Result<u32, Error> {
     match personality.domain.as_str() {
         "LINUX" => Ok(0),
@@ -249,6 +328,26 @@ mod tests {
         assert_eq!(environment(&process, &User::default(), &files).unwrap(), [c"HOME=".to_owned()]);
         let process = Process { env: vec!["A=\0".into()], ..Process::default() };
         assert!(environment(&process, &User::default(), &files).is_err());
+    }
+
+    #[test]
+    fn schedulers_and_processors() {
+        let policy = |policy: &str, nice, priority, runtime| {
+            scheduler(&Scheduler { policy: policy.into(), nice, priority, runtime, ..Scheduler::default() })
+                .map(|one| (one.policy, one.nice, one.priority))
+                .ok()
+        };
+        assert_eq!(policy("SCHED_BATCH", Some(5), None, None), Some((3, 5, 0)));
+        assert_eq!(policy("SCHED_RR", None, Some(7), None), Some((2, 0, 7)));
+        assert_eq!(policy("SCHED_OTHER", None, Some(7), None), None);
+        assert_eq!(policy("SCHED_OTHER", Some(20), None, None), None);
+        assert_eq!(policy("SCHED_OTHER", None, None, Some(1)), None);
+        assert_eq!(policy("X", None, None, None), None);
+        let set = processors("0-2,5").unwrap();
+        assert_eq!((0..8).filter(|number| set.is_set(*number)).collect::<Vec<_>>(), [0, 1, 2, 5]);
+        for wrong in ["", "a", "3-1", "0-2147483647", "1,"] {
+            assert!(processors(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -2,9 +2,11 @@
 //!
 //! The parent lays the steps out and puts a failed one into words; [`crate::child`] carries them out.
 
+use crate::hooks::Inside;
 use crate::{Error, Problem};
 use rustix::fd::{OwnedFd, RawFd};
 use rustix::io::Errno;
+use rustix::thread::CpuSet;
 use std::ffi::CString;
 use sys::path::Create;
 use sys::raw::MountAttributes;
@@ -42,8 +44,11 @@ pub(crate) enum Step {
         /// `MS_PRIVATE` or `MS_SLAVE`.
         propagation: u64,
     },
-    /// Attaches the root file system over the present root.
-    AttachRoot,
+    /// Attaches the root file system over the present root, or where it is on the host.
+    AttachRoot {
+        /// Where it is on the host.
+        at: Option<CString>,
+    },
     /// Makes a procfs of its own that nobody can cover, for [`Step::Write`].
     PrivateProc,
     /// Makes a file system that belongs to the child's namespaces, and attaches it.
@@ -63,6 +68,20 @@ pub(crate) enum Step {
     Attach {
         /// The mount.
         mount: OwnedFd,
+        /// Where.
+        place: Place,
+    },
+    /// Binds what the child sees of the host.
+    Bind {
+        /// What.
+        source: CString,
+        /// Whether with all that is mounted below.
+        recursive: bool,
+        /// Changes before it is attached, and whether of all below too.
+        changes: Vec<(MountAttributes, bool)>,
+        /// The user namespace of one of them, kept open.
+        #[expect(dead_code, reason = "its number is in the changes")]
+        namespace: Option<OwnedFd>,
         /// Where.
         place: Place,
     },
@@ -127,6 +146,8 @@ pub(crate) enum Step {
     RootPropagation {
         /// `MS_*`.
         propagation: u64,
+        /// Whether for all below too.
+        recursive: bool,
     },
     /// Makes the container's root the root.
     SwitchRoot {
@@ -150,7 +171,17 @@ pub(crate) enum Step {
     Terminal {
         /// Rows and columns.
         size: Option<(u16, u16)>,
+        /// Whether to bind it to `/dev/console`.
+        console: bool,
     },
+    /// Lets the runtime run its hooks.
+    RuntimeHooks,
+    /// Runs the container's hooks.
+    Hooks(Inside),
+    /// Makes sure that there is a program.
+    LookUp,
+    /// Keeps to these processors for now.
+    Affinity(CpuSet),
 }
 
 /// Where a mount goes.
@@ -164,20 +195,33 @@ pub(crate) struct Place {
     pub(crate) ordinary: bool,
     /// Whether it may be inside a procfs.
     pub(crate) inside_proc: bool,
+    /// What the mount takes over.
+    pub(crate) taken: Taken,
     /// What is mounted, for messages.
     pub(crate) origin: String,
+}
+
+/// What a mount takes over of what was there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Taken {
+    /// Its permissions.
+    pub(crate) mode: bool,
+    /// Its content.
+    pub(crate) content: bool,
 }
 
 /// Part number of a failed attach: the target is inside `/proc`.
 pub(crate) const PART_INSIDE_PROC: u32 = 1;
 /// Part number of a failed attach: joining mount and target.
 pub(crate) const PART_MOVE: u32 = 2;
+/// Part number of a failed attach: copying what was there.
+pub(crate) const PART_COPY: u32 = 3;
 
 impl Step {
     /// Puts a failure of this step into words.
     pub(crate) fn failure(&self, part: u32, errno: Errno) -> Error {
         match self {
-            Self::Make { place, .. } | Self::Attach { place, .. } => {
+            Self::Make { place, .. } | Self::Attach { place, .. } | Self::Bind { place, .. } => {
                 let problem = match (part, errno) {
                     (PART_INSIDE_PROC, _) => Problem::InsideProc,
                     (PART_MOVE, Errno::NOTDIR) => Problem::WrongType,
@@ -186,6 +230,14 @@ impl Step {
                 let destination = place.target.to_string_lossy().into_owned();
                 Error::Mount { origin: place.origin.clone(), destination, problem }
             }
+            Self::Hooks(hooks) => Error::Hook {
+                path: hooks.path(part),
+                problem: match errno {
+                    Errno::TIMEDOUT => "hook ran past specified timeout".to_owned(),
+                    Errno::CHILD => "it did not end with exit status 0".to_owned(),
+                    errno => sys::message(errno),
+                },
+            },
             other => Error::Init { what: other.describe(part), errno },
         }
     }
@@ -200,9 +252,11 @@ impl Step {
             Self::EnterCgroups { .. } => "enter the cgroups".to_owned(),
             Self::BecomeRoot => "become root of the user namespace".to_owned(),
             Self::Isolate { .. } => "make the mount tree private".to_owned(),
-            Self::AttachRoot => "attach the rootfs".to_owned(),
+            Self::AttachRoot { .. } => "attach the rootfs".to_owned(),
             Self::PrivateProc => "mount a private proc".to_owned(),
-            Self::Make { place, .. } | Self::Attach { place, .. } => format!("mount {}", text(&place.target)),
+            Self::Make { place, .. } | Self::Attach { place, .. } | Self::Bind { place, .. } => {
+                format!("mount {}", text(&place.target))
+            }
             Self::Change { path, .. } => format!("remount {}", text(path)),
             Self::Directory { path } => format!("mkdir {}", text(path)),
             Self::Device { directory, name, .. } => format!("mknod {}/{}", text(directory), text(name)),
@@ -224,6 +278,10 @@ impl Step {
             Self::Domainname(_) => "setdomainname".to_owned(),
             Self::Loopback => "bring up the loopback device".to_owned(),
             Self::Terminal { .. } => "open a terminal in the container".to_owned(),
+            Self::RuntimeHooks => "wait for the hooks".to_owned(),
+            Self::Hooks(hooks) => format!("run hook {}", hooks.path(part)),
+            Self::LookUp => "find the program".to_owned(),
+            Self::Affinity(_) => "set the processors".to_owned(),
         }
     }
 }

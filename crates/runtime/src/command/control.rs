@@ -1,9 +1,9 @@
 //! Commands about containers that are there.
 
 use super::arguments::{Flag, Parsed};
-use super::create::run_hooks;
 use super::record::Record;
 use super::{Failure, Globals};
+use crate::hooks;
 use oci::runtime::{BlockIo, Cpu, Memory, Pids, Resources, Status};
 use rustix::fd::AsFd;
 use std::io::Write;
@@ -188,10 +188,13 @@ pub(super) fn destroy(record: &Record, directory: &Path) -> Result<(), Failure> 
     // With a shared process namespace the end of the init does not end the rest.
     cgroup.kill()?;
     cgroup.delete()?;
+    if record.host_mounts {
+        sys::mount::detach(&record.rootfs)?;
+    }
     std::fs::remove_dir_all(directory)?;
     let hooks = record.spec.hooks.clone().unwrap_or_default();
     // The container is gone: a failing hook changes nothing about that (runtime.md, *Lifecycle*).
-    run_hooks(&hooks.poststop, record, Status::Stopped).ok();
+    hooks::run(&hooks.poststop, &record.state(Status::Stopped)).ok();
     Ok(())
 }
 

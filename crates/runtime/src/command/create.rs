@@ -2,17 +2,17 @@
 
 use super::arguments::{Flag, Parsed};
 use super::record::{self, Record};
-use super::{Failure, Globals, console, control, now, write_atomically};
+use super::{Failure, Globals, console, control, notify, now, write_atomically};
 use crate::create::{create_detached, start_detached};
+use crate::listener::Agent;
+use crate::prepare::Extras;
 use crate::process::Program;
-use crate::{Launch, RootSwitch, Rootfs, Stdio};
+use crate::{Launch, RootSwitch, Rootfs, Stdio, hooks, validate};
 use cgroups::{Cgroup, Manager};
-use oci::runtime::{Hook, Spec, Status};
+use oci::runtime::{NamespaceKind, Spec, State, Status};
 use rustix::fd::{AsFd, OwnedFd};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 pub(super) const FLAGS: &[Flag] = &[
     Flag::value("bundle").short('b'),
@@ -35,17 +35,17 @@ fn load_spec(bundle: &Path) -> Result<Spec, Failure> {
         }
         other => other?,
     };
-    let mut spec: Spec = serde_json::from_slice(&text)?;
+    let mut spec: Spec = serde_json::from_slice(&text).map_err(|error| match validate::culprit(&text) {
+        Some(place) => format!("{place}: {error}"),
+        None => error.to_string(),
+    })?;
+    validate::check(&spec, bundle)?;
     for mount in &mut spec.mounts {
         let bound = mount.kind.as_deref() == Some("bind")
             || mount.options.iter().any(|one| one == "bind" || one == "rbind");
         if let Some(source) = mount.source.as_mut().filter(|source| bound && !source.starts_with('/')) {
             *source = bundle.join(&*source).to_string_lossy().into_owned();
         }
-    }
-    let hooks = spec.hooks.clone().unwrap_or_default();
-    if !hooks.create_container.is_empty() || !hooks.start_container.is_empty() {
-        return Err("hooks createContainer and startContainer are not supported".into());
     }
     Ok(spec)
 }
@@ -101,13 +101,14 @@ fn hand_over(flags: &Parsed, made: &Made) -> Result<(), Failure> {
 }
 
 fn make(globals: &Globals, flags: &Parsed) -> Result<Made, Failure> {
+    let (passed, preserved) = notify::preserved(flags)?;
     let directory = globals.container(flags)?;
     let id = flags.positional.first().cloned().unwrap_or_default();
-    if flags.value("preserve-fds").is_some_and(|count| count != "0") {
-        return Err("--preserve-fds is not supported".into());
-    }
     let bundle = std::path::absolute(flags.value("bundle").unwrap_or("."))?;
-    let spec = load_spec(&bundle)?;
+    let mut spec = load_spec(&bundle)?;
+    if let Some(process) = &mut spec.process {
+        notify::announce(passed, &mut process.env);
+    }
     std::fs::create_dir_all(&globals.root)?;
     match std::fs::create_dir(&directory) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
@@ -115,7 +116,7 @@ fn make(globals: &Globals, flags: &Parsed) -> Result<Made, Failure> {
         }
         other => other?,
     }
-    let made = build(globals, flags, spec, (&id, &directory, &bundle));
+    let made = build(globals, flags, (spec, preserved), (&id, &directory, &bundle));
     if made.is_err() {
         std::fs::remove_dir_all(&directory).ok();
     }
@@ -125,11 +126,12 @@ fn make(globals: &Globals, flags: &Parsed) -> Result<Made, Failure> {
 fn build(
     globals: &Globals,
     flags: &Parsed,
-    spec: Spec,
+    (mut spec, preserved): (Spec, u32),
     (id, directory, bundle): (&str, &Path, &Path),
 ) -> Result<Made, Failure> {
     let root = spec.root.clone().ok_or("root property must not be empty")?;
     let rootfs = bundle.join(&root.path);
+    notify::prepare(directory, &mut spec)?;
     let wants_terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
     let path = cgroup_path(&spec, id, globals.systemd);
     let cgroup = Cgroup::create(&Manager::detect()?, &path)?;
@@ -148,9 +150,33 @@ fn build(
         create_cwd: true,
         cgroup: Some(path.clone()),
     };
-    let made = create_detached(launch, &cgroup, &listener);
-    if made.is_err() {
+    let host_mounts = !has_mount_namespace(&spec);
+    let state = State {
+        oci_version: oci::runtime::VERSION.to_owned(),
+        id: id.to_owned(),
+        status: Status::Creating,
+        pid: None,
+        bundle: bundle.to_string_lossy().into_owned(),
+        annotations: spec.annotations.clone(),
+    };
+    let extras = Extras {
+        state: Some(state.clone()),
+        preserved,
+        old_keyring: flags.has("no-new-keyring"),
+        host_mounts,
+        look_up: true,
+    };
+    let made = create_detached(launch, &cgroup, &listener, &extras);
+    if let Err(error) = &made {
         cgroup.delete().ok();
+        if host_mounts {
+            sys::mount::detach(&rootfs).ok();
+        }
+        if matches!(error, crate::Error::Hook { .. }) {
+            // The container's life is over (runtime.md, *Lifecycle*); the first error is the one to tell.
+            let hooks = spec.hooks.clone().unwrap_or_default();
+            hooks::run(&hooks.poststop, &State { status: Status::Stopped, ..state }).ok();
+        }
     }
     let made = made?;
     let (start_time, _) = record::process_times(made.pid).ok_or("the container's process has ended")?;
@@ -162,23 +188,29 @@ fn build(
         rootfs,
         created: now(),
         cgroup: path,
+        host_mounts,
         spec,
     };
-    let finished = record.save(directory).and_then(|()| {
-        let hooks = record.spec.hooks.clone().unwrap_or_default();
-        run_hooks(&[hooks.prestart, hooks.create_runtime].concat(), &record, Status::Creating)
-    });
-    if let Err(failure) = finished {
+    if let Err(failure) = record.save(directory) {
         control::destroy(&record, directory)?;
         return Err(failure);
     }
     Ok(Made { record, directory: directory.to_owned(), terminal: made.terminal })
 }
 
+fn has_mount_namespace(spec: &Spec) -> bool {
+    let namespaces = spec.linux.as_ref().map(|linux| linux.namespaces.as_slice()).unwrap_or_default();
+    namespaces.iter().any(|one| one.kind == NamespaceKind::Mount)
+}
+
 pub(super) fn start(globals: &Globals, flags: &Parsed) -> Result<ExitCode, Failure> {
     let directory = globals.container(flags)?;
     let record = Record::load(&directory)?;
+    let proxy = notify::Proxy::begin(&directory)?;
     begin(&record, &directory)?;
+    if let (Some(proxy), Some(process)) = (proxy, record.process()) {
+        proxy.wait(process.as_fd(), record.pid)?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -188,14 +220,22 @@ fn begin(record: &Record, directory: &Path) -> Result<(), Failure> {
         Status::Stopped => return Err("cannot start a container that has stopped".into()),
         _ => return Err("cannot start an already running container".into()),
     }
+    let process = record.process().ok_or("cannot start a container that has stopped")?;
     let socket = record::socket(directory);
     let connected = sys::socket::connect_seqpacket(&socket)?;
-    let process = record.spec.process.clone().unwrap_or_default();
-    let started = start_detached(connected, &Program::new(&process));
+    let wanted = record.spec.process.clone().unwrap_or_default();
+    let seccomp = record.spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
+    let agent = Agent::of(seccomp, Some(&record.state(Status::Created)));
+    let started =
+        start_detached(connected, &Program::new(&wanted), agent.as_ref(), (process.as_fd(), record.pid));
     std::fs::remove_file(&socket)?;
     started?;
     let hooks = record.spec.hooks.clone().unwrap_or_default();
-    run_hooks(&hooks.poststart, record, Status::Running)
+    hooks::run(&hooks.poststart, &record.state(Status::Running)).map_err(|error| {
+        // A failed hook ends the container (runtime.md, *Lifecycle*).
+        sys::pidfd::kill(process.as_fd()).ok();
+        error.into()
+    })
 }
 
 pub(super) fn run(globals: &Globals, flags: &Parsed) -> Result<ExitCode, Failure> {
@@ -210,9 +250,18 @@ pub(super) fn run(globals: &Globals, flags: &Parsed) -> Result<ExitCode, Failure
         } else if let Some(path) = flags.value("pid-file") {
             write_atomically(Path::new(path), record.pid.to_string().as_bytes())?;
         }
+        let proxy = notify::Proxy::begin(directory)?;
         begin(record, directory)?;
         if detach {
+            if let Some(proxy) = proxy {
+                proxy.wait(process.as_fd(), record.pid)?;
+            }
             return Ok(ExitCode::SUCCESS);
+        }
+        if let Some(proxy) = proxy {
+            let (process, pid) = (process.try_clone()?, record.pid);
+            // Its failure is the caller's loss of a word, not the container's.
+            std::thread::spawn(move || proxy.wait(process.as_fd(), pid).is_ok());
         }
         let master = terminal.as_ref().filter(|_| flags.value("console-socket").is_none());
         let exit = console::attend(process.as_fd(), master.map(AsFd::as_fd))?;
@@ -222,47 +271,6 @@ pub(super) fn run(globals: &Globals, flags: &Parsed) -> Result<ExitCode, Failure
         control::destroy(record, directory)?;
     }
     outcome
-}
-
-/// Runs hooks on the host, each with the container's state on its standard input (runtime-spec config.md, *POSIX-platform
-/// Hooks*).
-pub(super) fn run_hooks(hooks: &[Hook], record: &Record, status: Status) -> Result<(), Failure> {
-    let state = serde_json::to_vec(&record.state(status))?;
-    for hook in hooks {
-        let (stdin, mut ours) = std::io::pipe()?;
-        let error_output = std::io::stderr();
-        let mut command = sys::process::Command::new(Path::new(&hook.path));
-        let mut arguments = hook.args.iter();
-        if let Some(name) = arguments.next() {
-            command.name(name);
-        }
-        arguments.for_each(|argument| {
-            command.argument(argument);
-        });
-        hook.env.iter().for_each(|variable| {
-            command.variable(variable);
-        });
-        let null = std::fs::File::options().write(true).open("/dev/null")?;
-        command.descriptor(stdin.as_fd(), 0).descriptor(null.as_fd(), 1).descriptor(error_output.as_fd(), 2);
-        let child = command.spawn()?;
-        drop(stdin);
-        // One that does not read it has no need of it.
-        ours.write_all(&state).ok();
-        drop(ours);
-        let limit = hook.timeout.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
-        if !sys::event::readable_within(child.pidfd.as_fd(), limit)? {
-            sys::pidfd::kill(child.pidfd.as_fd())?;
-            child.wait()?;
-            return Err(format!("error running hook {}: hook ran past specified timeout", hook.path).into());
-        }
-        match child.wait()? {
-            sys::pidfd::Exit::Code(0) => {}
-            exit => {
-                return Err(format!("error running hook {}: exit status {}", hook.path, exit.code()).into());
-            }
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

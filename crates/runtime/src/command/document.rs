@@ -9,18 +9,51 @@ use std::process::ExitCode;
 pub(super) const SPEC_FLAGS: &[Flag] = &[Flag::value("bundle").short('b'), Flag::switch("rootless")];
 
 pub(super) fn spec(_globals: &Globals, flags: &Parsed) -> Result<ExitCode, Failure> {
-    if flags.has("rootless") {
-        return Err("--rootless is not supported".into());
-    }
     let path = Path::new(flags.value("bundle").unwrap_or(".")).join("config.json");
     if path.exists() {
         return Err(format!("File {} exists. Remove it first", path.display()).into());
     }
-    std::fs::write(&path, serde_json::to_string_pretty(&example())? + "\n")?;
+    std::fs::write(&path, serde_json::to_string_pretty(&document(flags.has("rootless")))? + "\n")?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// A document to begin with, as runc's.
+/// A document to begin with, as runc's; `rootless`: for a user without privileges (runc, `ToRootless`).
+fn document(rootless: bool) -> serde_json::Value {
+    let mut document = example();
+    if !rootless {
+        return document;
+    }
+    let user = serde_json::json!({ "type": "user" });
+    if let Some(linux) = document.get_mut("linux").and_then(serde_json::Value::as_object_mut) {
+        // Without privileges there are no cgroups to limit, and the network can only be the host's.
+        linux.remove("resources");
+        let own = |id: u32| serde_json::json!([{ "containerID": 0, "hostID": id, "size": 1 }]);
+        linux.insert("uidMappings".to_owned(), own(rustix::process::geteuid().as_raw()));
+        linux.insert("gidMappings".to_owned(), own(rustix::process::getegid().as_raw()));
+        if let Some(namespaces) = linux.get_mut("namespaces").and_then(serde_json::Value::as_array_mut) {
+            namespaces.retain(|one| one["type"] != "network");
+            namespaces.push(user);
+        }
+    }
+    if let Some(mounts) = document.get_mut("mounts").and_then(serde_json::Value::as_array_mut) {
+        mounts.retain(|mount| mount["type"] != "cgroup");
+        for mount in mounts {
+            let group =
+                |option: &serde_json::Value| option.as_str().is_some_and(|text| text.starts_with("gid="));
+            if let Some(options) = mount.get_mut("options").and_then(serde_json::Value::as_array_mut) {
+                options.retain(|option| !group(option));
+            }
+            if mount["type"] == "sysfs" {
+                let options = ["rbind", "nosuid", "noexec", "nodev", "ro"];
+                *mount = serde_json::json!({
+                    "destination": "/sys", "type": "none", "source": "/sys", "options": options,
+                });
+            }
+        }
+    }
+    document
+}
+
 fn example() -> serde_json::Value {
     let capabilities = serde_json::json!(["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]);
     let mount = |destination: &str, kind: &str, source: &str, options: &[&str]| serde_json::json!({ "destination": destination, "type": kind, "source": source, "options": options });
@@ -62,60 +95,65 @@ fn example() -> serde_json::Value {
     })
 }
 
+/// Mount options that are understood, sorted.
+const OPTIONS: &[&str] = &[
+    "async",
+    "atime",
+    "bind",
+    "defaults",
+    "dev",
+    "diratime",
+    "dirsync",
+    "exec",
+    "idmap",
+    "iversion",
+    "lazytime",
+    "loud",
+    "mand",
+    "noatime",
+    "nodev",
+    "nodiratime",
+    "noexec",
+    "noiversion",
+    "nolazytime",
+    "nomand",
+    "norelatime",
+    "nostrictatime",
+    "nosuid",
+    "nosymfollow",
+    "private",
+    "rbind",
+    "relatime",
+    "ridmap",
+    "rnoatime",
+    "rnodev",
+    "rnoexec",
+    "rnosuid",
+    "ro",
+    "rprivate",
+    "rro",
+    "rshared",
+    "rslave",
+    "runbindable",
+    "rw",
+    "shared",
+    "silent",
+    "slave",
+    "strictatime",
+    "suid",
+    "symfollow",
+    "sync",
+    "tmpcopyup",
+    "unbindable",
+];
+
 /// What this runtime can do (runtime-spec features.md).
 pub(super) fn features(_globals: &Globals, _flags: &Parsed) -> Result<ExitCode, Failure> {
-    let options: Vec<&str> = vec![
-        "async",
-        "atime",
-        "bind",
-        "defaults",
-        "dev",
-        "diratime",
-        "dirsync",
-        "exec",
-        "iversion",
-        "lazytime",
-        "loud",
-        "mand",
-        "noatime",
-        "nodev",
-        "nodiratime",
-        "noexec",
-        "noiversion",
-        "nolazytime",
-        "nomand",
-        "norelatime",
-        "nostrictatime",
-        "nosuid",
-        "nosymfollow",
-        "private",
-        "rbind",
-        "relatime",
-        "rnoatime",
-        "rnodev",
-        "rnoexec",
-        "rnosuid",
-        "ro",
-        "rprivate",
-        "rro",
-        "rshared",
-        "rslave",
-        "runbindable",
-        "rw",
-        "shared",
-        "silent",
-        "slave",
-        "strictatime",
-        "suid",
-        "sync",
-        "symfollow",
-        "unbindable",
-    ];
     let document = serde_json::json!({
         "ociVersionMin": "1.0.0",
-        "ociVersionMax": oci::runtime::VERSION,
-        "hooks": ["prestart", "createRuntime", "poststart", "poststop"],
-        "mountOptions": options,
+        "ociVersionMax": "1.3.0",
+        "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
+        "mountOptions": OPTIONS,
         "linux": {
             "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
             "capabilities": sys::capability::Set::ALL.names(),
@@ -124,7 +162,7 @@ pub(super) fn features(_globals: &Globals, _flags: &Parsed) -> Result<ExitCode, 
                 "enabled": true,
                 "actions": [
                     "SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD",
-                    "SCMP_ACT_LOG", "SCMP_ACT_TRACE", "SCMP_ACT_TRAP",
+                    "SCMP_ACT_LOG", "SCMP_ACT_NOTIFY", "SCMP_ACT_TRACE", "SCMP_ACT_TRAP",
                 ],
                 "operators": [
                     "SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT", "SCMP_CMP_MASKED_EQ",
@@ -140,6 +178,9 @@ pub(super) fn features(_globals: &Globals, _flags: &Parsed) -> Result<ExitCode, 
             },
             "apparmor": { "enabled": true },
             "selinux": { "enabled": true },
+            "intelRdt": { "enabled": false },
+            "mountExtensions": { "idmap": { "enabled": true } },
+            "netDevices": { "enabled": false },
         },
     });
     writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(&document)?)?;
@@ -155,5 +196,9 @@ mod tests {
         let spec: oci::runtime::Spec = serde_json::from_value(example()).unwrap();
         assert_eq!(spec.mounts.len(), 7);
         assert_eq!(spec.linux.unwrap().namespaces.len(), 5);
+        let spec: oci::runtime::Spec = serde_json::from_value(document(true)).unwrap();
+        let linux = spec.linux.unwrap();
+        assert_eq!((spec.mounts.len(), linux.namespaces.len(), linux.uid_mappings.len()), (6, 5, 1));
+        assert_eq!(linux.resources, None);
     }
 }

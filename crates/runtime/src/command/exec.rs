@@ -2,8 +2,9 @@
 
 use super::arguments::{Flag, Parsed};
 use super::record::Record;
-use super::{Failure, Globals, console, write_atomically};
-use crate::{ImageUser, Join, Stdio};
+use super::{Failure, Globals, console, notify, write_atomically};
+use crate::prepare::Extras;
+use crate::{ImageUser, Join, Stdio, validate};
 use oci::runtime::{Process, Status};
 use rustix::fd::AsFd;
 use std::path::Path;
@@ -28,6 +29,7 @@ pub(super) const FLAGS: &[Flag] = &[
 ];
 
 pub(super) fn exec(globals: &Globals, flags: &Parsed) -> Result<ExitCode, Failure> {
+    let (passed, preserved) = notify::preserved(flags)?;
     let directory = globals.container(flags)?;
     let record = Record::load(&directory)?;
     match record.status(&directory) {
@@ -37,16 +39,16 @@ pub(super) fn exec(globals: &Globals, flags: &Parsed) -> Result<ExitCode, Failur
         }
         _ => {}
     }
-    if flags.value("preserve-fds").is_some_and(|count| count != "0") {
-        return Err("--preserve-fds is not supported".into());
-    }
-    let process = process(&record, flags)?;
+    let mut process = process(&record, flags)?;
+    notify::announce(passed, &mut process.env);
+    validate::check_process(&process)?;
     let pidfd = record.process().ok_or("cannot exec in a stopped container")?;
     let cgroup = record.cgroup()?;
     let detach = flags.has("detach");
     let stdio = if process.terminal { Stdio::Terminal } else { console::own_streams()? };
     let seccomp = record.spec.linux.as_ref().and_then(|linux| linux.seccomp.clone());
-    let joined = crate::exec(Join {
+    let extras = Extras { state: Some(record.state(Status::Running)), preserved, ..Extras::default() };
+    let join = Join {
         init_pid: record.pid,
         init_pidfd: pidfd.as_fd(),
         process,
@@ -54,7 +56,8 @@ pub(super) fn exec(globals: &Globals, flags: &Parsed) -> Result<ExitCode, Failur
         stdio,
         user: None::<ImageUser>,
         cgroup: &cgroup,
-    })?;
+    };
+    let joined = crate::exec::exec_with(join, &extras)?;
     if let Some(path) = flags.value("pid-file") {
         write_atomically(Path::new(path), joined.pid.to_string().as_bytes())?;
     }

@@ -4,15 +4,16 @@
 //! `--root` is ours. The init of `create` is a child of this process and so of the caller when this process has ended; it
 //! waits on a socket in its state directory for `start`.
 //!
-//! Not there: `checkpoint`, `restore`, `--systemd-cgroup` through systemd (the paths are made directly), hooks that run
-//! inside the container.
+//! Not there: `checkpoint`, `restore`, `--systemd-cgroup` through systemd (the paths are made directly).
 
 mod arguments;
 mod console;
 mod control;
 mod create;
 mod document;
+mod events;
 mod exec;
+mod notify;
 mod record;
 
 use arguments::{Flag, Parsed};
@@ -103,7 +104,7 @@ fn version() -> String {
 impl Globals {
     /// Writes a failure where the caller looks for it: runc's log format, which containerd and podman read.
     fn complain(&self, command: &str, failure: &dyn std::error::Error) {
-        let message = format!("runc {command} failed: {}", base::chain(failure));
+        let message = format!("runc {command} failed: {}", words(failure));
         let time = now();
         let line = if self.json {
             serde_json::json!({ "level": "error", "msg": message, "time": time }).to_string()
@@ -126,6 +127,20 @@ impl Globals {
         record::check_id(id)?;
         Ok(self.root.join(id))
     }
+}
+
+/// An error with its causes, each said once: some of our own say theirs already.
+fn words(failure: &dyn std::error::Error) -> String {
+    let mut text = failure.to_string();
+    let mut source = failure.source();
+    while let Some(error) = source {
+        let cause = error.to_string();
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+        source = error.source();
+    }
+    text
 }
 
 /// The present time as Go prints it.
@@ -157,6 +172,7 @@ const COMMANDS: &[Command] = &[
     Command { name: "pause", flags: &[], least: 1, failed: 1, run: control::pause },
     Command { name: "resume", flags: &[], least: 1, failed: 1, run: control::resume },
     Command { name: "update", flags: control::UPDATE_FLAGS, least: 1, failed: 1, run: control::update },
+    Command { name: "events", flags: events::FLAGS, least: 1, failed: 1, run: events::events },
     Command { name: "spec", flags: document::SPEC_FLAGS, least: 0, failed: 1, run: document::spec },
     Command { name: "features", flags: &[], least: 0, failed: 1, run: document::features },
 ];
@@ -171,6 +187,7 @@ USAGE:
 COMMANDS:
    create      create a container
    delete      delete any resources held by the container often used with detached container
+   events      display container events such as OOM notifications, cpu, memory, and IO usage statistics
    exec        execute new process inside the container
    features    show the enabled features
    kill        kill sends the specified signal (default: SIGTERM) to the container's init process

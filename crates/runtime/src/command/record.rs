@@ -19,6 +19,9 @@ pub(super) struct Record {
     pub(super) rootfs: PathBuf,
     pub(super) created: String,
     pub(super) cgroup: String,
+    /// Whether its mounts are among the host's, to be undone with it.
+    #[serde(default)]
+    pub(super) host_mounts: bool,
     pub(super) spec: Spec,
 }
 

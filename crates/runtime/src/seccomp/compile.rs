@@ -36,6 +36,7 @@ const ERRNO: u32 = 0x0005_0000;
 const TRACE: u32 = 0x7ff0_0000;
 const LOG: u32 = 0x7ffc_0000;
 const ALLOW: u32 = 0x7fff_0000;
+const USER_NOTIFY: u32 = 0x7fc0_0000;
 const ENOSYS: u32 = 38;
 const EPERM: u32 = 1;
 
@@ -260,8 +261,7 @@ fn answer(action: Action, errno: Option<u32>) -> u32 {
         Action::Trace => TRACE | data,
         Action::Allow => ALLOW,
         Action::Log => LOG,
-        // Refused before: see `program`.
-        Action::Notify => ERRNO | ENOSYS,
+        Action::Notify => USER_NOTIFY,
     }
 }
 

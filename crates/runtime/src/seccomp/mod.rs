@@ -9,7 +9,9 @@ pub use profile::default_seccomp;
 use crate::Error;
 use oci::runtime::{Action, Seccomp};
 use std::sync::{Arc, Mutex};
-use sys::seccomp::{FLAG_LOG, FLAG_SPEC_ALLOW, FLAG_TSYNC, FLAG_WAIT_KILLABLE_RECV, Instruction};
+use sys::seccomp::{
+    FLAG_LOG, FLAG_NEW_LISTENER, FLAG_SPEC_ALLOW, FLAG_TSYNC, FLAG_WAIT_KILLABLE_RECV, Instruction,
+};
 
 /// A compiled filter with the flags it is installed with.
 pub(crate) type Filter = (Arc<[Instruction]>, u32);
@@ -23,18 +25,43 @@ pub(crate) fn program(profile: &Seccomp) -> Result<Option<Filter>, Error> {
     if profile.default_action == Action::Allow && profile.syscalls.is_empty() {
         return Ok(None);
     }
-    let notifies = profile.syscalls.iter().any(|rule| rule.action == Action::Notify);
-    if notifies || profile.default_action == Action::Notify || profile.listener_path.is_some() {
-        return Err(Error::Unsupported("seccomp notification".to_owned()));
-    }
     let mut compiled = COMPILED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     if let Some((_, filter)) = compiled.iter().find(|(known, _)| known == profile) {
         return Ok(Some(filter.clone()));
     }
-    let filter: Filter = (compile::compile(profile)?.into(), flags(profile)?);
+    let flags = flags(profile)?;
+    let flags = if notifies(profile) {
+        refuse_unanswerable(profile)?;
+        // There is one thread only; with a listener the kernel wants no TSYNC.
+        flags & !FLAG_TSYNC | FLAG_NEW_LISTENER
+    } else {
+        flags
+    };
+    let filter: Filter = (compile::compile(profile)?.into(), flags);
     compiled.truncate(KEPT - 1);
     compiled.insert(0, (profile.clone(), filter.clone()));
     Ok(Some(filter))
+}
+
+/// Says whether a listener is to be asked about some calls.
+pub(crate) fn notifies(profile: &Seccomp) -> bool {
+    profile.default_action == Action::Notify
+        || profile.syscalls.iter().any(|rule| rule.action == Action::Notify)
+}
+
+/// Refuses what would wait for a listener that cannot have been told yet (runc's rules).
+fn refuse_unanswerable(profile: &Seccomp) -> Result<(), Error> {
+    if profile.default_action == Action::Notify {
+        return Err(Error::spec("SCMP_ACT_NOTIFY cannot be used as default action"));
+    }
+    let writes = |name: &String| name == "write";
+    if profile.syscalls.iter().any(|rule| rule.action == Action::Notify && rule.names.iter().any(writes)) {
+        return Err(Error::spec("SCMP_ACT_NOTIFY cannot be used for the write syscall"));
+    }
+    if profile.listener_path.as_deref().is_none_or(str::is_empty) {
+        return Err(Error::spec("SCMP_ACT_NOTIFY needs a listenerPath"));
+    }
+    Ok(())
 }
 
 fn flags(profile: &Seccomp) -> Result<u32, Error> {

@@ -87,6 +87,7 @@ impl Bench {
         };
         let names: Vec<String> = DEFAULT_CAPABILITIES.iter().map(|name| format!("CAP_{name}")).collect();
         Spec {
+            oci_version: oci::runtime::VERSION.into(),
             process: Some(Process {
                 args: arguments.iter().map(|&one| one.into()).collect(),
                 env: vec!["PATH=/usr/bin:/bin".into()],

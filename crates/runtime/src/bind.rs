@@ -1,0 +1,128 @@
+//! Binds: what of the host is shown in a container, and how.
+//!
+//! One is opened by the parent, whose mounts the child may not see and whose directories it may not enter; or, when the child
+//! has a copy of the parent's mounts, by the child itself, in the order of the document: newer kernels list mounts in the
+//! order in which they were made.
+
+use crate::Error;
+use crate::mount::{Context, mount_error};
+use crate::options::Options;
+use crate::process::text;
+use crate::step::{Place, Step};
+use oci::runtime::{IdMapping, Mount};
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
+use rustix::fs::FileType;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use sys::mount::{ATTR_ATIME, Propagation};
+use sys::path::Create;
+use sys::raw::MountAttributes;
+
+/// A bind to make.
+#[derive(Debug)]
+pub(crate) struct Bind {
+    source: PathBuf,
+    recursive: bool,
+    changes: Vec<(MountAttributes, bool)>,
+    /// The user namespace of one of the changes.
+    namespace: Option<OwnedFd>,
+}
+
+impl Bind {
+    /// Lays out a bind of the document.
+    pub(crate) fn plan(mount: &Mount, options: &Options, context: Context<'_>) -> Result<Self, Error> {
+        let namespace = mapping(mount, options, context)?;
+        let mut changes = Vec::new();
+        if let Some(namespace) = &namespace {
+            let attributes = MountAttributes {
+                set: sys::mount::ATTR_IDMAP,
+                userns_fd: u64::from(namespace.as_raw_fd().unsigned_abs()),
+                ..MountAttributes::default()
+            };
+            changes.push((attributes, options.id_mapped.unwrap_or(false)));
+        }
+        changes.extend(change(options.set, options.clear).map(|one| (one, false)));
+        changes.extend(change(options.set_all, options.clear_all).map(|one| (one, true)));
+        changes.extend(propagation(options));
+        let source = PathBuf::from(mount.source.as_deref().unwrap_or_default());
+        Ok(Self { source, recursive: options.bind.unwrap_or(false), changes, namespace })
+    }
+
+    /// Lays out a bind of a directory, with these attributes, cut off from the host.
+    pub(crate) fn simple(source: &Path, attributes: u64) -> Self {
+        let mut changes: Vec<_> = change(attributes, 0).map(|one| (one, false)).into_iter().collect();
+        changes.extend(propagation(&Options::default()));
+        Self { source: source.to_owned(), recursive: false, changes, namespace: None }
+    }
+
+    /// What is made where it goes, if nothing is there.
+    fn create(&self) -> Result<Create, sys::Error> {
+        let status = rustix::fs::stat(&self.source).map_err(sys::Error::at("stat", &self.source))?;
+        Ok(match FileType::from_raw_mode(status.st_mode) {
+            FileType::Directory => Create::Directory,
+            _ => Create::File,
+        })
+    }
+
+    /// Returns the step that attaches it; `place` is asked for what to make.
+    pub(crate) fn step(
+        self,
+        mount: &Mount,
+        by_child: bool,
+        place: impl FnOnce(Create) -> Result<Place, Error>,
+    ) -> Result<Step, Error> {
+        let failed = |error: sys::Error| mount_error(mount, &error);
+        let place = place(self.create().map_err(failed)?)?;
+        if by_child {
+            let source = text("mount source", self.source.as_os_str().as_bytes())?;
+            let Self { recursive, changes, namespace, .. } = self;
+            return Ok(Step::Bind { source, recursive, changes, namespace, place });
+        }
+        let bound = sys::mount::bind(&self.source, self.recursive).map_err(failed)?;
+        for (attributes, recursive) in &self.changes {
+            sys::mount::set_attributes(bound.as_fd(), attributes, *recursive).map_err(failed)?;
+        }
+        Ok(Step::Attach { mount: bound, place })
+    }
+}
+
+fn change(set: u64, clear: u64) -> Option<MountAttributes> {
+    // The access-time setting is one value: its bits are cleared together whenever it is set.
+    let clear = if set & ATTR_ATIME == 0 { clear } else { clear | ATTR_ATIME };
+    (set | clear != 0).then(|| MountAttributes { set, clear, ..MountAttributes::default() })
+}
+
+/// How events travel; a mount of which nothing is said is cut off from the host.
+pub(crate) fn propagation(options: &Options) -> impl Iterator<Item = (MountAttributes, bool)> + '_ {
+    const DEFAULT: &[(Propagation, bool)] = &[(Propagation::Private, true)];
+    let wanted = if options.propagation.is_empty() { DEFAULT } else { &options.propagation };
+    wanted.iter().map(|(propagation, recursive)| {
+        let attributes = MountAttributes { propagation: propagation.flag(), ..MountAttributes::default() };
+        (attributes, *recursive)
+    })
+}
+
+/// Makes the user namespace that maps the owners as the document says, or as the container's does (config.md,
+/// *POSIX-platform Mounts*; `mount_setattr(2)`, `MOUNT_ATTR_IDMAP`).
+fn mapping(mount: &Mount, options: &Options, context: Context<'_>) -> Result<Option<OwnedFd>, Error> {
+    let own = !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty();
+    if !own && options.id_mapped.is_none() {
+        return Ok(None);
+    }
+    let (uids, gids) = match (own, context.mapped) {
+        (true, _) => (mount.uid_mappings.as_slice(), mount.gid_mappings.as_slice()),
+        (false, Some(mapped)) if !mapped.uids.is_empty() => (mapped.uids, mapped.gids),
+        (false, _) => {
+            let text = "an id-mapped mount needs mappings: its own or those of a new user namespace";
+            return Err(Error::Spec(format!("{}: {text}", mount.destination)));
+        }
+    };
+    let namespace = sys::namespace::user(&id_map(uids), &id_map(gids));
+    namespace.map(Some).map_err(|error| mount_error(mount, &error))
+}
+
+/// Mappings as lines of `/proc/PID/uid_map`.
+pub(crate) fn id_map(mappings: &[IdMapping]) -> String {
+    let line = |one: &IdMapping| format!("{} {} {}\n", one.container_id, one.host_id, one.size);
+    mappings.iter().map(line).collect()
+}

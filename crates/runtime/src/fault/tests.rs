@@ -1,0 +1,104 @@
+//! Each place fails in turn, and nothing may be left of the container that was not made.
+
+use super::after;
+use crate::common::{Bench, Switch, pipes};
+use oci::runtime::{Hook, Hooks, IdMapping, Namespace, NamespaceKind, Spec};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// What a container could leave behind.
+#[derive(Debug, PartialEq, Eq)]
+struct Traces {
+    mounts: String,
+    children: String,
+    cgroup: bool,
+    files: BTreeSet<String>,
+}
+
+fn traces(bench: &Bench) -> Traces {
+    let list = |path: &Path| -> BTreeSet<String> {
+        let entries = std::fs::read_dir(path).into_iter().flatten();
+        entries.map(|entry| entry.unwrap().path().display().to_string()).collect()
+    };
+    let group = cgroups::Cgroup::open(&cgroups::Manager::detect().unwrap(), &bench.cgroup).unwrap();
+    Traces {
+        mounts: std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap(),
+        children: std::fs::read_to_string("/proc/thread-self/children").unwrap(),
+        cgroup: group.exists(),
+        files: list(&bench.base).union(&list(&bench.base.join("state"))).cloned().collect(),
+    }
+}
+
+/// Makes a container with each place failing until none does; returns how many there were.
+fn each(bench: &Bench, arm: impl Fn(u32), mut make: impl FnMut() -> bool) -> u32 {
+    let before = traces(bench);
+    for count in 0..200 {
+        arm(count);
+        let made = make();
+        after(None, None);
+        if made {
+            return count;
+        }
+        assert_eq!(traces(bench), before, "place {count}");
+    }
+    panic!("no end of places");
+}
+
+fn mapped(mut spec: Spec) -> Spec {
+    let linux = spec.linux.as_mut().unwrap();
+    linux.namespaces.push(Namespace::new(NamespaceKind::User));
+    linux.uid_mappings = vec![IdMapping { container_id: 0, host_id: 0, size: 65536 }];
+    linux.gid_mappings = linux.uid_mappings.clone();
+    spec
+}
+
+#[test]
+#[ignore = "root: runs containers"]
+fn nothing_is_left_of_what_the_library_did_not_make() {
+    for switch in [Switch::Pivot, Switch::Empty] {
+        for user in [false, true] {
+            let bench = Bench::new(switch);
+            let make = || {
+                let spec = bench.spec(&["true"]);
+                let spec = if user { mapped(spec) } else { spec };
+                crate::create(bench.launch(spec, pipes().0)).map(crate::Created::abort).is_ok()
+            };
+            let parents = each(&bench, |count| after(Some(count), None), make);
+            let steps = each(&bench, |count| after(None, Some(count)), make);
+            assert!(parents >= 5 && steps >= 20, "{parents} {steps}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "root: runs containers"]
+fn nothing_is_left_of_what_the_command_line_did_not_make() {
+    let bench = Bench::new(Switch::Pivot);
+    let (root, bundle) = (bench.base.join("state"), bench.base.join("bundle"));
+    for directory in [&root, &bundle] {
+        std::fs::create_dir_all(directory).unwrap();
+    }
+    let hook = Hook { path: "/bin/true".into(), ..Hook::default() };
+    let mut spec = mapped(bench.spec(&["true"]));
+    spec.root.as_mut().unwrap().path = bench.lower().display().to_string();
+    spec.linux.as_mut().unwrap().cgroups_path = Some(bench.cgroup.clone());
+    spec.hooks = Some(Hooks {
+        prestart: vec![hook.clone()],
+        create_container: vec![hook.clone()],
+        start_container: vec![hook],
+        ..Hooks::default()
+    });
+    std::fs::write(bundle.join("config.json"), serde_json::to_vec(&spec).unwrap()).unwrap();
+    let run = |line: &[&str]| {
+        let globals = ["--log", "/dev/null", "--log-format", "json", "--root", root.to_str().unwrap()];
+        let words: Vec<String> = globals.iter().chain(line).map(|&word| word.to_owned()).collect();
+        format!("{:?}", crate::command::main(&words)) == format!("{:?}", std::process::ExitCode::SUCCESS)
+    };
+    let make = || {
+        let made = run(&["create", "--bundle", bundle.to_str().unwrap(), "c"]);
+        made && run(&["delete", "--force", "c"])
+    };
+    let parents = each(&bench, |count| after(Some(count), None), make);
+    let steps = each(&bench, |count| after(None, Some(count)), make);
+    assert!(parents >= 6 && steps >= 20, "{parents} {steps}");
+}
