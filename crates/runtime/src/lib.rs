@@ -16,6 +16,7 @@
 #[cfg(test)]
 extern crate self as runtime;
 
+mod bare;
 mod bind;
 mod channel;
 mod child;
