@@ -6,10 +6,10 @@
 //!   container's first process before it executes, meets a mount that cannot be written;
 //! - an empty mount namespace, which supervisors start containers from.
 //!
-//! A supervisor begins in its own session, with nothing on its descriptors but its control socket (0) and the
-//! empty mount namespace (1). The zygote reaps it if it ends first, and ends itself when the daemon's end of the socket
-//! is closed; init reaps the supervisors then. It stays in the host's mount namespace, where supervisors belong and where a
-//! dynamically linked executable finds its loader.
+//! The zygote lives in the empty namespace itself. A supervisor begins in the host's, where mount sources are and where a
+//! dynamically linked executable finds its loader; in its own session, with nothing on its descriptors but its control
+//! socket (0) and the empty mount namespace (1). The zygote reaps it if it ends first, and ends itself when the daemon's end
+//! of the socket is closed; init reaps the supervisors then.
 
 use crate::{Error, wire};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -19,7 +19,8 @@ use serde::{Deserialize, Serialize};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use sys::process::{Child, Command, Options};
+use sys::namespace::Namespace;
+use sys::process::{Child, Command, Options, Place};
 
 /// The executable's first argument for this role.
 pub const ROLE: &str = "zygote";
@@ -147,9 +148,7 @@ pub fn main() -> Result<(), Error> {
         .map_err(|errno| Error::io("take over", "control socket")(errno.into()))?;
     let null = null().map_err(Error::io("open", "/dev/null"))?;
     rustix::stdio::dup2_stdin(&null).map_err(|errno| Error::io("replace", "stdin")(errno.into()))?;
-    let program = read_only_executable()?;
-    let empty =
-        sys::namespace::empty_mount_namespace().map_err(Error::system("make empty mount namespace"))?;
+    let own = Own::prepare(null)?;
     let children =
         sys::signal::descriptor(&[CHILD_ENDED]).map_err(Error::system("watch for ended children"))?;
     loop {
@@ -162,9 +161,37 @@ pub fn main() -> Result<(), Error> {
         if ended {
             reap(&children);
         }
-        if request && !serve(&socket, &program, [&empty, &null])? {
+        if request && !serve(&socket, &own)? {
             return Ok(());
         }
+    }
+}
+
+/// What the zygote holds for its supervisors.
+#[derive(Debug)]
+struct Own {
+    /// The detached, read-only bind of the executable.
+    program: OwnedFd,
+    /// The empty mount namespace.
+    empty: OwnedFd,
+    /// The host's mount namespace.
+    host: OwnedFd,
+    /// The root directory there.
+    root: OwnedFd,
+    /// `/dev/null`.
+    null: OwnedFd,
+}
+
+impl Own {
+    /// Opens and makes everything, and moves this process into the empty namespace.
+    fn prepare(null: OwnedFd) -> Result<Self, Error> {
+        let failed = || Error::system("make empty mount namespace");
+        let program = read_only_executable()?;
+        let host = sys::namespace::current(Namespace::Mount).map_err(failed())?;
+        let root = std::fs::File::open("/").map_err(Error::io("open", "/"))?.into();
+        let empty = sys::namespace::empty_mount_namespace().map_err(failed())?;
+        sys::namespace::enter(empty.as_fd(), Namespace::Mount).map_err(failed())?;
+        Ok(Self { program, empty, host, root, null })
     }
 }
 
@@ -181,20 +208,20 @@ fn read_only_executable() -> Result<OwnedFd, Error> {
 }
 
 /// Serves one request; `false` when there will be no more.
-fn serve(socket: &OwnedFd, program: &OwnedFd, [empty, null]: [&OwnedFd; 2]) -> Result<bool, Error> {
+fn serve(socket: &OwnedFd, own: &Own) -> Result<bool, Error> {
     let (request, descriptors) = match wire::receive::<Supervise>(socket.as_fd()) {
         Ok(Some(received)) => received,
         Ok(None) => return Ok(false),
         Err(error) => return Err(error),
     };
     let Some(control) = descriptors.first() else { return Err(Error::Unexpected("control socket missing")) };
-    let spawned = Command::from_descriptor(program.as_fd(), "wharf")
+    let spawned = Command::from_descriptor(own.program.as_fd(), "wharf")
         .argument(crate::SUPERVISOR_ROLE)
         .argument(&request.name)
         .descriptor(control.as_fd(), 0)
-        .descriptor(empty.as_fd(), 1)
-        .descriptor(null.as_fd(), 2)
-        .directory(Path::new("/"))
+        .descriptor(own.empty.as_fd(), 1)
+        .descriptor(own.null.as_fd(), 2)
+        .place(Place { namespace: own.host.as_fd(), root: own.root.as_fd() })
         .options(Options { new_session: true, ..Options::default() })
         .spawn();
     let answer = match spawned {

@@ -20,6 +20,7 @@ pub struct Command<'fd> {
     environment: Vec<CString>,
     descriptors: Vec<(BorrowedFd<'fd>, RawFd)>,
     directory: Option<CString>,
+    place: Option<Place<'fd>>,
     options: Options,
     /// Whether a text had a NUL byte in it.
     broken: Option<&'static str>,
@@ -29,6 +30,15 @@ pub struct Command<'fd> {
 enum Program<'fd> {
     Path(CString),
     Descriptor(BorrowedFd<'fd>),
+}
+
+/// Where in the tree of mounts a child lives.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'fd> {
+    /// The mount namespace.
+    pub namespace: BorrowedFd<'fd>,
+    /// The root directory in it.
+    pub root: BorrowedFd<'fd>,
 }
 
 /// What else a child may be started with.
@@ -96,6 +106,7 @@ impl<'fd> Command<'fd> {
             environment: Vec::new(),
             descriptors: Vec::new(),
             directory: None,
+            place: None,
             options: Options::default(),
             broken: None,
         }
@@ -159,6 +170,12 @@ impl<'fd> Command<'fd> {
         self
     }
 
+    /// Lets it live in another mount namespace.
+    pub fn place(&mut self, place: Place<'fd>) -> &mut Self {
+        self.place = Some(place);
+        self
+    }
+
     /// Sets the other options.
     pub fn options(&mut self, options: Options) -> &mut Self {
         self.options = options;
@@ -204,6 +221,7 @@ impl<'fd> Command<'fd> {
             environment: environment.as_ptr(),
             descriptors: &plan,
             directory: self.directory.as_deref(),
+            place: self.place,
             options: self.options,
             mask: 0,
             parent: rustix::process::getpid().as_raw_pid(),
@@ -244,6 +262,7 @@ struct Stage<'a> {
     environment: *const *const c_char,
     descriptors: &'a [(RawFd, RawFd)],
     directory: Option<&'a CStr>,
+    place: Option<Place<'a>>,
     options: Options,
     mask: u64,
     parent: i32,
@@ -310,6 +329,12 @@ fn prepare(stage: &Stage<'_>) -> std::result::Result<(), (&'static str, Errno)> 
     } else if stage.options.new_group {
         rustix::process::setpgid(None, None).map_err(at("setpgid"))?;
     }
+    // Before descriptors are replaced. The file-system attributes are the child's own (no CLONE_FS), as setns(2) wants.
+    if let Some(place) = stage.place {
+        raw::setns(place.namespace, libc::CLONE_NEWNS).map_err(at("setns"))?;
+        rustix::process::fchdir(place.root).map_err(at("fchdir"))?;
+        rustix::process::chroot(c".").map_err(at("chroot"))?;
+    }
     raw::mark_close_on_exec(0).map_err(at("close_range"))?;
     for (copy, target) in stage.descriptors {
         // SAFETY: only the child's table changes, and nothing in the child owns the target.
@@ -371,6 +396,23 @@ mod tests {
             Command::new(Path::new("/bin/sh")).argument("a\0b").spawn(),
             Err(Error::Nul { .. })
         ));
+    }
+
+    #[test]
+    #[ignore = "root: makes and enters namespaces"]
+    fn a_child_lives_where_it_is_put() {
+        use crate::namespace::{Namespace, current, empty_mount_namespace, within};
+        let home = current(Namespace::Mount).unwrap();
+        let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
+        let root = rustix::fs::open("/etc", flags, rustix::fs::Mode::empty()).unwrap();
+        let program = rustix::fs::open("/bin/busybox", flags, rustix::fs::Mode::empty()).unwrap();
+        let empty = empty_mount_namespace().unwrap();
+        // From where nothing is, into the home namespace with another root.
+        let text = within(empty.as_fd(), Namespace::Mount, || {
+            let place = Place { namespace: home.as_fd(), root: root.as_fd() };
+            output(Command::from_descriptor(program.as_fd(), "ls").place(place).argument("/passwd"))
+        });
+        assert_eq!(text.unwrap(), "/passwd\n");
     }
 
     #[test]
