@@ -66,6 +66,7 @@ const LAST_WORK: Duration = Duration::from_secs(2);
 ///
 /// What keeps it from starting.
 pub fn run(config: Config, reload: Reload) -> Result<(), RunError> {
+    engine::requirements::check().map_err(RunError::Engine)?;
     let (data, exec) = (&config.engine.data, &config.engine.exec);
     let lock = instance::lock(data.root(), &data.lock())?;
     instance::make_folder(exec.root(), 0o711)?;

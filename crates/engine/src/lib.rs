@@ -13,6 +13,7 @@ pub mod events;
 mod hub;
 pub mod images;
 pub mod network;
+pub mod requirements;
 mod settings;
 pub mod system;
 pub mod volume;

@@ -13,6 +13,7 @@ pub mod capability;
 pub mod datagram;
 mod error;
 pub mod event;
+pub mod kernel;
 pub mod memory;
 pub mod mount;
 pub mod namespace;

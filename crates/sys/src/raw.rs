@@ -426,3 +426,12 @@ pub fn exit_now(code: c_int) -> ! {
         unsafe { libc::syscall(libc::SYS_exit_group, code) };
     }
 }
+
+/// Says whether the kernel knows a system call, by making it with arguments that it must refuse.
+///
+/// Only calls may be named that refuse −1 and null pointers in their places before they do anything.
+pub(crate) fn knows(number: c_long) -> bool {
+    // SAFETY: the callers name calls alone that check these arguments first; none of them is a valid pointer.
+    let answer = unsafe { libc::syscall(number, -1_i64, 0_i64, 0_i64, -1_i64, -1_i64, -1_i64) };
+    answer >= 0 || std::io::Error::last_os_error().raw_os_error() != Some(libc::ENOSYS)
+}

@@ -2,26 +2,7 @@
 
 use crate::flags::Matches;
 use crate::values;
-use api::host_config::{Resources, ThrottleDevice, Ulimit, WeightDevice};
-
-/// The limits a process may have (`setrlimit(2)`), as `--ulimit` names them.
-const ULIMITS: &[&str] = &[
-    "core",
-    "cpu",
-    "data",
-    "fsize",
-    "locks",
-    "memlock",
-    "msgqueue",
-    "nice",
-    "nofile",
-    "nproc",
-    "rss",
-    "rtprio",
-    "rttime",
-    "sigpending",
-    "stack",
-];
+use api::host_config::{Resources, ThrottleDevice, ULIMITS, Ulimit, WeightDevice};
 
 /// Sysctls that have their own namespace; `net.` and `fs.mqueue.` belong to it as a whole.
 const SYSCTLS: &[&str] = &[

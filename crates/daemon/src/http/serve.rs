@@ -316,7 +316,8 @@ mod tests {
     #[tokio::test]
     async fn what_a_refused_request_still_sends_is_taken() {
         let body = "x".repeat(3 << 20);
-        let request = format!("PUT /nosuch HTTP/1.1\r\nHost: d\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let request =
+            format!("PUT /nosuch HTTP/1.1\r\nHost: d\r\nContent-Length: {}\r\n\r\n{body}", body.len());
         let next = "GET /same HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n";
         let answer = exchange(&[&request, next]).await;
         assert!(answer.starts_with("HTTP/1.1 404 Not Found\r\n"), "{answer}");

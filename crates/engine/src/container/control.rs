@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use api::container::UpdateRequest;
 use base::Kind;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use store::Durability;
 use supervisor::Connection;
 use supervisor::protocol::{Reply, Request, Target, Update};
@@ -38,7 +38,7 @@ impl Containers {
             Ok(reply) => return Err(refused(&container, "stop", reply)),
             Err(error) => return Err(error.into()),
         }
-        block_on(waiter);
+        block_on(waiter.wait());
         self.tell(&handle.get(), "stop", &[]);
         Ok(())
     }
@@ -88,7 +88,7 @@ impl Containers {
         self.tell(&container, "kill", &[("signal", &number.to_string())]);
         if let Some(waiter) = waiter {
             // As in Docker, KILL answers when the container has ended.
-            block_on(waiter);
+            block_on(waiter.wait());
         }
         Ok(())
     }
@@ -247,26 +247,26 @@ fn stop_signal(container: &Container, asked: Option<&str>) -> Result<i32> {
 }
 
 /// Waits on a thread that may block. The daemon calls the engine on such threads.
-pub(super) fn block_on(waiter: Waiter) {
+pub(super) fn block_on<T>(wait: impl Future<Output = T>) -> Option<T> {
     match tokio::runtime::Handle::try_current() {
-        Ok(runtime) => {
-            runtime.block_on(waiter.wait());
-        }
+        Ok(runtime) => Some(runtime.block_on(wait)),
         // Outside a runtime (tests, threads of the engine's own) one for this wait alone.
         Err(_) => {
-            if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().build() {
-                runtime.block_on(waiter.wait());
-            }
+            Some(tokio::runtime::Builder::new_current_thread().enable_time().build().ok()?.block_on(wait))
         }
     }
 }
 
+/// How long to wait for a supervisor's event after its answer.
+const EVENT_DELAY: Duration = Duration::from_secs(1);
+
 /// Waits a little for the supervisor's event, so that the answer comes after the record has changed.
 fn await_state(handle: &Handle, reached: impl Fn(&State) -> bool) {
-    let begin = Instant::now();
-    while !reached(&handle.get().state) && begin.elapsed() < Duration::from_secs(1) {
-        std::thread::sleep(Duration::from_micros(200));
-    }
+    let mut changes = handle.watch();
+    block_on(async {
+        let reached = changes.wait_for(|snapshot| snapshot.removed || reached(&snapshot.container.state));
+        drop(tokio::time::timeout(EVENT_DELAY, reached).await);
+    });
 }
 
 /// Puts what is set in `new` over `old`.

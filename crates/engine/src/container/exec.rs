@@ -225,9 +225,10 @@ impl Containers {
     ) -> Result<i32> {
         let container = handle.get();
         let config = &exec.config;
-        let facts = self.facts(&container, &[])?;
-        let spec = spec::spec(&container, &facts)?;
-        let mut process = spec.process.unwrap_or_default();
+        let variables: Vec<String> =
+            self.links(&container)?.into_iter().flat_map(|link| link.variables).collect();
+        let facts = self.facts(&container, &variables)?;
+        let mut process = spec::process(&container, &facts)?;
         process.args = config.cmd.clone().unwrap_or_default();
         process.terminal = config.tty;
         let size = console_size.or(config.console_size).filter(|[height, width]| *height > 0 && *width > 0);

@@ -8,7 +8,6 @@ use crate::error::Result;
 use crate::hub::News;
 use base::{ContainerId, Timestamp};
 use std::sync::Arc;
-use store::Durability;
 use supervisor::Connection;
 use supervisor::protocol::{
     Event, ExitRecord, Health as Check, HealthState, HealthStatus, ImageUser, RestartName, RestartPolicy,
@@ -244,7 +243,7 @@ impl Containers {
     fn exited(self: &Arc<Self>, handle: &Handle, record: &ExitRecord) {
         if handle.get().state.is_alive() {
             self.tell_death(&handle.get(), record);
-            self.detach_networks(handle);
+            self.give_networks_back(handle);
             let _told_later = self.announce(self.named_networks(&handle.get()));
             self.record_end(handle, record, Change::Exited(exit_of(record)));
         }
@@ -252,6 +251,9 @@ impl Containers {
 
     fn record_end(&self, handle: &Handle, record: &ExitRecord, change: Change) {
         self.record(handle, |container| {
+            if matches!(change, Change::Exited(_)) {
+                start::clear_addresses(container);
+            }
             container.state = next(container.state.clone(), change).map_err(|error| start::unfit(&error))?;
             container.restart_count = record.restart_count;
             container.stopped_by_user = record.stopped_by_user;
@@ -273,9 +275,9 @@ impl Containers {
         });
     }
 
-    /// Records a fact. A database that fails leaves memory as it was and the fault in the log.
+    /// Records a fact.
     fn record(&self, handle: &Handle, change: impl FnOnce(&mut Container) -> Result<()>) {
-        if let Err(error) = handle.update(self.store.database(), Durability::Relaxed, change) {
+        if let Err(error) = handle.note(self.store.database(), change) {
             tracing::error!(container = %handle.id, error = %base::chain(&error), "recording a container's state");
         }
     }

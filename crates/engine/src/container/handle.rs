@@ -143,12 +143,37 @@ impl Handle {
         durability: Durability,
         change: impl FnOnce(&mut Container) -> Result<()>,
     ) -> Result<Arc<Container>> {
+        self.alter(|container| change(container).and_then(|()| store(database, container, durability)))
+    }
+
+    /// Changes the record because of a fact: it is so in memory, and waiters are told, even if the database (on a full
+    /// disk, say) cannot store it. The next change stores all; a daemon that dies before finds the fact out again.
+    ///
+    /// # Errors
+    ///
+    /// Fails if `change` refuses; nothing has changed then.
+    pub(super) fn note(
+        &self,
+        database: &Database,
+        change: impl FnOnce(&mut Container) -> Result<()>,
+    ) -> Result<Arc<Container>> {
+        self.alter(|container| {
+            change(container)?;
+            if let Err(error) = store(database, container, Durability::Relaxed) {
+                tracing::error!(container = %self.id, error = %base::chain(&error), "storing a container's state");
+            }
+            Ok(())
+        })
+    }
+
+    /// Puts the record that `change` makes in the place of the old one, and tells the waiters.
+    fn alter(&self, change: impl FnOnce(&mut Container) -> Result<()>) -> Result<Arc<Container>> {
         let mut outcome = Ok(());
         self.snapshot.send_if_modified(|snapshot| {
             let mut container = Container::clone(&snapshot.container);
             let ended =
                 |container: &Container| matches!(container.state, State::Exited(_) | State::Restarting(_));
-            outcome = change(&mut container).and_then(|()| store(database, &container, durability));
+            outcome = change(&mut container);
             if outcome.is_err() {
                 return false;
             }

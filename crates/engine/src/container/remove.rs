@@ -49,19 +49,17 @@ impl Containers {
         let waiter = Waiter::new(handle, WaitCondition::NotRunning);
         self.tell(&handle.get(), "kill", &[("signal", "9")]);
         let request = supervisor::protocol::Request::Stop { signal: 9, timeout_ms: Some(0) };
-        match self.ask(handle, "kill", &request) {
-            Ok(()) => control::block_on(waiter),
-            Err(error) => {
-                tracing::debug!(container = %handle.id, error = %base::chain(&error), "killing a container to remove it");
-                // Its end may be just being recorded.
-                control::block_on(waiter);
-            }
+        if let Err(error) = self.ask(handle, "kill", &request) {
+            // Its end may be just being recorded.
+            tracing::debug!(container = %handle.id, error = %base::chain(&error), "killing a container to remove it");
         }
+        control::block_on(waiter.wait());
     }
 
     /// Removes a container whose operation is held and which does not run.
     fn remove_now(&self, handle: &Handle, volumes: bool) -> Result<()> {
-        let container = handle.update(self.store.database(), Durability::Relaxed, |container| {
+        // A full disk must not keep anyone from making room.
+        let container = handle.note(self.store.database(), |container| {
             container.state =
                 next(container.state.clone(), Change::Remove).map_err(|error| start::unfit(&error))?;
             Ok(())
@@ -69,19 +67,21 @@ impl Containers {
         handle.await_supervisor();
         handle.live().waiting.clear();
         let id = handle.id.to_string();
-        let outcome = self
-            .store
-            .snapshots()
-            .remove(&handle.id)
-            .map_err(Error::from)
-            .and_then(|()| Ok(self.store.database().delete(BUCKET, &id, Durability::Relaxed)?));
+        let forget = || self.store.database().delete(BUCKET, &id, Durability::Relaxed);
+        let outcome = self.store.snapshots().remove(&handle.id).and_then(|()| {
+            forget().or_else(|_full| {
+                // The files of the container, once they are deleted, make room for the database's own.
+                self.store.wait_for_deletion();
+                forget()
+            })
+        });
         if let Err(error) = outcome {
-            handle.update(self.store.database(), Durability::Relaxed, |container| {
+            handle.note(self.store.database(), |container| {
                 container.state = next(container.state.clone(), Change::RemoveFailed)
                     .map_err(|error| start::unfit(&error))?;
                 Ok(())
             })?;
-            return Err(error);
+            return Err(error.into());
         }
         drop(std::fs::remove_dir_all(self.settings.exec.container(&handle.id)));
         self.forget_execs(&handle.id);

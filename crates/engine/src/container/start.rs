@@ -57,7 +57,7 @@ impl Containers {
         match self.launch(handle, restart_count) {
             Ok(Launched { started, stream, told }) => {
                 let running = Run { pid: started.pid, started_at: started.started_at.as_nanos() };
-                let container = handle.update(self.store.database(), Durability::Relaxed, |container| {
+                let container = handle.note(self.store.database(), |container| {
                     container.state = next(container.state.clone(), Change::Started(running))
                         .map_err(|error| unfit(&error))?;
                     container.stopped_by_user = false;
@@ -83,7 +83,7 @@ impl Containers {
                     _ => 128,
                 };
                 let exit = Exit { code: exit_code, error: error.to_string(), ..Exit::default() };
-                handle.update(self.store.database(), Durability::Relaxed, |container| {
+                handle.note(self.store.database(), |container| {
                     container.state = next(container.state.clone(), Change::StartFailed(exit))
                         .map_err(|error| unfit(&error))?;
                     clear_addresses(container);
@@ -113,7 +113,7 @@ impl Containers {
             Some(netns) => self.attach_networks(handle, netns.as_fd())?,
             None => Attached::default(),
         };
-        rollback.push("give the networks back", || self.detach_networks(handle));
+        rollback.push("give the networks back", || self.give_networks_back(handle));
         let container = handle.get();
         self.write_files(&container, &attached.addresses, &links)?;
         let variables: Vec<String> = links.iter().flat_map(|link| link.variables.clone()).collect();
@@ -165,29 +165,31 @@ impl Containers {
 
     /// Gives the container its interfaces and published ports, and records them.
     fn attach_networks(&self, handle: &Handle, netns: BorrowedFd<'_>) -> Result<Attached> {
-        let container = handle.get();
-        if container.host.network_mode.starts_with("container:") {
+        if handle.get().host.network_mode.starts_with("container:") {
             return Ok(Attached::default());
         }
         let mut attached = Attached::default();
-        let mut rollback = Rollback::new();
-        rollback.push("give the networks back", || self.detach_networks(handle));
-        let mut bridged: Vec<(Arc<Network>, Endpoint)> = Vec::new();
-        for (name, endpoint) in &container.endpoints {
-            let network = self.networks.get(name)?;
-            if network.driver == Driver::Bridge {
-                bridged.push((network, endpoint.clone()));
+        let outcome = self.attach_each(handle, netns, &mut attached);
+        // What there is must be in the record to be given back, too.
+        let endpoints = std::mem::take(&mut attached.endpoints);
+        let ports = std::mem::take(&mut attached.published);
+        let recorded = handle.update(self.store.database(), Durability::Relaxed, |container| {
+            container.endpoints.extend(endpoints);
+            container.ports = ports;
+            Ok(())
+        });
+        match outcome.and(recorded) {
+            Ok(_) => Ok(attached),
+            Err(error) => {
+                self.give_networks_back(handle);
+                Err(error)
             }
         }
-        // The default route goes to the network of highest priority, then by name, as in Docker.
-        bridged.sort_by(|left, right| {
-            right
-                .1
-                .settings
-                .gw_priority
-                .cmp(&left.1.settings.gw_priority)
-                .then_with(|| left.0.name.cmp(&right.0.name))
-        });
+    }
+
+    fn attach_each(&self, handle: &Handle, netns: BorrowedFd<'_>, attached: &mut Attached) -> Result<()> {
+        let container = handle.get();
+        let bridged = self.bridged(&container)?;
         let route = bridged.iter().position(|(network, _)| !network.internal);
         if bridged.is_empty() {
             ::network::netns::set_loopback_up(netns)?;
@@ -205,24 +207,36 @@ impl Containers {
             };
             let member = self.networks.attach(network, &wish)?;
             attached.addresses.extend(member.ipv4.iter().chain(&member.ipv6).map(|net| net.address()));
-            self.record_endpoint(handle, network, &member, &device)?;
+            let endpoint = joined_endpoint(&container, network, &member, &device);
+            attached.endpoints.push((network.name.clone(), endpoint));
             self.networks.tell(network, "connect", Some(&id));
             if route == Some(index) {
                 let wishes = ports::wishes(&container.config, &container.host)?;
-                let open = self.networks.publish(network, &member, &wishes)?;
-                let ports: Vec<PublishedPort> = open.iter().map(|open| port_record(&open.port)).collect();
-                for Open { port, listener } in open {
+                for Open { port, listener } in self.networks.publish(network, &member, &wishes)? {
+                    attached.published.push(port_record(&port));
                     attached.ports.push(self.proxy(&member, &port));
                     attached.sockets.push(listener.into_fd());
                 }
-                handle.update(self.store.database(), Durability::Relaxed, |container| {
-                    container.ports = ports;
-                    Ok(())
-                })?;
             }
         }
-        rollback.disarm();
-        Ok(attached)
+        Ok(())
+    }
+
+    /// Returns the bridge networks a container is on, the one with the default route first: that of the highest
+    /// priority, then by name, as in Docker.
+    fn bridged(&self, container: &Container) -> Result<Vec<(Arc<Network>, Endpoint)>> {
+        let mut bridged: Vec<(Arc<Network>, Endpoint)> = Vec::new();
+        for (name, endpoint) in &container.endpoints {
+            let network = self.networks.get(name)?;
+            if network.driver == Driver::Bridge {
+                bridged.push((network, endpoint.clone()));
+            }
+        }
+        bridged.sort_by(|(left, one), (right, other)| {
+            let priority = other.settings.gw_priority.cmp(&one.settings.gw_priority);
+            priority.then_with(|| left.name.cmp(&right.name))
+        });
+        Ok(bridged)
     }
 
     /// What the supervisor does with the socket of a published port.
@@ -248,19 +262,15 @@ impl Containers {
         device: &str,
     ) -> Result<()> {
         handle.update(self.store.database(), Durability::Relaxed, |container| {
-            let mut endpoint = container.endpoints.remove(&network.name).unwrap_or_default();
-            fill(&mut endpoint, network, member, device);
-            if has_names(network) {
-                endpoint.dns_names = dns_names(container, &endpoint);
-            }
+            let endpoint = joined_endpoint(container, network, member, device);
             container.endpoints.insert(network.name.clone(), endpoint);
             Ok(())
         })?;
         Ok(())
     }
 
-    /// Gives addresses and ports back, in the networks and in the record.
-    pub(super) fn detach_networks(&self, handle: &Handle) {
+    /// Gives addresses and ports back. The record still has them; [`clear_addresses`] is for the change that follows.
+    pub(super) fn give_networks_back(&self, handle: &Handle) {
         let container = handle.get();
         let id = handle.id.to_string();
         let published: Vec<Published> = container.ports.iter().filter_map(published).collect();
@@ -277,13 +287,6 @@ impl Containers {
             self.networks.release(&network.id, &id);
             self.networks.tell(&network, "disconnect", Some(&id));
             tracing::trace!(container = %id, endpoint = endpoint.endpoint_id, "endpoint released");
-        }
-        let cleared = handle.update(self.store.database(), Durability::Relaxed, |container| {
-            clear_addresses(container);
-            Ok(())
-        });
-        if let Err(error) = cleared {
-            tracing::error!(container = %id, error = %base::chain(&error), "recording the end of a container's network");
         }
         handle.live().netns = None;
     }
@@ -347,6 +350,10 @@ struct Launched {
 /// What a container has of its networks.
 #[derive(Debug, Default)]
 struct Attached {
+    /// By name of the network; moved into the record.
+    endpoints: Vec<(String, Endpoint)>,
+    /// The same.
+    published: Vec<PublishedPort>,
     addresses: Vec<IpAddr>,
     ports: Vec<say::ProxyPort>,
     /// The sockets that hold `ports`.
@@ -364,7 +371,8 @@ fn worded(message: &str) -> String {
     )
 }
 
-fn clear_addresses(container: &mut Container) {
+/// Forgets what a container had of its networks while it ran.
+pub(super) fn clear_addresses(container: &mut Container) {
     container.ports.clear();
     for endpoint in container.endpoints.values_mut() {
         *endpoint = Endpoint {
@@ -375,7 +383,17 @@ fn clear_addresses(container: &mut Container) {
     }
 }
 
-pub(super) fn fill(endpoint: &mut Endpoint, network: &Network, member: &Member, device: &str) {
+/// Returns the endpoint of `container` in `network` as it is once joined.
+fn joined_endpoint(container: &Container, network: &Network, member: &Member, device: &str) -> Endpoint {
+    let mut endpoint = container.endpoints.get(&network.name).cloned().unwrap_or_default();
+    fill(&mut endpoint, network, member, device);
+    if has_names(network) {
+        endpoint.dns_names = dns_names(container, &endpoint);
+    }
+    endpoint
+}
+
+fn fill(endpoint: &mut Endpoint, network: &Network, member: &Member, device: &str) {
     endpoint.network_id.clone_from(&network.id);
     endpoint.endpoint_id.clone_from(&member.endpoint_id);
     endpoint.mac.clone_from(&member.mac);

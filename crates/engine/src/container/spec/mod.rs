@@ -13,6 +13,7 @@ use super::capabilities;
 use super::record::Container;
 use super::security;
 use crate::error::Result;
+use api::host_config::ULIMITS;
 use oci::runtime::{Capabilities, ConsoleSize, Process, Rlimit, Root, Spec, User};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -65,7 +66,7 @@ pub(super) fn spec(container: &Container, facts: &Facts) -> Result<Spec> {
     let granted = granted(container, facts)?;
     Ok(Spec {
         oci_version: oci::runtime::VERSION.to_owned(),
-        process: Some(process(container, facts, &options, &granted)?),
+        process: Some(init(container, facts, &options, &granted)?),
         root: Some(Root { path: "rootfs".to_owned(), readonly: container.host.readonly_rootfs }),
         hostname: (!is_host(&container.host.uts_mode)).then(|| hostname(container, facts)),
         domainname: Some(container.config.domainname.clone()).filter(|name| !name.is_empty()),
@@ -110,7 +111,17 @@ fn is_host(mode: &str) -> bool {
     mode == "host"
 }
 
-fn process(
+/// Returns the container's process alone, which further ones take after.
+///
+/// # Errors
+///
+/// As [`spec`], for what concerns a process.
+pub(super) fn process(container: &Container, facts: &Facts) -> Result<Process> {
+    let options = security::parse(container.host.security_opt.as_deref().unwrap_or_default())?;
+    init(container, facts, &options, &granted(container, facts)?)
+}
+
+fn init(
     container: &Container,
     facts: &Facts,
     options: &security::Options,
@@ -183,28 +194,11 @@ fn rlimits(container: &Container, facts: &Facts) -> Result<Vec<Rlimit>> {
     for limit in container.host.resources.ulimits.iter().flatten() {
         wanted.insert(limit.name.clone(), (limit.soft, limit.hard));
     }
-    const NAMES: [&str; 15] = [
-        "core",
-        "cpu",
-        "data",
-        "fsize",
-        "locks",
-        "memlock",
-        "msgqueue",
-        "nice",
-        "nofile",
-        "nproc",
-        "rss",
-        "rtprio",
-        "rttime",
-        "sigpending",
-        "stack",
-    ];
     let value = |limit: i64| u64::try_from(limit).unwrap_or(u64::MAX);
     wanted
         .into_iter()
         .map(|(name, (soft, hard))| {
-            if NAMES.contains(&name.as_str()) {
+            if ULIMITS.contains(&name.as_str()) {
                 let kind = format!("RLIMIT_{}", name.to_uppercase());
                 Ok(Rlimit { kind, soft: value(soft), hard: value(hard) })
             } else {
