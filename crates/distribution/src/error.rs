@@ -52,6 +52,15 @@ pub enum Error {
         /// The registry's words.
         detail: String,
     },
+    /// The registry wants a user's name and password, and there is none for it. Not [`Kind::Unauthorized`], which makes
+    /// Docker's command line ask for them in the middle of a pull.
+    #[error("{method} \"{url}\": no basic auth credentials")]
+    NoCredentials {
+        /// The request's method as Go's clients print it.
+        method: &'static str,
+        /// The URL, without its query.
+        url: String,
+    },
     /// The registry answered with an error of its own.
     #[error("{refusal}")]
     Refused {
@@ -253,6 +262,7 @@ impl Classify for Error {
             Self::Protocol { .. }
             | Self::TooLarge { .. }
             | Self::WrongDigest { .. }
+            | Self::NoCredentials { .. }
             | Self::Redirect { .. }
             | Self::Certificate { .. }
             | Self::Source(_) => Kind::Internal,

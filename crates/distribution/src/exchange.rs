@@ -6,7 +6,7 @@
 use crate::auth::{Authenticator, Subject};
 use crate::challenge;
 use crate::endpoint::Security;
-use crate::error::{Error, Refusal};
+use crate::error::Error;
 use crate::refusal;
 use crate::transport::{self, Transport};
 use crate::uri;
@@ -131,10 +131,8 @@ impl Exchange {
             }
             let challenges = challenge::parse(refusal::authenticate(answer.response.headers()));
             if subject.cannot_answer(&challenges) {
-                // Docker's words.
-                let message = "no basic auth credentials".to_owned();
-                let refusal = Refusal { status: 401, code: String::new(), message, retry_after: None };
-                return Err(Error::Refused { refusal });
+                let method = transport::method_name(&call.method);
+                return Err(Error::NoCredentials { method, url: uri::without_query(&url) });
             }
             let next = self
                 .authenticator

@@ -209,7 +209,7 @@ impl std::fmt::Debug for Transport {
 }
 
 /// Returns the method as Go's `url.Error` prints it.
-fn method_name(method: &Method) -> &'static str {
+pub(crate) fn method_name(method: &Method) -> &'static str {
     match *method {
         Method::HEAD => "Head",
         Method::POST => "Post",
