@@ -53,6 +53,22 @@ impl Engine {
         engine
     }
 
+    /// Starts a daemon whose data lies on a file system of its own, of `megabytes`.
+    pub fn on_small_disk(megabytes: u32) -> Self {
+        let mut engine =
+            Self { namespaces: Namespaces::new(), scratch: Scratch::new(), flags: Vec::new(), daemon: None };
+        std::fs::write(engine.scratch.join("daemon.json"), "{}").expect("write the daemon's configuration");
+        let data = engine.scratch.join("data");
+        std::fs::create_dir(&data).expect("make the data root");
+        let size = format!("size={megabytes}m");
+        let mounted = engine.namespaces.command("mount");
+        let output =
+            run({ mounted }.args(["-t", "tmpfs", "-o", &size, "tmpfs", &data.display().to_string()]));
+        output.ok();
+        engine.start_daemon();
+        engine
+    }
+
     /// Starts a daemon that has the image `busybox:latest`.
     pub fn with_busybox() -> Self {
         let engine = Self::start();

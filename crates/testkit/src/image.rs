@@ -80,6 +80,57 @@ pub fn busybox_layer() -> Vec<u8> {
 /// Writes a docker archive of one image to `path`. `config` is the image's `config` object.
 pub fn write_archive(path: &Path, names: &[&str], layers: &[Vec<u8>], config: &Value) {
     let hash = |bytes: &[u8]| hex::encode(Sha256::digest(bytes));
+    let document = config_document(layers, config);
+    let config_name = format!("{}.json", hash(&document));
+    let layer_names: Vec<String> = layers.iter().map(|layer| format!("{}/layer.tar", hash(layer))).collect();
+    let manifest = json!([{"Config": config_name, "RepoTags": names, "Layers": layer_names}]);
+    let manifest = serde_json::to_vec(&manifest).expect("serialise a manifest");
+    let mut entries = vec![Entry::File(&config_name, 0o644, &document)];
+    entries.extend(layer_names.iter().zip(layers).map(|(name, layer)| Entry::File(name, 0o644, layer)));
+    entries.push(Entry::File("manifest.json", 0o644, &manifest));
+    let mut file = std::fs::File::create(path).expect("create an archive");
+    file.write_all(&layer(&entries)).expect("write an archive");
+}
+
+/// An image as a registry has it.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// The manifest (OCI, layers uncompressed).
+    pub manifest: Vec<u8>,
+    /// The blobs by digest: the config first, then the layers.
+    pub blobs: Vec<(String, Vec<u8>)>,
+}
+
+impl Parts {
+    /// The manifest's media type.
+    pub const MANIFEST: &'static str = "application/vnd.oci.image.manifest.v1+json";
+
+    /// Makes an image of layers.
+    pub fn new(layers: &[Vec<u8>], config: &Value) -> Self {
+        let digest = |bytes: &[u8]| format!("sha256:{}", hex::encode(Sha256::digest(bytes)));
+        let documents = std::iter::once(config_document(layers, config)).chain(layers.iter().cloned());
+        let blobs: Vec<(String, Vec<u8>)> = documents.map(|bytes| (digest(&bytes), bytes)).collect();
+        let mut descriptors = blobs.iter().enumerate().map(|(index, (digest, bytes))| {
+            let kind = if index == 0 { "config.v1+json" } else { "layer.v1.tar" };
+            json!({"mediaType": format!("application/vnd.oci.image.{kind}"), "digest": digest, "size": bytes.len()})
+        });
+        let config = descriptors.next();
+        let manifest = json!({
+            "schemaVersion": 2, "mediaType": Self::MANIFEST, "config": config, "layers": descriptors.collect::<Vec<_>>()
+        });
+        Self { manifest: serde_json::to_vec(&manifest).expect("serialise a manifest"), blobs }
+    }
+
+    /// Returns the blob that a registry's path names.
+    pub fn blob(&self, path: &str) -> Option<&[u8]> {
+        let wanted = path.rsplit('/').next()?;
+        self.blobs.iter().find(|(digest, _)| digest == wanted).map(|(_, bytes)| bytes.as_slice())
+    }
+}
+
+/// Returns an image's config.
+fn config_document(layers: &[Vec<u8>], config: &Value) -> Vec<u8> {
+    let hash = |bytes: &[u8]| hex::encode(Sha256::digest(bytes));
     let diff_ids: Vec<String> = layers.iter().map(|layer| format!("sha256:{}", hash(layer))).collect();
     let architecture = match std::env::consts::ARCH {
         "aarch64" => "arm64",
@@ -90,16 +141,7 @@ pub fn write_archive(path: &Path, names: &[&str], layers: &[Vec<u8>], config: &V
         "rootfs": {"type": "layers", "diff_ids": diff_ids},
         "history": layers.iter().map(|_| json!({"created": "2023-11-14T22:13:20Z", "created_by": "test"})).collect::<Vec<_>>(),
     });
-    let document = serde_json::to_vec(&document).expect("serialise a config");
-    let config_name = format!("{}.json", hash(&document));
-    let layer_names: Vec<String> = layers.iter().map(|layer| format!("{}/layer.tar", hash(layer))).collect();
-    let manifest = json!([{"Config": config_name, "RepoTags": names, "Layers": layer_names}]);
-    let manifest = serde_json::to_vec(&manifest).expect("serialise a manifest");
-    let mut entries = vec![Entry::File(&config_name, 0o644, &document)];
-    entries.extend(layer_names.iter().zip(layers).map(|(name, layer)| Entry::File(name, 0o644, layer)));
-    entries.push(Entry::File("manifest.json", 0o644, &manifest));
-    let mut file = std::fs::File::create(path).expect("create an archive");
-    file.write_all(&layer(&entries)).expect("write an archive");
+    serde_json::to_vec(&document).expect("serialise a config")
 }
 
 /// Writes the archive of `NAME`: busybox with a shell as its command.
