@@ -71,6 +71,11 @@ impl DataPaths {
         self.container(id).join(format!("{id}-json.log"))
     }
 
+    /// What builds keep and work with.
+    pub fn build(&self) -> PathBuf {
+        self.root.join("build")
+    }
+
     /// All volumes.
     pub fn volumes(&self) -> PathBuf {
         self.root.join("volumes")

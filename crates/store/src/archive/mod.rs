@@ -5,12 +5,14 @@
 //! latter form, which engines of any age load. One pass: a layer is stored and unpacked while it is read, before it
 //! is known which image it belongs to.
 
+mod adopt;
 mod import;
 mod load;
 mod save;
 #[cfg(test)]
 mod tests;
 
+pub use adopt::Adopted;
 pub use import::{ImportOptions, import};
 pub use load::{Loaded, Progress, load};
 pub use save::{Saved, save};

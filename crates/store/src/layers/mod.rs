@@ -177,8 +177,40 @@ impl Layers {
             entries: made.entries,
             implied: made.implied,
         };
+        self.publish(unfinished, &record)
+    }
+
+    /// Makes a layer of an upper directory of overlayfs that nobody writes to any more; the directory is gone then.
+    ///
+    /// Used by the builder, which has packed it and knows its digest: nothing is read or written again. Equal content
+    /// that is here already is as good.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`]; it must be in the data root, and not mounted.
+    pub(crate) fn adopt(&self, upper: &Path, diff_id: &Digest, size: u64, entries: u64) -> Result<Layer> {
+        if let Some(layer) = self.get(diff_id)? {
+            self.workspace.discard(upper)?;
+            return Ok(layer);
+        }
+        let unfinished = self.workspace.directory("layer")?;
+        let diff = unfinished.path().join(DIFF);
+        std::fs::rename(upper, &diff).at("rename", upper)?;
+        // The archive has no entry for the root, so it is what lies below says.
+        let record = Record {
+            version: RECORD_VERSION,
+            diff_id: diff_id.clone(),
+            size,
+            entries,
+            implied: vec![Vec::new()],
+        };
+        self.publish(unfinished, &record)
+    }
+
+    fn publish(&self, unfinished: crate::workspace::Unfinished<'_>, record: &Record) -> Result<Layer> {
+        let diff_id = &record.diff_id;
         let path = unfinished.path().join(RECORD);
-        let text = serde_json::to_vec(&record).map_err(|source| Error::Record {
+        let text = serde_json::to_vec(record).map_err(|source| Error::Record {
             bucket: "layers".into(),
             key: diff_id.to_string(),
             source,
@@ -187,8 +219,8 @@ impl Layers {
         failpoint("store.layer.publish")?;
         self.content.touch(Key::Layer(diff_id.clone()));
         // Somebody else may have unpacked the same layer meanwhile: theirs is as good.
-        unfinished.publish(&self.place(&diff_id))?;
-        self.get(&diff_id)?.ok_or(Error::NoBlob(diff_id))
+        unfinished.publish(&self.place(diff_id))?;
+        self.get(diff_id)?.ok_or_else(|| Error::NoBlob(diff_id.clone()))
     }
 
     /// Returns the directories for overlayfs, topmost first, of layers given base first.
