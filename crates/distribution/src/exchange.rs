@@ -110,6 +110,17 @@ impl Exchange {
         outcome
     }
 
+    /// Gets any URL, without credentials; the answer's status is one of success.
+    pub(crate) async fn get(&self, url: Uri) -> Result<Answer, Error> {
+        let call = Call { method: Method::GET, path: String::new(), headers: Vec::new(), body: Bytes::new() };
+        let answer = self.follow(url, &call, None).await?;
+        if answer.response.status().is_success() {
+            return Ok(answer);
+        }
+        let refusal = refusal::read(&self.transport, &answer.url, answer.response).await?;
+        Err(Error::Refused { refusal })
+    }
+
     /// Returns the `Authorization` that goes with a request without being asked for.
     pub(crate) async fn authorization(&self, subject: Subject<'_>) -> Result<Option<HeaderValue>, Error> {
         self.authenticator.header(&self.transport, subject).await

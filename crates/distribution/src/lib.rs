@@ -18,6 +18,7 @@ mod auth;
 mod blob;
 mod challenge;
 mod credentials;
+mod download;
 mod endpoint;
 mod error;
 mod exchange;
@@ -33,6 +34,7 @@ mod uri;
 
 pub use blob::Blob;
 pub use credentials::{Credentials, InvalidHeader};
+pub use download::Download;
 pub use error::{Error, Failure, Refusal};
 pub use proxy::Proxies;
 pub use push::{Progress, Source};
