@@ -6,6 +6,7 @@
 //!
 //! [`assemble`] is the one place that sees all services.
 
+pub mod builds;
 pub mod container;
 mod copy;
 mod error;
@@ -18,6 +19,7 @@ mod settings;
 pub mod system;
 pub mod volume;
 
+pub use builds::Builds;
 pub use container::Containers;
 pub use error::{Error, Result};
 pub use events::Events;
@@ -36,6 +38,8 @@ pub struct Engine {
     pub containers: Arc<Containers>,
     /// Images.
     pub images: Images,
+    /// Builds and their cache.
+    pub builds: Builds,
     /// Networks.
     pub networks: Arc<Networks>,
     /// Volumes.
@@ -75,7 +79,8 @@ pub fn assemble(settings: Settings) -> Result<Engine> {
     })?;
     let images = images(&settings, &store, &events);
     containers.reconcile()?;
-    Ok(Engine { containers, images, networks, volumes, events, settings, store, id })
+    let builds = Builds::open(&containers, images.clone(), &store)?;
+    Ok(Engine { containers, images, builds, networks, volumes, events, settings, store, id })
 }
 
 fn images(settings: &Settings, store: &Store, events: &Events) -> Images {

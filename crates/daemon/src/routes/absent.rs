@@ -1,10 +1,9 @@
-//! What a daemon that is in no swarm, has no plugins and caches no builds answers.
+//! What a daemon that is in no swarm, has no plugins and speaks no `BuildKit` answers.
 
 use super::{Services, route};
 use crate::http::router::Route;
 use crate::http::serve::{Handler, Pending};
 use crate::http::{Call, Failure, body};
-use api::system::BuildPruneResponse;
 use base::Kind;
 use http::Method;
 
@@ -55,11 +54,7 @@ pub(super) fn routes() -> Vec<Route<Handler<Services>>> {
         }),
         route(Method::POST, "/swarm/init", |_, _| refused(Kind::NotImplemented, NO_SWARM)),
         route(Method::POST, "/swarm/join", |_, _| refused(Kind::NotImplemented, NO_SWARM)),
-        route(Method::POST, "/build/prune", |_, _| {
-            Box::pin(async { Ok(body::ok(&BuildPruneResponse::default())) })
-        }),
-        route(Method::POST, "/build", |_, _| refused(Kind::NotImplemented, NO_BUILDER)),
-        route(Method::POST, "/session", |_, _| refused(Kind::NotImplemented, NO_BUILDER)),
+        route(Method::POST, "/session", |_, _| refused(Kind::NotImplemented, NO_BUILDKIT)),
         route(Method::GET, "/plugins", |_, _| Box::pin(async { Ok(body::ok(&[(); 0])) })),
         route(Method::GET, "/plugins/{name...}/json", |_, call| no_plugin(&call)),
         route(Method::DELETE, "/plugins/{name...}", |_, call| no_plugin(&call)),
@@ -69,7 +64,8 @@ pub(super) fn routes() -> Vec<Route<Handler<Services>>> {
     routes
 }
 
-const NO_BUILDER: &str = "this engine cannot build images yet";
+const NO_BUILDKIT: &str =
+    "BuildKit's protocol is not spoken here; build with DOCKER_BUILDKIT=0, or with wharf build";
 const NO_SWARM: &str = "swarm mode is not supported";
 
 fn manager() -> Pending {

@@ -3,6 +3,7 @@
 
 mod absent;
 mod archive;
+mod build;
 mod commit;
 mod container;
 mod exec;
@@ -73,6 +74,7 @@ pub(crate) fn all() -> Vec<Route<Handler<Services>>> {
     all.extend(container::routes());
     all.extend(streams::routes());
     all.extend(archive::routes());
+    all.extend(build::routes());
     all.extend(commit::routes());
     all.extend(stats::routes());
     all.extend(exec::routes());

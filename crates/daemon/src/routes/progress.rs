@@ -19,6 +19,15 @@ impl Teller {
     }
 }
 
+#[cfg(test)]
+impl Teller {
+    /// A teller, and what it tells.
+    pub(super) fn for_test() -> (Self, UnboundedReceiver<Message>) {
+        let (sender, messages) = unbounded_channel();
+        (Self(sender), messages)
+    }
+}
+
 /// An operation that ends when nobody waits for it any more.
 struct Operation(JoinHandle<Result<(), Failure>>);
 

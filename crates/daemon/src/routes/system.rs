@@ -91,8 +91,10 @@ async fn disk_usage(engine: Arc<Engine>, call: Call) -> Answer {
         let wanted =
             |kind: &str| !call.query.has("type") || call.query.all("type").any(|asked| asked == kind);
         let number = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
-        let mut usage =
-            DiskUsage { build_cache: wanted("build-cache").then(Vec::new), ..DiskUsage::default() };
+        let mut usage = DiskUsage {
+            build_cache: wanted("build-cache").then(|| engine.builds.list()),
+            ..DiskUsage::default()
+        };
         if wanted("image") {
             usage.layers_size = number(engine.images.layers_size()?);
             let containers = engine.containers.list();

@@ -138,7 +138,7 @@ impl Containers {
     }
 
     /// Fills in what dockerd shows for what was not said.
-    fn default_host(&self, host: &mut HostConfig) {
+    pub(super) fn default_host(&self, host: &mut HostConfig) {
         if matches!(host.network_mode.as_str(), "" | "default") {
             let default = if self.settings.bridge.name.is_some() { "bridge" } else { "none" };
             default.clone_into(&mut host.network_mode);

@@ -299,6 +299,7 @@ impl Containers {
                 .collect()
         };
         for folder in strays(self.settings.exec.containers(), &running) {
+            super::step::end_stray(&folder);
             drop(std::fs::remove_dir_all(folder));
         }
         for folder in strays(self.settings.data.containers(), &known) {

@@ -31,6 +31,7 @@ mod spec;
 mod start;
 pub mod state;
 mod statistics;
+mod step;
 mod table;
 mod top;
 
@@ -44,6 +45,7 @@ pub use record::Container;
 pub use remove::RemoveOptions;
 pub(crate) use statistics::host_memory;
 pub use statistics::{DeviceCounters, Sample};
+pub(crate) use step::Surroundings;
 
 use crate::error::{Error, Result};
 use crate::events::Events;

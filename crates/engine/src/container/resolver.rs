@@ -177,7 +177,7 @@ impl Containers {
         }
     }
 
-    fn resolver(&self, container: &Container, registers: &mut Registers) -> Result<Resolver> {
+    pub(super) fn resolver(&self, container: &Container, registers: &mut Registers) -> Result<Resolver> {
         let (conf, is_own) = self.name_servers(container)?;
         let mut known = Resolver {
             // After Docker: with `ndots` set on purpose a name without a dot is meant for the search list.

@@ -147,7 +147,7 @@ impl Containers {
     }
 
     /// Makes or finds the network namespace; `None` for the host's own.
-    fn namespace(&self, container: &Container) -> Result<Option<OwnedFd>> {
+    pub(super) fn namespace(&self, container: &Container) -> Result<Option<OwnedFd>> {
         let mode = container.host.network_mode.as_str();
         if mode == "host" {
             return Ok(None);

@@ -177,7 +177,7 @@ impl Images {
         let name = self.name_of(&id, text);
         let done = self.take(&id, text, name.as_ref(), force, users)?;
         if done.iter().any(|item| !item.deleted.is_empty()) {
-            self.store().collect(&kept(users))?;
+            self.store().collect(&self.kept(users))?;
         }
         Ok(done)
     }
@@ -205,7 +205,7 @@ impl Images {
             let hex = image.id().to_string();
             done.extend(self.take(image.id(), &hex, None, true, &[])?);
         }
-        let collected = self.store().collect(&kept(users))?;
+        let collected = self.store().collect(&self.kept(users))?;
         let downloads = self.store().collect_downloads(STALE)?;
         let reclaimed = collected.bytes.saturating_add(downloads);
         let attributes = BTreeMap::from([("reclaimed".to_owned(), reclaimed.to_string())]);
@@ -263,6 +263,22 @@ impl Images {
         (named && hex != id.hex()).then_some(reference)
     }
 
+    /// Removes what neither images nor containers nor others need; returns the bytes.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub fn collect(&self, users: &[User]) -> Result<u64> {
+        Ok(self.store().collect(&self.kept(users))?.bytes)
+    }
+
+    /// What containers need of images that are gone, and what others keep.
+    fn kept(&self, users: &[User]) -> Keep {
+        let mut keep = self.kept_by_others();
+        keep.layers.extend(users.iter().flat_map(|user| user.layers.iter().cloned()));
+        keep
+    }
+
     fn layer_sizes(&self) -> Result<HashMap<Digest, u64>> {
         let layers = self.store().layers();
         let mut sizes = HashMap::new();
@@ -273,9 +289,4 @@ impl Images {
         }
         Ok(sizes)
     }
-}
-
-/// What containers need of images that are gone.
-fn kept(users: &[User]) -> Keep {
-    Keep { layers: users.iter().flat_map(|user| user.layers.iter().cloned()).collect(), blobs: Vec::new() }
 }

@@ -37,7 +37,7 @@ use base::{Classify, Kind};
 use distribution::Client;
 use flight::Flights;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use store::Store;
 use tokio::sync::Semaphore;
 
@@ -72,6 +72,17 @@ struct Inner {
     uploads: Arc<Semaphore>,
     /// Held while names and images are taken away, so that two removals do not decide on the same facts.
     changes: Mutex<()>,
+    /// Who else needs content: the build cache.
+    keeper: OnceLock<Keeper>,
+}
+
+/// Tells what else must not be collected.
+struct Keeper(Box<dyn Fn() -> store::Keep + Send + Sync>);
+
+impl std::fmt::Debug for Keeper {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Keeper")
+    }
 }
 
 impl Images {
@@ -79,6 +90,7 @@ impl Images {
     pub fn new(store: Store, client: Client, events: Events, limits: Limits) -> Self {
         let inner = Inner {
             changes: Mutex::default(),
+            keeper: OnceLock::new(),
             store,
             client,
             events,
@@ -87,6 +99,31 @@ impl Images {
             uploads: Arc::new(Semaphore::new(limits.uploads.clamp(1, Semaphore::MAX_PERMITS))),
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Has `keeper` asked, before each collection, what else must stay. Only the first one counts.
+    pub fn keep_also(&self, keeper: impl Fn() -> store::Keep + Send + Sync + 'static) {
+        drop(self.inner.keeper.set(Keeper(Box::new(keeper))));
+    }
+
+    /// Begins to download from any URL.
+    ///
+    /// # Errors
+    ///
+    /// That it is none, or its host does not answer.
+    pub(crate) async fn download(&self, url: &str) -> Result<distribution::Download, distribution::Error> {
+        self.inner.client.download(url).await
+    }
+
+    /// Tells that an image was built and named.
+    pub(crate) fn built(&self, id: &oci::Digest, names: &[oci::Reference]) {
+        for name in names {
+            self.tell("tag", &id.to_string(), &name.familiar());
+        }
+    }
+
+    fn kept_by_others(&self) -> store::Keep {
+        self.inner.keeper.get().map(|keeper| (keeper.0)()).unwrap_or_default()
     }
 
     /// Publishes an event about what `actor`, an ID or a reference, names now; `name` is how it is called.

@@ -1,0 +1,278 @@
+//! A build from request to image: what is shared by its stages.
+
+use crate::cache::{Answer, Cache};
+use crate::error::{Error, Result};
+use crate::evaluate::{Given, State};
+use crate::graph::{Graph, graph};
+use crate::request::{Output, Request};
+use crate::stage;
+use crate::worker::{Cancel, Event, Images, Progress, Worker};
+use base::Timestamp;
+use dockerfile::Dockerfile;
+use oci::{Descriptor, Platform};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+/// The argument that fixes all times (reproducible-builds.org/specs/source-date-epoch).
+const EPOCH: &str = "SOURCE_DATE_EPOCH";
+
+/// What came of a build.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Built {
+    /// The image; `None` if none was to be made.
+    pub image: Option<Descriptor>,
+    /// Its configuration.
+    pub config: oci::ImageConfig,
+    /// Build arguments that nothing used.
+    pub unused: Vec<String>,
+}
+
+/// How far a stage is.
+#[derive(Debug)]
+enum Slot {
+    Building,
+    Done(Arc<State>),
+    Failed,
+}
+
+/// A build going on.
+pub(crate) struct Job<'a> {
+    pub(crate) request: &'a Request,
+    pub(crate) file: &'a Dockerfile,
+    pub(crate) given: Given,
+    /// The bases of all stages, variables expanded.
+    pub(crate) bases: Vec<String>,
+    pub(crate) cache: &'a Cache,
+    pub(crate) worker: &'a dyn Worker,
+    pub(crate) images: &'a dyn Images,
+    pub(crate) cancel: &'a Cancel,
+    /// The latest time that anything may have (seconds since 1970).
+    pub(crate) epoch: Option<i64>,
+    progress: &'a dyn Progress,
+    graph: Graph,
+    slots: Mutex<BTreeMap<usize, Slot>>,
+    changed: Condvar,
+    total: usize,
+    /// The order in which parallel stages are told.
+    names: Vec<String>,
+}
+
+impl std::fmt::Debug for Job<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Job").field("graph", &self.graph).finish_non_exhaustive()
+    }
+}
+
+/// Builds an image.
+///
+/// Blocks; stages are built on threads of their own. The caller holds a lease of the store.
+///
+/// # Errors
+///
+/// The first thing that goes wrong. What was finished stays in the cache.
+pub fn build(
+    request: &Request,
+    cache: &Cache,
+    worker: &dyn Worker,
+    images: &dyn Images,
+    progress: &dyn Progress,
+    cancel: &Cancel,
+) -> Result<Built> {
+    let file = Dockerfile::parse(&request.dockerfile)?;
+    let platform = request.platform.clone().unwrap_or_else(Platform::host);
+    let given = Given::new(&file, &request.arguments, &platform, &request.target)?;
+    let mut bases = Vec::new();
+    for stage in &file.stages {
+        bases.push(given.expand(&stage.base, file.escape).map_err(|message| Error::Step {
+            line: stage.line,
+            text: stage.text.clone(),
+            message,
+        })?);
+    }
+    let graph = graph(&file, &request.target, &bases, &|name| request.contexts.contains_key(name))?;
+    let stages = graph.needs.keys().filter_map(|index| file.stages.get(*index));
+    let total = stages.map(|stage| stage.steps.len() + 1).sum();
+    let names = file
+        .stages
+        .iter()
+        .enumerate()
+        .map(|(index, stage)| stage.name.clone().unwrap_or_else(|| format!("stage-{index}")));
+    let slots = graph.needs.keys().map(|index| (*index, Slot::Building)).collect();
+    let names = names.collect();
+    let job = Job {
+        request,
+        file: &file,
+        given,
+        bases,
+        cache,
+        worker,
+        images,
+        cancel,
+        epoch: epoch(request)?,
+        progress,
+        graph,
+        slots: Mutex::new(slots),
+        changed: Condvar::new(),
+        total,
+        names,
+    };
+    let state = job.stages()?;
+    job.finish(&state)
+}
+
+fn epoch(request: &Request) -> Result<Option<i64>> {
+    let text = request.arguments.get(EPOCH).cloned().flatten().filter(|text| !text.is_empty());
+    let parse = |text: String| {
+        text.parse()
+            .map_err(|_error| Error::Invalid(format!("invalid {EPOCH}: {text:?} is no number of seconds")))
+    };
+    text.map(parse).transpose()
+}
+
+impl Job<'_> {
+    /// Builds all stages at once; each waits for those it needs.
+    fn stages(&self) -> Result<State> {
+        let first_error: Mutex<Option<Error>> = Mutex::default();
+        std::thread::scope(|scope| {
+            for index in self.graph.needs.keys().copied() {
+                let first_error = &first_error;
+                let work = move || {
+                    let outcome = stage::build(self, index);
+                    let slot = match outcome {
+                        Ok(state) => Slot::Done(Arc::new(state)),
+                        Err(error) => {
+                            let mut first = first_error.lock().unwrap_or_else(PoisonError::into_inner);
+                            // What came of the first failure says nothing.
+                            if first.as_ref().is_none_or(|first| matches!(first, Error::Cancelled)) {
+                                *first = Some(error);
+                            }
+                            drop(first);
+                            self.cancel.cancel();
+                            Slot::Failed
+                        }
+                    };
+                    self.slots.lock().unwrap_or_else(PoisonError::into_inner).insert(index, slot);
+                    self.changed.notify_all();
+                };
+                let thread = std::thread::Builder::new().name(format!("stage {index}"));
+                if let Err(source) = thread.spawn_scoped(scope, work) {
+                    let error = Error::File { operation: "start", path: "a thread".to_owned(), source };
+                    *first_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                    self.cancel.cancel();
+                    self.slots.lock().unwrap_or_else(PoisonError::into_inner).insert(index, Slot::Failed);
+                    self.changed.notify_all();
+                }
+            }
+        });
+        if let Some(error) = first_error.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            return Err(error);
+        }
+        let state = self.wait(self.graph.target)?;
+        Ok(State::clone(&state))
+    }
+
+    /// Waits for another stage.
+    pub(crate) fn wait(&self, stage: usize) -> Result<Arc<State>> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            match slots.get(&stage) {
+                Some(Slot::Done(state)) => return Ok(Arc::clone(state)),
+                Some(Slot::Building) => {}
+                Some(Slot::Failed) | None => return Err(Error::Cancelled),
+            }
+            self.cancel.check()?;
+            let patience = Duration::from_millis(200);
+            slots = self.changed.wait_timeout(slots, patience).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// The number of a stage's first step.
+    pub(crate) fn first_step(&self, index: usize) -> usize {
+        let before = self.graph.needs.keys().take_while(|other| **other < index);
+        let steps =
+            before.filter_map(|other| self.file.stages.get(*other)).map(|stage| stage.steps.len() + 1);
+        steps.sum::<usize>() + 1
+    }
+
+    /// Tells that a step begins.
+    pub(crate) fn begin(&self, stage: usize, step: usize, text: &str) {
+        let name = self.names.get(stage).cloned().unwrap_or_default();
+        self.tell(Event::Begin { step, total: self.total, stage, name, text: text.to_owned() });
+    }
+
+    pub(crate) fn tell(&self, event: Event) {
+        self.progress.tell(event);
+    }
+
+    /// The name of a stage.
+    pub(crate) fn stage_name(&self, stage: usize) -> &str {
+        self.names.get(stage).map_or("", String::as_str)
+    }
+
+    /// Writes a time as images have it; none is later than the fixed one.
+    pub(crate) fn time(&self, seconds: i64) -> String {
+        let seconds = self.epoch.map_or(seconds, |epoch| epoch.min(seconds));
+        Timestamp::from_nanos(seconds.saturating_mul(1_000_000_000)).to_string()
+    }
+
+    /// The time of the last step that had one: a step that changes no files has none of its own, so that the same
+    /// build gives the same image.
+    pub(crate) fn last_time(&self, state: &State) -> String {
+        let last = state.config.history.iter().rev().find_map(|step| step.created.clone());
+        last.or_else(|| state.config.created.clone()).unwrap_or_else(|| self.time(0))
+    }
+
+    /// Makes the image.
+    fn finish(&self, state: &State) -> Result<Built> {
+        let mut config = state.config.clone();
+        config.config.labels.extend(self.request.labels.clone());
+        let never = self.time(0);
+        let last = config.history.iter().rev().find_map(|step| step.created.clone());
+        let created = match (self.epoch, last) {
+            (Some(epoch), _) => self.time(epoch),
+            (None, Some(last)) if last != never => last,
+            (None, _) => self.first_time(&config)?,
+        };
+        for step in config.history.iter_mut().filter(|step| step.created.as_ref() == Some(&never)) {
+            step.created = Some(created.clone());
+        }
+        config.created = Some(created);
+        let image = match self.request.output {
+            Output::Image => {
+                Some(self.cache.store().add_image(&config, state.layers.clone(), &self.request.names)?)
+            }
+            Output::Nothing | Output::Files(_) => None,
+        };
+        Ok(Built { image, config, unused: self.unused() })
+    }
+
+    /// When an image of metadata on nothing was first made.
+    fn first_time(&self, config: &oci::ImageConfig) -> Result<String> {
+        let text = serde_json::to_vec(config).map_err(|error| Error::Invalid(error.to_string()))?;
+        let key = oci::Digest::sha256_of(&text).hex().to_owned();
+        let found = match self.cache.ask(&key, self.request.no_cache, self.cancel)? {
+            Answer::Here(found) => found,
+            Answer::Work(claim) => self.cache.keep(&claim, "image", Vec::new(), None)?,
+        };
+        Ok(self.time(found.created))
+    }
+
+    /// Build arguments that no stage declares.
+    fn unused(&self) -> Vec<String> {
+        let all = self.file.stages.iter().flat_map(|stage| &stage.steps).chain(&self.file.arguments);
+        let mut declared: Vec<&str> = Vec::new();
+        for step in all {
+            if let dockerfile::Instruction::Arg(list) = &step.instruction {
+                declared.extend(list.iter().map(|argument| argument.name.as_str()));
+            }
+        }
+        let known = |name: &str| {
+            declared.contains(&name)
+                || dockerfile::PROXY_VARIABLES.contains(&name)
+                || name.starts_with("BUILDKIT_")
+                || name == EPOCH
+        };
+        self.request.arguments.keys().filter(|name| !known(name)).cloned().collect()
+    }
+}

@@ -1,0 +1,40 @@
+//! Building images: from a Dockerfile and its context to layers and an image.
+//!
+//! ```text
+//! Dockerfile ─▶ graph of stages ─▶ one thread each ─▶ steps ─▶ layers ─▶ image
+//!                                                       │
+//!                                          cache: key of content ─▶ layer
+//! ```
+//!
+//! Stages run at the same time; one that needs another waits for it. A step that changes files has a key made of what
+//! it reads (the layers below, the instruction, arguments, the content of files, never their times), and its layer is
+//! kept under that key, for all builds. The builder runs no process and speaks to no registry itself: it has a
+//! [`Worker`] for the one and [`Images`] for the other.
+//!
+//! Files are copied by descriptors and single names; no link leads out of the tree it is in.
+
+mod archive;
+mod cache;
+mod context;
+mod copying;
+mod error;
+mod evaluate;
+mod graph;
+mod job;
+mod owner;
+mod place;
+mod request;
+mod running;
+mod stage;
+mod step;
+mod transfer;
+mod tree;
+mod worker;
+
+pub use archive::{Limits, unpack};
+pub use cache::{Cache, Entry, Kept};
+pub use context::read_context;
+pub use error::{Error, Result};
+pub use job::{Built, build};
+pub use request::{Context, Named, Output, Request, Secret};
+pub use worker::{Cancel, Event, Images, MountSource, Process, ProcessMount, Progress, Ran, Stream, Worker};

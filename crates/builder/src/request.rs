@@ -1,0 +1,84 @@
+//! What is to be built.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// A build.
+#[derive(Debug, Clone, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches of docker build, by name")]
+pub struct Request {
+    /// The text of the Dockerfile.
+    pub dockerfile: String,
+    /// The build context: a folder that nobody else writes to; `None` for none at all.
+    pub context: Option<Context>,
+    /// Further contexts by name.
+    pub contexts: BTreeMap<String, Named>,
+    /// The stage to build: a name or a number; the last one if empty.
+    pub target: String,
+    /// `--build-arg`; `None` for one that has no value, which undoes a default.
+    pub arguments: BTreeMap<String, Option<String>>,
+    /// `--label`.
+    pub labels: BTreeMap<String, String>,
+    /// Whether results of earlier builds are not used.
+    pub no_cache: bool,
+    /// Stages for which they are not used.
+    pub no_cache_filter: Vec<String>,
+    /// The mode of the network of commands; empty for the default one.
+    pub network: String,
+    /// The platform.
+    pub platform: Option<oci::Platform>,
+    /// Secrets by name.
+    pub secrets: BTreeMap<String, Secret>,
+    /// Sockets of agents by name.
+    pub agents: BTreeMap<String, PathBuf>,
+    /// Whether privileged commands are allowed (`--allow security.insecure`).
+    pub allow_insecure: bool,
+    /// Whether commands may use the host's network (`--allow network.host`).
+    pub allow_host_network: bool,
+    /// Whether all layers are made into one.
+    pub squash: bool,
+    /// Names of the image.
+    pub names: Vec<oci::Reference>,
+    /// Whether to tell why steps miss the cache.
+    pub explain: bool,
+    /// Where the result goes.
+    pub output: Output,
+}
+
+/// A folder to copy from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Context {
+    /// Where it is.
+    pub folder: PathBuf,
+}
+
+/// What the name of a further context stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Named {
+    /// A folder.
+    Folder(Context),
+    /// An image, instead of the one of that name.
+    Image(String),
+}
+
+/// A secret. It shows in no log.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub Vec<u8>);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+/// Where the result of a build goes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Output {
+    /// Into the image store.
+    #[default]
+    Image,
+    /// Nowhere: it is only built.
+    Nothing,
+    /// The files of the last stage, as an archive at this path.
+    Files(PathBuf),
+}

@@ -1,0 +1,164 @@
+//! Building images: `POST /build` as the classic builder answers it, and `POST /build/prune`.
+//!
+//! Wharf's own command line sends the same request with another type of body ([`own`]), which has what a query cannot
+//! carry: secrets, further contexts.
+
+mod options;
+mod own;
+mod report;
+
+use super::progress::{self, Teller};
+use super::{Services, blocking, now, route};
+use crate::http::router::Route;
+use crate::http::serve::Handler;
+use crate::http::{Answer, Call, Failure, body};
+use crate::views::container_list::until;
+use api::progress::{ErrorDetail, Message};
+use api::system::BuildPruneResponse;
+use base::{Classify as _, Kind};
+use engine::Engine;
+use engine::builds::{BuildError, Cancel, Context, ContextFolder};
+use http::Method;
+use own::Own;
+use report::Report;
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::sync::Arc;
+
+pub(super) fn routes() -> Vec<Route<Handler<Services>>> {
+    vec![
+        route(Method::POST, "/build", |s, call| Box::pin(build(Arc::clone(&s.engine), call))),
+        route(Method::POST, "/build/prune", |s, call| Box::pin(prune(Arc::clone(&s.engine), call))),
+    ]
+}
+
+/// Ends the build when the request ends.
+struct Guard(Cancel);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+async fn build(engine: Arc<Engine>, mut call: Call) -> Answer {
+    let mut parsed = options::parse(&call)?;
+    let reader = call.take_reader();
+    let is_own = call.headers.get("content-type").is_some_and(|value| value == own::CONTENT_TYPE);
+    progress::answer(move |teller: Teller| async move {
+        let cancel = Cancel::default();
+        let guard = Guard(cancel.clone());
+        let failed = teller.clone();
+        let outcome = blocking(move || {
+            let mut reader: Box<dyn Read> = Box::new(reader);
+            let own = if is_own { Own::read(&mut reader)? } else { Own::default() };
+            own.apply(&mut parsed.request)?;
+            let report = Arc::new(Report::new(teller.clone(), parsed.quiet, own.events));
+            let pulls = Arc::clone(&report);
+            parsed.around.pulls = Arc::new(move |message| pulls.pull(message));
+            let outcome = run(&engine, parsed, &own, &mut reader, &report, &cancel);
+            report.flush(outcome.as_ref().err().is_some());
+            outcome
+        });
+        let outcome = outcome.await;
+        drop(guard);
+        match outcome {
+            // The code of a failed command goes beside its text.
+            Err(Failure { kind: Kind::Internal, message }) if code_of(&message).is_some() => {
+                let code = code_of(&message).unwrap_or(1);
+                let detail = ErrorDetail { code, message: message.clone() };
+                failed.tell(Message { error_detail: Some(detail), error: message, ..Message::default() });
+                Ok(())
+            }
+            other => other,
+        }
+    })
+    .await
+}
+
+/// The exit code in a failed command's text.
+fn code_of(message: &str) -> Option<i64> {
+    message.strip_prefix("The command '")?.rsplit_once("returned a non-zero code: ")?.1.parse().ok()
+}
+
+/// Takes the context in and builds.
+fn run(
+    engine: &Engine,
+    parsed: options::Parsed,
+    own: &Own,
+    reader: &mut dyn Read,
+    report: &Arc<Report>,
+    cancel: &Cancel,
+) -> Result<(), Failure> {
+    let options::Parsed { mut request, around, dockerfile, remote, .. } = parsed;
+    let builds = &engine.builds;
+    let folder = builds.context()?;
+    let context = if remote.is_empty() || remote == "client-session" {
+        builds.unpack_context(&folder, reader).map_err(worded)?;
+        own.context(&folder)
+    } else {
+        builds.fetch_context(&remote, &folder)?
+    };
+    own.contexts(&folder, &mut request);
+    request.dockerfile = match &own.dockerfile {
+        Some(text) => text.clone(),
+        None => {
+            let name =
+                if remote.is_empty() { dockerfile.as_str() } else { dockerfile.trim_start_matches("./") };
+            builds.dockerfile(&context, name).map_err(worded)?
+        }
+    };
+    request.context = Some(Context { folder: context });
+    let built = builds.build(&request, around, &**report, cancel).map_err(worded)?;
+    drop::<ContextFolder>(folder);
+    report.flush(false);
+    if !built.unused.is_empty() {
+        report.line(&format!(
+            "[Warning] One or more build-args [{}] were not consumed\n",
+            built.unused.join(" ")
+        ));
+    }
+    let Some(image) = built.image else { return Ok(()) };
+    report.built(&image.digest, &request.names);
+    Ok(())
+}
+
+/// A failed build as the client is told it.
+fn worded(error: BuildError) -> Failure {
+    match error {
+        BuildError::Cancelled => Failure::new(Kind::Internal, "context canceled"),
+        error => Failure::new(error.kind(), base::chain(&error)),
+    }
+}
+
+async fn prune(engine: Arc<Engine>, call: Call) -> Answer {
+    let filters = call.filters()?;
+    let until = until(&filters, now())?;
+    let number = |name: &str| -> Result<u64, Failure> {
+        Ok(call.query.number(name)?.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0))
+    };
+    // `reserved-space` is what `keep-storage` is called since 1.48.
+    let keep = number("keep-storage")?.max(number("reserved-space")?).max(number("max-used-space")?);
+    let pruned =
+        blocking(move || engine.builds.prune(&filters, until, keep).map(|pruned| (engine, pruned))).await?;
+    let (engine, pruned) = pruned;
+    let reclaimed = BTreeMap::from([("reclaimed".to_owned(), pruned.bytes.to_string())]);
+    engine.events.now(base::event::Type::Builder, "prune", "", reclaimed);
+    let answer = BuildPruneResponse {
+        caches_deleted: (!pruned.ids.is_empty()).then_some(pruned.ids),
+        space_reclaimed: pruned.bytes,
+    };
+    Ok(body::ok(&answer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_code_of_a_command_is_found() {
+        let text = "The command '/bin/sh -c returned a non-zero code: 1; exit 7' returned a non-zero code: 7";
+        assert_eq!(code_of(text), Some(7));
+        assert_eq!(code_of("COPY failed: returned a non-zero code: 7"), None);
+    }
+}

@@ -1,0 +1,141 @@
+//! The query of `POST /build` (Engine API, `ImageBuild`).
+
+use crate::http::{Call, Failure};
+use crate::routes::image::parse_platform;
+use api::host_config::{HostConfig, Ulimit};
+use api::progress::Message;
+use base::Kind;
+use distribution::Credentials;
+use engine::builds::{Around, Request};
+use oci::Reference;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A request's parameters.
+pub(super) struct Parsed {
+    pub(super) request: Request,
+    pub(super) around: Around,
+    /// The Dockerfile's name in the context.
+    pub(super) dockerfile: String,
+    /// The URL of a context that is not sent.
+    pub(super) remote: String,
+    /// Whether only the result is told.
+    pub(super) quiet: bool,
+}
+
+/// Reads the parameters.
+///
+/// # Errors
+///
+/// What is wrong with one of them, in dockerd's words.
+pub(super) fn parse(call: &Call) -> Result<Parsed, Failure> {
+    let query = &call.query;
+    if query.get("version") == "2" {
+        let text =
+            "BuildKit's protocol is not spoken here; build with DOCKER_BUILDKIT=0, or with wharf build";
+        return Err(Failure::new(Kind::NotImplemented, text));
+    }
+    let mut names = Vec::new();
+    for name in query.all("t").filter(|name| !name.is_empty()) {
+        let reference = Reference::parse_normalized(name).map_err(|error| {
+            Failure::invalid(format!("invalid argument {name:?} for \"-t, --tag\" flag: {error}"))
+        })?;
+        if reference.digest().is_some() {
+            return Err(Failure::invalid("build tag cannot contain a digest"));
+        }
+        names.push(reference.with_default_tag());
+    }
+    let platform = query.some("platform").map(parse_platform).transpose()?;
+    let request = Request {
+        target: query.get("target").to_owned(),
+        arguments: json(call, "buildargs")?,
+        labels: json(call, "labels")?,
+        no_cache: query.flag("nocache"),
+        network: query.get("networkmode").to_owned(),
+        platform,
+        squash: query.flag("squash"),
+        names,
+        // What a client may do with containers it may do with builds.
+        allow_host_network: true,
+        ..Request::default()
+    };
+    let around = Around {
+        host: host(call)?,
+        pull: query.flag("pull"),
+        credentials: credentials(call)?,
+        pulls: Arc::new(|_message: Message| {}),
+    };
+    Ok(Parsed {
+        request,
+        around,
+        dockerfile: query.get("dockerfile").to_owned(),
+        remote: query.get("remote").to_owned(),
+        quiet: query.flag("q"),
+    })
+}
+
+fn json<T: DeserializeOwned + Default>(call: &Call, name: &str) -> Result<T, Failure> {
+    match call.query.some(name) {
+        None | Some("null") => Ok(T::default()),
+        Some(text) => serde_json::from_str(text)
+            .map_err(|error| Failure::invalid(format!("error reading build arg {name}: {error}"))),
+    }
+}
+
+fn host(call: &Call) -> Result<HostConfig, Failure> {
+    let query = &call.query;
+    let number = |name: &str| -> Result<i64, Failure> { Ok(query.number(name)?.unwrap_or(0)) };
+    let mut host = HostConfig { shm_size: number("shmsize")?, ..HostConfig::default() };
+    let hosts: Vec<String> = query
+        .all("extrahosts")
+        .flat_map(|text| text.split(','))
+        .filter(|text| !text.is_empty())
+        .map(str::to_owned)
+        .collect();
+    host.extra_hosts = (!hosts.is_empty()).then_some(hosts);
+    let security: Vec<String> = json(call, "securityopt")?;
+    host.security_opt = (!security.is_empty()).then_some(security);
+    let resources = &mut host.resources;
+    resources.memory = number("memory")?;
+    resources.memory_swap = number("memswap")?;
+    resources.cpu_shares = number("cpushares")?;
+    resources.cpu_period = number("cpuperiod")?;
+    resources.cpu_quota = number("cpuquota")?;
+    query.get("cpusetcpus").clone_into(&mut resources.cpuset_cpus);
+    query.get("cpusetmems").clone_into(&mut resources.cpuset_mems);
+    query.get("cgroupparent").clone_into(&mut resources.cgroup_parent);
+    let limits: Vec<Ulimit> = json(call, "ulimits")?;
+    resources.ulimits = (!limits.is_empty()).then_some(limits);
+    Ok(host)
+}
+
+/// An entry of `X-Registry-Config`.
+#[derive(Debug, Deserialize)]
+struct Registry(serde_json::Value);
+
+/// Reads `X-Registry-Config`: base 64 of credentials by registry.
+fn credentials(call: &Call) -> Result<BTreeMap<String, Credentials>, Failure> {
+    use base64::Engine as _;
+    let header =
+        call.headers.get("x-registry-config").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let header = header.trim().trim_end_matches('=');
+    if header.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let invalid = || Failure::invalid("invalid X-Registry-Config header");
+    let url_safe = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(header);
+    let bytes = url_safe
+        .or_else(|_standard| base64::engine::general_purpose::STANDARD_NO_PAD.decode(header))
+        .map_err(|_broken| invalid())?;
+    let all: BTreeMap<String, Registry> = serde_json::from_slice(&bytes).map_err(|_broken| invalid())?;
+    let mut credentials = BTreeMap::new();
+    for (registry, Registry(value)) in all {
+        let text = serde_json::to_vec(&value).map_err(|_broken| invalid())?;
+        let (parsed, _server) =
+            Credentials::from_json(&text).map_err(|error| Failure::invalid(error.to_string()))?;
+        credentials.insert(registry, parsed);
+    }
+    Ok(credentials)
+}

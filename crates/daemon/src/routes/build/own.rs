@@ -1,0 +1,137 @@
+//! The body that Wharf's own command line sends: what a query cannot carry, then the contexts.
+//!
+//! ```text
+//! eight bytes, big-endian: the length of the document
+//! the document: JSON, see Own
+//! an archive: context/…, contexts/NAME/…
+//! ```
+//!
+//! So secrets are in memory alone, on either side.
+
+use crate::http::Failure;
+use base64::Engine as _;
+use engine::builds::{Context, ContextFolder, Named, Request, Secret};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::PathBuf;
+
+/// The type of such a body.
+pub(super) const CONTENT_TYPE: &str = "application/vnd.wharf.build.v1";
+/// A longer document is refused: secrets are small.
+const MAX_DOCUMENT: u64 = 16 << 20;
+
+/// What a query cannot carry.
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Own {
+    /// Whether the body has this form at all.
+    #[serde(skip)]
+    is_own: bool,
+    /// Whether the client understands events.
+    pub(super) events: bool,
+    /// The Dockerfile, if it is not in the context.
+    pub(super) dockerfile: Option<String>,
+    /// Secrets by name, in base 64.
+    secrets: BTreeMap<String, String>,
+    /// Sockets of agents by name, on this host.
+    agents: BTreeMap<String, PathBuf>,
+    /// Names of contexts in the archive.
+    folders: Vec<String>,
+    /// Images by name of context.
+    images: BTreeMap<String, String>,
+    no_cache_filter: Vec<String>,
+    allow: Vec<String>,
+    explain: bool,
+}
+
+impl Own {
+    /// Reads the document.
+    ///
+    /// # Errors
+    ///
+    /// That it is not one.
+    pub(super) fn read(reader: &mut dyn Read) -> Result<Self, Failure> {
+        let invalid = |why: String| Failure::invalid(format!("invalid build request: {why}"));
+        let mut length = [0; 8];
+        reader.read_exact(&mut length).map_err(|error| invalid(error.to_string()))?;
+        let length = u64::from_be_bytes(length);
+        if length > MAX_DOCUMENT {
+            return Err(invalid(format!("its document has {length} bytes")));
+        }
+        let mut document = Vec::new();
+        reader.take(length).read_to_end(&mut document).map_err(|error| invalid(error.to_string()))?;
+        // The parser's own message could quote a secret.
+        let own: Self = serde_json::from_slice(&document)
+            .map_err(|error| invalid(format!("its document is wrong at column {}", error.column())))?;
+        Ok(Self { is_own: true, ..own })
+    }
+
+    /// Adds what it says to the request.
+    ///
+    /// # Errors
+    ///
+    /// A secret that is not base 64.
+    pub(super) fn apply(&self, request: &mut Request) -> Result<(), Failure> {
+        for (name, value) in &self.secrets {
+            let bytes = base64::engine::general_purpose::STANDARD
+                .decode(value)
+                .map_err(|_quotes| Failure::invalid(format!("the secret {name} is not base 64")))?;
+            request.secrets.insert(name.clone(), Secret(bytes));
+        }
+        request.agents.clone_from(&self.agents);
+        request.no_cache_filter.clone_from(&self.no_cache_filter);
+        request.explain = self.explain;
+        for (name, image) in &self.images {
+            request.contexts.insert(name.clone(), Named::Image(image.clone()));
+        }
+        if self.is_own {
+            request.allow_insecure = self.allow.iter().any(|name| name == "security.insecure");
+            request.allow_host_network = self.allow.iter().any(|name| name == "network.host");
+        }
+        Ok(())
+    }
+
+    /// Where the build context is in what was unpacked.
+    pub(super) fn context(&self, folder: &ContextFolder) -> PathBuf {
+        if !self.is_own {
+            return folder.path.clone();
+        }
+        let context = folder.path.join("context");
+        // An empty context need not be in the archive.
+        drop(std::fs::create_dir(&context));
+        context
+    }
+
+    /// Adds the further contexts that were unpacked.
+    pub(super) fn contexts(&self, folder: &ContextFolder, request: &mut Request) {
+        for (index, name) in self.folders.iter().enumerate() {
+            let path = folder.path.join("contexts").join(index.to_string());
+            drop(std::fs::create_dir_all(&path));
+            request.contexts.insert(name.clone(), Named::Folder(Context { folder: path }));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_read_and_never_quoted() {
+        let body = |text: &str| [&(text.len() as u64).to_be_bytes()[..], text.as_bytes(), b"rest"].concat();
+        let bytes = body(r#"{"secrets":{"k":"c2VjcmV0"},"folders":["x"],"allow":["network.host"]}"#);
+        let mut reader = bytes.as_slice();
+        let own = Own::read(&mut reader).unwrap();
+        assert_eq!(reader, b"rest");
+        let mut request = Request::default();
+        own.apply(&mut request).unwrap();
+        assert_eq!(request.secrets.get("k"), Some(&Secret(b"secret".to_vec())));
+        assert!(request.allow_host_network && !request.allow_insecure);
+        assert!(!format!("{request:?}").contains("c2VjcmV0"));
+        for text in [r#"{"secrets":{"k":"geheim""#, r#"{"secrets":"geheim"}"#, r#"{"x":1}"#] {
+            let error = Own::read(&mut body(text).as_slice()).err().unwrap();
+            assert!(!error.message.contains("geheim"), "{}", error.message);
+        }
+    }
+}
