@@ -1,5 +1,6 @@
 //! What goes wrong around the engine: bad registries, full disks, wrong configurations, poor hosts. Each is told plainly
 //! and leaves nothing half-made.
+#![expect(clippy::expect_used, reason = "test code: a failed set-up ends the test")]
 
 use e2e::both;
 use std::process::{Command, Stdio};
@@ -33,11 +34,9 @@ fn registry(
 fn nothing_pulled(engine: &Engine) {
     assert_eq!(engine.wharf(&["images", "-aq"]).line(), "");
     for folder in ["layers", "tmp"] {
-        let mut entries: Vec<_> = std::fs::read_dir(engine.folder().join("data").join(folder))
-            .unwrap()
-            .flatten()
-            .map(|entry| entry.path())
-            .collect();
+        let listed =
+            std::fs::read_dir(engine.folder().join("data").join(folder)).expect("read the data root");
+        let mut entries: Vec<_> = listed.flatten().map(|entry| entry.path()).collect();
         // Interrupted downloads are kept to be resumed, and the trash is emptied in the background.
         entries.retain(|path| !path.ends_with("trash") && !path.ends_with("ingest"));
         assert!(entries.is_empty(), "{folder}: {entries:?}");
@@ -145,8 +144,8 @@ fn a_full_disk_is_told_and_nothing_is_half_made() {
     let engine = Engine::on_small_disk(24);
     engine.load_busybox("busybox:latest");
     let files = Scratch::new();
-    let (archive, noise) =
-        (files.join("big.tar"), (0..30 << 20).map(|byte| (byte % 251) as u8).collect::<Vec<u8>>());
+    let archive = files.join("big.tar");
+    let noise: Vec<u8> = (0..=250).cycle().take(30 << 20).collect();
     let layers = [
         image::layer(&[Entry::File("small", 0o644, b"1")]),
         image::layer(&[Entry::File("noise", 0o644, &noise)]),
@@ -217,7 +216,7 @@ fn daemon_flag(name: &str) -> bool {
 }
 
 fn command_output(command: &mut Command) -> Output {
-    let output = command.stdin(Stdio::null()).output().unwrap();
+    let output = command.stdin(Stdio::null()).output().expect("run a command");
     Output {
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
