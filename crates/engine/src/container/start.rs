@@ -393,7 +393,7 @@ fn joined_endpoint(container: &Container, network: &Network, member: &Member, de
     endpoint
 }
 
-fn fill(endpoint: &mut Endpoint, network: &Network, member: &Member, device: &str) {
+pub(super) fn fill(endpoint: &mut Endpoint, network: &Network, member: &Member, device: &str) {
     endpoint.network_id.clone_from(&network.id);
     endpoint.endpoint_id.clone_from(&member.endpoint_id);
     endpoint.mac.clone_from(&member.mac);
