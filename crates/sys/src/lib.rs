@@ -17,6 +17,7 @@ pub mod kernel;
 pub mod memory;
 pub mod mount;
 pub mod namespace;
+mod overlay;
 pub mod path;
 pub mod pidfd;
 pub mod process;

@@ -4,7 +4,7 @@
 
 use crate::raw::{self, MountAttributes};
 use crate::{Error, Result};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{
@@ -12,6 +12,8 @@ use rustix::mount::{
     UnmountFlags,
 };
 use std::path::{Path, PathBuf};
+
+pub use crate::overlay::{clear_volatile, overlay, overlay_view};
 
 /// `MOUNT_ATTR_RDONLY`.
 pub const ATTR_RDONLY: u64 = 0x1;
@@ -87,7 +89,7 @@ pub fn new(kind: &str, parameters: &[(&str, Option<&str>)], attributes: u64) -> 
 }
 
 /// What the kernel says about a failed step, with the file system's own words if it left any.
-fn failure(context: &OwnedFd, kind: &str, step: &str, errno: Errno) -> Error {
+pub(crate) fn failure(context: &OwnedFd, kind: &str, step: &str, errno: Errno) -> Error {
     let mut text = [0; 256];
     let object = match rustix::io::read(context, &mut text) {
         Ok(length) => {
@@ -107,113 +109,6 @@ fn failure(context: &OwnedFd, kind: &str, step: &str, errno: Errno) -> Error {
 pub fn tmpfs(parameters: &[(&str, &str)], attributes: u64) -> Result<OwnedFd> {
     let parameters: Vec<_> = parameters.iter().map(|(key, value)| (*key, Some(*value))).collect();
     new("tmpfs", &parameters, attributes)
-}
-
-/// Makes a detached overlay of `lower` (topmost first), writable in `upper` with `work` beside it.
-///
-/// `volatile` leaves out every sync: after a crash of the machine the upper directory is not to be used, and a second
-/// mount is refused until `work/incompat/volatile` is removed ([`clear_volatile`]).
-///
-/// # Errors
-///
-/// As [`new`]; `NOENT` if a directory is missing.
-pub fn overlay(lower: &[&Path], upper: &Path, work: &Path, volatile: bool) -> Result<OwnedFd> {
-    let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)
-        .map_err(Error::on("fsopen", "overlay"))?;
-    let set = |key: &str, value: &Path| {
-        rustix::mount::fsconfig_set_string(&context, key, value)
-            .map_err(|errno| failure(&context, "overlay", &format!("{key}={}", value.display()), errno))
-    };
-    let appended = lower.iter().try_for_each(|layer| set("lowerdir+", layer));
-    if let Err(error) = appended {
-        // Kernels before 6.5 take one list only, at most a page long.
-        if error.errno() != Errno::INVAL {
-            return Err(error);
-        }
-        return overlay_by_list(lower, upper, work, volatile);
-    }
-    set("upperdir", upper)?;
-    set("workdir", work)?;
-    finish_overlay(&context, volatile, lower.len())
-}
-
-fn overlay_by_list(lower: &[&Path], upper: &Path, work: &Path, volatile: bool) -> Result<OwnedFd> {
-    use std::os::unix::ffi::OsStrExt;
-    let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)
-        .map_err(Error::on("fsopen", "overlay"))?;
-    let mut list: Vec<u8> = Vec::new();
-    for layer in lower {
-        if !list.is_empty() {
-            list.push(b':');
-        }
-        for byte in layer.as_os_str().as_bytes() {
-            if matches!(byte, b':' | b'\\') {
-                list.push(b'\\');
-            }
-            list.push(*byte);
-        }
-    }
-    let set = |key: &str, value: &[u8]| {
-        rustix::mount::fsconfig_set_string(&context, key, value)
-            .map_err(|errno| failure(&context, "overlay", key, errno))
-    };
-    set("lowerdir", &list)?;
-    set("upperdir", upper.as_os_str().as_bytes())?;
-    set("workdir", work.as_os_str().as_bytes())?;
-    finish_overlay(&context, volatile, lower.len())
-}
-
-fn finish_overlay(context: &OwnedFd, volatile: bool, layers: usize) -> Result<OwnedFd> {
-    // What the first column of /proc/mounts says.
-    rustix::mount::fsconfig_set_string(context, "source", "overlay")
-        .map_err(|errno| failure(context, "overlay", "source=overlay", errno))?;
-    if volatile {
-        rustix::mount::fsconfig_set_flag(context, "volatile")
-            .map_err(|errno| failure(context, "overlay", "volatile", errno))?;
-    }
-    rustix::mount::fsconfig_create(context)
-        .map_err(|errno| failure(context, "overlay", &format!("create with {layers} layers"), errno))?;
-    rustix::mount::fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
-        .map_err(Error::on("fsmount", "overlay"))
-}
-
-/// Makes a detached, read-only overlay without an upper directory. One layer is bound, since an overlay needs two.
-///
-/// # Errors
-///
-/// As [`overlay`].
-pub fn overlay_view(lower: &[&Path]) -> Result<OwnedFd> {
-    if let [single] = lower {
-        let mount = bind(single, false)?;
-        set_attributes(mount.as_fd(), &MountAttributes { set: ATTR_RDONLY, ..Default::default() }, false)?;
-        return Ok(mount);
-    }
-    let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)
-        .map_err(Error::on("fsopen", "overlay"))?;
-    for layer in lower {
-        rustix::mount::fsconfig_set_string(&context, "lowerdir+", *layer).map_err(|errno| {
-            failure(&context, "overlay", &format!("lowerdir+={}", layer.display()), errno)
-        })?;
-    }
-    finish_overlay(&context, false, lower.len())
-}
-
-/// Removes the mark that a volatile overlay left in its work directory. None there is fine.
-///
-/// # Errors
-///
-/// Those of unlink and rmdir(2).
-pub fn clear_volatile(work: &Path) -> Result<()> {
-    use rustix::fs::AtFlags;
-    let mark = work.join("work/incompat/volatile");
-    for (name, flags) in [("dirty", AtFlags::empty()), ("", AtFlags::REMOVEDIR)] {
-        let path = if name.is_empty() { mark.clone() } else { mark.join(name) };
-        match rustix::fs::unlinkat(CWD, &path, flags) {
-            Ok(()) | Err(Errno::NOENT | Errno::NOTDIR) => {}
-            Err(errno) => return Err(Error::new("unlink", path.display(), errno)),
-        }
-    }
-    Ok(())
 }
 
 /// Makes a detached copy of the mount that shows `path`, as by a bind mount; with all below it if `recursive`.
@@ -367,6 +262,7 @@ fn unescape(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::namespace::{Namespace, fresh};
+    use rustix::fd::AsFd;
 
     #[test]
     fn mountinfo_lines_are_understood() {
