@@ -2,5 +2,5 @@
 
 fn main() -> std::process::ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    runtime::command::main(&arguments)
+    runtime::command::program(&arguments)
 }

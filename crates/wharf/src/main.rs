@@ -14,7 +14,7 @@ fn main() -> ExitCode {
     match called {
         Some("docker-init") => return supervisor::init::main(&arguments),
         Some("wharf-runtime" | "runc") => {
-            return runtime::command::main(arguments.get(1..).unwrap_or_default());
+            return runtime::command::program(arguments.get(1..).unwrap_or_default());
         }
         _ => {}
     }
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     match arguments.get(1).map(String::as_str) {
         Some(supervisor::zygote::ROLE) => ended(supervisor::zygote::main()),
         Some(supervisor::SUPERVISOR_ROLE) => ended(supervisor::main()),
-        Some("runtime") => runtime::command::main(arguments.get(2..).unwrap_or_default()),
+        Some("runtime") => runtime::command::program(arguments.get(2..).unwrap_or_default()),
         Some("daemon") => daemon::main(arguments.get(2..).unwrap_or_default()),
         _ => cli::main(arguments),
     }

@@ -15,6 +15,7 @@ mod events;
 mod exec;
 mod notify;
 mod record;
+mod seal;
 
 use arguments::{Flag, Parsed};
 use std::io::Write;
@@ -47,6 +48,19 @@ const GLOBAL_FLAGS: &[Flag] = &[
     Flag::switch("help").short('h'),
     Flag::switch("version").short('v'),
 ];
+
+/// As [`main`], for an executable that does nothing else with these arguments: one that enters containers is executed again
+/// from where they cannot write it.
+pub fn program(arguments: &[String]) -> ExitCode {
+    let command = arguments::parse(arguments, GLOBAL_FLAGS)
+        .ok()
+        .and_then(|parsed| parsed.positional.into_iter().next());
+    let enters = command.is_some_and(|name| matches!(name.as_str(), "create" | "run" | "exec"));
+    if enters && let Err(failure) = seal::ensure() {
+        return usage_error(&words(failure.as_ref()));
+    }
+    main(arguments)
+}
 
 /// Runs the command line `arguments` (without the program's own name) and returns what to exit with.
 pub fn main(arguments: &[String]) -> ExitCode {
