@@ -37,10 +37,24 @@ impl Repository {
     ///
     /// The registry's refusal, or that it cannot be reached.
     pub async fn has_blob(&self, digest: &Digest) -> Result<bool, Error> {
+        self.find_blob(digest).await.map(|found| found.is_some())
+    }
+
+    /// Returns the size of a blob in bytes; `None` if the repository does not have it, or the registry does not tell.
+    ///
+    /// # Errors
+    ///
+    /// The registry's refusal, or that it cannot be reached.
+    pub async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>, Error> {
+        let answer = self.find_blob(digest).await?;
+        Ok(answer.and_then(|answer| answer.header(&header::CONTENT_LENGTH)?.parse().ok()))
+    }
+
+    async fn find_blob(&self, digest: &Digest) -> Result<Option<Answer>, Error> {
         let call = Call::new(Method::HEAD, self.path(&format!("blobs/{digest}")));
         match self.repeated(self.origin()?, &call).await {
-            Ok(_) => Ok(true),
-            Err(Error::Refused { refusal }) if refusal.status == 404 => Ok(false),
+            Ok(answer) => Ok(Some(answer)),
+            Err(Error::Refused { refusal }) if refusal.status == 404 => Ok(None),
             Err(error) => Err(self.worded(Some(error))),
         }
     }

@@ -1,6 +1,6 @@
 //! The executable: picks the role, nothing else.
 //!
-//! `wharf daemon …`, `wharf runtime …` (also when called `wharf-runtime` or `runc`) and the command line for people; and, by the first argument or the name it is called by, the roles
+//! `wharf daemon …`, `wharf registry …`, `wharf runtime …` (also when called `wharf-runtime` or `runc`) and the command line for people; and, by the first argument or the name it is called by, the roles
 //! that Wharf starts by itself: zygote, supervisor, and the init of containers with `--init`.
 
 use std::io::Write as _;
@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         Some(supervisor::SUPERVISOR_ROLE) => ended(supervisor::main()),
         Some("runtime") => runtime::command::program(arguments.get(2..).unwrap_or_default()),
         Some("daemon") => daemon::main(arguments.get(2..).unwrap_or_default()),
+        Some("registry") => registry::main(arguments.get(2..).unwrap_or_default()),
         _ => cli::main(arguments),
     }
 }

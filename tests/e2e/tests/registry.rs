@@ -1,0 +1,282 @@
+//! Our registry server, used by parts that others wrote: skopeo, curl, Docker's command line, dockerd; and by our engine.
+#![expect(clippy::unwrap_used, reason = "test code: a failed step ends the test")]
+
+use std::path::Path;
+use std::time::Duration;
+use testkit::{Engine, Namespaces, Registry, Scratch, image, until};
+
+/// `alice` with the password `secret`.
+const PASSWORDS: &str = "alice:$2b$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n";
+
+fn curl(namespaces: &Namespaces, arguments: &[&str]) -> String {
+    let output =
+        namespaces.command("curl").args(["-sk", "--max-time", "20"]).args(arguments).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn status(namespaces: &Namespaces, arguments: &[&str]) -> String {
+    curl(namespaces, &[&["-o", "/dev/null", "-w", "%{http_code}"], arguments].concat())
+}
+
+fn skopeo(namespaces: &Namespaces, arguments: &[&str]) -> String {
+    let output = namespaces.command("skopeo").args(arguments).output().unwrap();
+    assert!(output.status.success(), "skopeo {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+fn busybox(folder: &Scratch) -> std::path::PathBuf {
+    let archive = folder.join("box.tar");
+    image::write_busybox(&archive, "box:latest");
+    archive
+}
+
+#[test]
+fn skopeo_and_both_command_lines() {
+    let engine = Engine::start();
+    let namespaces = engine.namespaces();
+    let files = Scratch::new();
+    let registry = Registry::start_own(namespaces, Registry::HOST, "");
+    registry.push(namespaces, &busybox(&files), "tools/box:1");
+    let host = Registry::HOST;
+    let name = format!("{host}/tools/box:1");
+    let digest = |name: &str| {
+        skopeo(
+            namespaces,
+            &["inspect", "--tls-verify=false", "-f", "{{.Digest}}", &format!("docker://{name}")],
+        )
+    };
+    let pushed = digest(&name);
+    assert!(engine.wharf(&["pull", &name]).ok().contains(&pushed));
+    assert_eq!(engine.wharf(&["run", "--rm", &name, "echo", "ran"]).stdout, "ran\n");
+    for (line, copy) in [("wharf", "copies/one:a"), ("docker", "copies/two:b")] {
+        let copy = format!("{host}/{copy}");
+        engine.wharf(&["tag", &name, &copy]).ok();
+        let output =
+            if line == "wharf" { engine.wharf(&["push", &copy]) } else { engine.docker(&["push", &copy]) };
+        assert!(output.ok().contains("digest: "), "{copy}");
+        assert_eq!(digest(&copy), pushed, "bytes stay the same");
+    }
+    let layout = format!("oci:{}:x", files.join("layout").display());
+    skopeo(namespaces, &["copy", "-q", "--src-tls-verify=false", &format!("docker://{name}"), &layout]);
+    assert_eq!(
+        curl(namespaces, &[&format!("http://{host}/v2/_catalog?n=2")]),
+        "{\"repositories\":[\"copies/one\",\"copies/two\"]}\n"
+    );
+    let tags = curl(namespaces, &[&format!("http://{host}/v2/copies/one/tags/list")]);
+    assert_eq!(tags, "{\"name\":\"copies/one\",\"tags\":[\"a\"]}\n");
+    let found = curl(namespaces, &[&format!("http://{host}/v1/search?q=one")]);
+    assert!(found.contains("\"name\":\"copies/one\"") && found.contains("\"num_results\":1"), "{found}");
+    skopeo(namespaces, &["delete", "--tls-verify=false", &format!("docker://{host}/copies/one:a")]);
+    assert!(engine.wharf(&["pull", &format!("{host}/copies/one:a")]).stderr.contains("not found"));
+}
+
+#[test]
+fn passwords_and_tls() {
+    let engine = Engine::start();
+    let namespaces = engine.namespaces();
+    let files = Scratch::new();
+    let (key, certificate) = (files.join("key.pem"), files.join("ca.crt"));
+    let made = std::process::Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "2",
+        ])
+        .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
+        .arg("-keyout")
+        .arg(&key)
+        .arg("-out")
+        .arg(&certificate)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let passwords = files.join("htpasswd");
+    std::fs::write(&passwords, PASSWORDS).unwrap();
+    let further = format!(
+        "auth: {{htpasswd: {{realm: Test, path: {}}}}}\nhttp: {{tls: {{certificate: {}, key: {}}}}}\n",
+        passwords.display(),
+        certificate.display(),
+        key.display()
+    );
+    let _registry = Registry::start_own(namespaces, Registry::HOST, &further);
+    let address = format!("docker://{}/private/box:1", Registry::HOST);
+    let archive = format!("docker-archive:{}", busybox(&files).display());
+    let folder = files.path().display().to_string();
+    let copy = ["copy", "-q", "--dest-cert-dir", folder.as_str(), "--dest-creds"];
+    skopeo(namespaces, &[&copy[..], &["alice:secret", archive.as_str(), address.as_str()]].concat());
+    let wrong =
+        namespaces.command("skopeo").args(copy).args(["alice:wrong", &archive, &address]).output().unwrap();
+    assert!(!wrong.status.success());
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("authentication required"));
+    let name = format!("{}/private/box:1", Registry::HOST);
+    let refused = engine.wharf(&["pull", &name]);
+    assert_eq!(refused.code, 1);
+    assert!(refused.stderr.contains("no basic auth credentials"), "{}", refused.stderr);
+    let login = |password: &str| engine.docker(&["login", "-u", "alice", "-p", password, Registry::HOST]);
+    assert_ne!(login("wrong").code, 0);
+    login("secret").ok();
+    engine.docker(&["pull", "-q", &name]).ok();
+    engine.wharf(&["pull", "-q", &name]).ok();
+}
+
+#[test]
+fn what_was_acknowledged_survives_a_kill() {
+    let namespaces = Namespaces::new();
+    let mut registry = Registry::start_own(&namespaces, Registry::HOST, "");
+    let files = Scratch::new();
+    let blob = files.join("blob");
+    std::fs::write(&blob, vec![7_u8; 3_000_000]).unwrap();
+    let hash = std::process::Command::new("sha256sum").arg(&blob).output().unwrap().stdout;
+    let digest = format!("sha256:{}", String::from_utf8_lossy(&hash[..64]));
+    let data = format!("@{}", blob.display());
+    let address = format!("http://{}/v2/a/blobs/uploads/", Registry::HOST);
+    let begin = || {
+        let head = curl(&namespaces, &["-i", "-X", "POST", &address]);
+        let line =
+            head.lines().find(|line| line.to_lowercase().starts_with("location:")).expect("a location");
+        line.split_once(' ').expect("a value").1.trim().to_owned()
+    };
+    let whole = format!("{address}?digest={digest}");
+    assert_eq!(status(&namespaces, &["-X", "POST", "--data-binary", &data, &whole]), "201");
+    registry.restart(&namespaces);
+    let wanted = format!("http://{}/v2/a/blobs/{digest}", Registry::HOST);
+    assert_eq!(status(&namespaces, &[&wanted]), "200");
+    // An upload that was under way goes on.
+    let half = files.join("half");
+    std::fs::write(&half, vec![7_u8; 1_000_000]).unwrap();
+    let location = begin();
+    let part = format!("@{}", half.display());
+    assert_eq!(status(&namespaces, &["-X", "PATCH", "--data-binary", &part, &location]), "202");
+    registry.restart(&namespaces);
+    assert!(curl(&namespaces, &["-i", &location]).to_lowercase().contains("range: 0-999999"));
+    let rest = files.join("rest");
+    std::fs::write(&rest, vec![7_u8; 2_000_000]).unwrap();
+    let part = format!("@{}", rest.display());
+    let last = format!("{location}?digest={digest}");
+    assert_eq!(status(&namespaces, &["-X", "PUT", "--data-binary", &part, &last]), "201");
+    let output = std::process::Command::new(Engine::executable())
+        .args(["registry", "check"])
+        .arg(registry.folder().join("config.yml"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+fn a_cache_of_another_registry() {
+    let engine = Engine::start();
+    let namespaces = engine.namespaces();
+    let files = Scratch::new();
+    let remote = Registry::start_own(namespaces, "127.0.0.1:5001", "");
+    remote.push(namespaces, &busybox(&files), "library/box:1");
+    let _cache =
+        Registry::start_own(namespaces, Registry::HOST, "proxy: {remoteurl: \"http://127.0.0.1:5001\"}\n");
+    let name = format!("{}/library/box:1", Registry::HOST);
+    engine.wharf(&["pull", "-q", &name]).ok();
+    engine.wharf(&["rmi", &name]).ok();
+    assert!(!engine.wharf(&["push", &name]).stderr.is_empty());
+    drop(remote);
+    // What was pulled once is here, whether the other answers or not.
+    engine.wharf(&["pull", "-q", &name]).ok();
+    assert_eq!(engine.wharf(&["run", "--rm", &name, "echo", "cached"]).stdout, "cached\n");
+}
+
+#[test]
+fn garbage_goes_while_the_server_answers() {
+    let namespaces = Namespaces::new();
+    let registry = Registry::start_own(&namespaces, Registry::HOST, "");
+    let files = Scratch::new();
+    registry.push(&namespaces, &busybox(&files), "a:1");
+    let blobs = || blobs_below(&registry.folder().join("docker/registry/v2/blobs/sha256"));
+    let pushed = blobs();
+    let digest = curl(&namespaces, &["-I", &format!("http://{}/v2/a/manifests/1", Registry::HOST)]);
+    let digest = digest
+        .lines()
+        .find_map(|line| line.strip_prefix("docker-content-digest: "))
+        .unwrap()
+        .trim()
+        .to_owned();
+    let collect = || {
+        let mut command = std::process::Command::new(Engine::executable());
+        let output =
+            command.args(["registry", "garbage-collect"]).arg(registry.folder().join("config.yml")).output();
+        assert!(output.unwrap().status.success());
+    };
+    collect();
+    assert_eq!(blobs(), pushed, "all of it is needed");
+    let manifest = format!("http://{}/v2/a/manifests/{digest}", Registry::HOST);
+    assert_eq!(status(&namespaces, &["-X", "DELETE", &manifest]), "202");
+    until("the garbage to be old enough", Duration::from_secs(10), || {
+        collect();
+        (blobs() == 0).then_some(())
+    });
+    registry.push(&namespaces, &busybox(&files), "a:1");
+    assert_eq!(status(&namespaces, &[&manifest]), "200");
+}
+
+fn blobs_below(folder: &Path) -> usize {
+    let children =
+        |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    children(folder).map(|pair| children(&pair).count()).sum()
+}
+
+/// dockerd is Docker's own daemon: what it pushes and pulls is what most clients do.
+#[test]
+fn dockerd_pushes_and_pulls() {
+    let found = std::process::Command::new("dockerd").arg("--version").output();
+    if !found.is_ok_and(|output| output.status.success()) {
+        println!("skipped: there is no dockerd here");
+        return;
+    }
+    let namespaces = Namespaces::new();
+    let _registry = Registry::start_own(&namespaces, Registry::HOST, "");
+    let files = Scratch::new();
+    let folder = files.path().display().to_string();
+    std::fs::write(files.join("daemon.json"), "{}").unwrap();
+    let mut dockerd = namespaces
+        .command("dockerd")
+        .args([
+            "--bridge=none",
+            "--iptables=false",
+            "--storage-driver=vfs",
+            "-H",
+            &format!("unix://{folder}/sock"),
+        ])
+        .args(["--data-root", &format!("{folder}/data"), "--exec-root", &format!("{folder}/exec")])
+        .args(["-p", &format!("{folder}/pid"), "--config-file", &format!("{folder}/daemon.json")])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::fs::File::create(files.join("log")).unwrap())
+        .spawn()
+        .unwrap();
+    let docker = |arguments: &[&str]| {
+        let host = format!("unix://{folder}/sock");
+        let output = namespaces.command("docker").args(["-H", &host]).args(arguments).output().unwrap();
+        (
+            output.status.success(),
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)),
+        )
+    };
+    until("dockerd to answer", Duration::from_secs(60), || docker(&["version"]).0.then_some(()));
+    let name = format!("{}/from/dockerd:1", Registry::HOST);
+    let archive = busybox(&files).display().to_string();
+    let steps: [&[&str]; 5] = [
+        &["load", "-i", &archive],
+        &["tag", "box:latest", &name],
+        &["push", &name],
+        &["rmi", &name, "box:latest"],
+        &["pull", &name],
+    ];
+    let outcomes: Vec<_> = steps.iter().map(|step| docker(step)).collect();
+    // dockerd and its containerd end before anything is asserted.
+    drop(std::process::Command::new("kill").arg(dockerd.id().to_string()).status());
+    drop(dockerd.wait());
+    for ((success, output), step) in outcomes.iter().zip(steps) {
+        assert!(success, "docker {step:?}: {output}");
+    }
+}
