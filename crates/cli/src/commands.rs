@@ -3,11 +3,11 @@
 use crate::containers::{attach, change, copy, create, exec, logs, ps, run, start, stats, verbs};
 use crate::error::Result;
 use crate::flags::{Flag, Matches};
-use crate::images::{archive, list as image_list, pull, verbs as image_verbs};
+use crate::images::{archive, list as image_list, pull, search, verbs as image_verbs};
 use crate::options::flags as run_flags;
 use crate::program::Cli;
-use crate::system::{df, events, info, version};
-use crate::{inspect, networks, prune, volumes};
+use crate::system::{check, df, events, info, version};
+use crate::{inspect, login, networks, prune, volumes};
 
 /// How many arguments a command takes.
 #[derive(Debug, Clone, Copy)]
@@ -112,6 +112,22 @@ commands! {
         about: "Kill one or more running containers",
         aliases: &["container kill", "kill"],
         flags: &[verbs::KILL_FLAGS], args: Args::AtLeast(1), run: verbs::kill,
+    };
+    LOGIN = {
+        usage: "[OPTIONS] [SERVER]",
+        about: "Authenticate to a registry",
+        details: "Defaults to Docker Hub if no server is specified.",
+        flags: &[login::FLAGS], args: Args::AtMost(1), run: login::login,
+    };
+    LOGOUT = {
+        usage: "[SERVER]",
+        about: "Log out from a registry",
+        args: Args::AtMost(1), run: login::logout,
+    };
+    SEARCH = {
+        usage: "[OPTIONS] TERM",
+        about: "Search Docker Hub for images",
+        flags: &[search::FLAGS], args: Args::Exactly(1), run: search::search,
     };
     LOGS = {
         usage: "[OPTIONS] CONTAINER",
@@ -347,6 +363,10 @@ commands! {
         usage: "[OPTIONS]", about: "Show version information of client and server",
         flags: &[inspect::FORMAT_FLAGS], run: version::run,
     };
+    SYSTEM_CHECK = {
+        usage: "[OPTIONS]", about: "Verify everything that is kept on disk",
+        flags: &[check::FLAGS], run: check::run,
+    };
     SYSTEM_DF = {
         usage: "[OPTIONS]", about: "Show disk usage of the engine",
         flags: &[df::FLAGS], run: df::run,
@@ -430,7 +450,13 @@ pub(crate) static GROUPS: &[Group] = &[
     Group {
         name: "system",
         about: "Manage the engine",
-        commands: &[("df", &SYSTEM_DF), ("events", &EVENTS), ("info", &INFO), ("prune", &SYSTEM_PRUNE)],
+        commands: &[
+            ("check", &SYSTEM_CHECK),
+            ("df", &SYSTEM_DF),
+            ("events", &EVENTS),
+            ("info", &INFO),
+            ("prune", &SYSTEM_PRUNE),
+        ],
     },
     Group {
         name: "volume",
@@ -464,6 +490,8 @@ pub(crate) static TOP: &[(&str, &Command)] = &[
     ("inspect", &INSPECT),
     ("kill", &KILL),
     ("load", &LOAD),
+    ("login", &LOGIN),
+    ("logout", &LOGOUT),
     ("logs", &LOGS),
     ("pause", &PAUSE),
     ("port", &PORT),
@@ -476,6 +504,7 @@ pub(crate) static TOP: &[(&str, &Command)] = &[
     ("rmi", &RMI),
     ("run", &RUN),
     ("save", &SAVE),
+    ("search", &SEARCH),
     ("start", &START),
     ("stats", &STATS),
     ("stop", &STOP),

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// The key of Docker Hub's credentials.
-const HUB: &str = "https://index.docker.io/v1/";
+pub(crate) const HUB: &str = "https://index.docker.io/v1/";
 
 /// The parts of the file that are used here.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -56,12 +56,19 @@ impl ConfigFile {
         URL_SAFE.encode(serde_json::to_vec(&credentials).unwrap_or_default())
     }
 
-    fn credentials(&self, domain: &str) -> AuthConfig {
-        let server = if domain == "docker.io" { HUB } else { domain };
+    /// Returns the helper program that keeps the credentials of a server.
+    pub(crate) fn helper_for(&self, server: &str) -> Option<&str> {
         let helper = self.cred_helpers.get(server).unwrap_or(&self.creds_store);
-        if !helper.is_empty()
-            && let Some(found) = from_helper(helper, server)
-        {
+        Some(helper.as_str()).filter(|helper| !helper.is_empty())
+    }
+
+    fn credentials(&self, domain: &str) -> AuthConfig {
+        self.stored(if domain == "docker.io" { HUB } else { domain })
+    }
+
+    /// Returns the credentials that are kept for a server.
+    pub(crate) fn stored(&self, server: &str) -> AuthConfig {
+        if let Some(found) = self.helper_for(server).and_then(|helper| from_helper(helper, server)) {
             return found;
         }
         let Some(stored) = self.auths.iter().find(|(key, _)| *key == server || bare(key) == server) else {
@@ -106,7 +113,7 @@ fn decoded(auth: &str) -> Option<(String, String)> {
     Some((username.to_owned(), password.trim_end_matches('\0').to_owned()))
 }
 
-/// Asks `docker-credential-NAME get`, which takes the server on its input and answers JSON.
+/// Asks a helper for the credentials of a server; it answers JSON.
 fn from_helper(name: &str, server: &str) -> Option<AuthConfig> {
     #[derive(Default, Deserialize)]
     #[serde(default, rename_all = "PascalCase")]
@@ -114,16 +121,8 @@ fn from_helper(name: &str, server: &str) -> Option<AuthConfig> {
         username: String,
         secret: String,
     }
-    let mut child = Command::new(format!("docker-credential-{name}"))
-        .arg("get")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .ok()?;
-    child.stdin.take()?.write_all(server.as_bytes()).ok()?;
-    let output = child.wait_with_output().ok().filter(|output| output.status.success())?;
-    let answer: Answer = api::decode(&output.stdout).ok()?;
+    let output = helper(name, "get", server.as_bytes())?;
+    let answer: Answer = api::decode(&output).ok()?;
     let mut found = AuthConfig { serveraddress: server.to_owned(), ..AuthConfig::default() };
     if answer.username == "<token>" {
         found.identitytoken = answer.secret;
@@ -131,4 +130,18 @@ fn from_helper(name: &str, server: &str) -> Option<AuthConfig> {
         (found.username, found.password) = (answer.username, answer.secret);
     }
     Some(found)
+}
+
+/// Runs `docker-credential-NAME ACTION`, which takes its subject on its input; `None` if it fails.
+pub(crate) fn helper(name: &str, action: &str, input: &[u8]) -> Option<Vec<u8>> {
+    let mut child = Command::new(format!("docker-credential-{name}"))
+        .arg(action)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .ok()?;
+    child.stdin.take()?.write_all(input).ok()?;
+    let output = child.wait_with_output().ok()?;
+    output.status.success().then_some(output.stdout)
 }

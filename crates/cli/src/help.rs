@@ -5,7 +5,8 @@ use crate::flags::{Flag, Kind};
 use crate::program::GLOBAL_FLAGS;
 
 /// Commands that the overview lists first.
-const COMMON: &[&str] = &["run", "exec", "ps", "pull", "push", "images", "version", "info"];
+const COMMON: &[&str] =
+    &["run", "exec", "ps", "pull", "push", "images", "login", "logout", "search", "version", "info"];
 
 /// Columns that a command's name takes at least.
 const MIN_NAME: usize = 10;

@@ -21,6 +21,7 @@ mod images;
 mod inspect;
 mod list;
 mod localtime;
+mod login;
 mod moments;
 mod networks;
 mod options;

@@ -7,7 +7,7 @@ use crate::start;
 use client::{Client, Host};
 use std::cell::OnceCell;
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Flags that come before the command.
 pub(crate) const GLOBAL_FLAGS: &[Flag] = &[
@@ -58,6 +58,11 @@ impl Cli {
     /// Returns the user's configuration; defaults if there is none.
     pub(crate) fn config(&self) -> &ConfigFile {
         self.config.get_or_init(|| self.config_dir.as_deref().map(ConfigFile::load).unwrap_or_default())
+    }
+
+    /// Returns the directory of the user's configuration, if there is a home for it.
+    pub(crate) fn config_dir(&self) -> Option<&Path> {
+        self.config_dir.as_deref()
     }
 
     /// Returns the client. If no host was named and nothing listens at the default socket, a daemon is started.

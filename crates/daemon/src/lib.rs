@@ -63,5 +63,6 @@ fn host_facts() -> std::io::Result<HostFacts> {
     let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("/root"), PathBuf::from);
     let client_settings =
         std::env::var_os("DOCKER_CERT_PATH").map_or_else(|| home.join(".docker"), PathBuf::from);
-    Ok(HostFacts { executable: std::env::current_exe()?, client_settings })
+    let proxies = distribution::Proxies::from_variables(|name| std::env::var(name).ok());
+    Ok(HostFacts { executable: std::env::current_exe()?, client_settings, proxies })
 }

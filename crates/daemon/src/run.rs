@@ -202,7 +202,11 @@ fn reloaded(old: Config, reload: &Reload, engine: &Engine) -> Config {
         if let Change::LogLevel(level) = change {
             reload.volume.set(level);
         }
+        let registries = matches!(change, Change::Registries(_));
         apply(&mut current, change);
+        if registries {
+            engine.reload_registries(&current.engine);
+        }
     }
     engine.events.now(Type::Daemon, "reload", &engine.id, BTreeMap::new());
     current

@@ -4,7 +4,7 @@ use crate::Client;
 use crate::error::Error;
 use bytes::Bytes;
 use http::Uri;
-use http::header::{CONTENT_DISPOSITION, HeaderMap, LAST_MODIFIED};
+use http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, HeaderMap, LAST_MODIFIED};
 use hyper::body::Incoming;
 
 /// A download that goes on.
@@ -14,6 +14,8 @@ pub struct Download {
     pub modified: Option<i64>,
     /// What the server calls it.
     pub name: Option<String>,
+    /// Its size in bytes, if the server says.
+    pub size: Option<u64>,
     client: Client,
     url: Uri,
     body: Incoming,
@@ -35,6 +37,7 @@ impl Client {
         Ok(Download {
             modified: text(LAST_MODIFIED).and_then(seconds),
             name: name(headers),
+            size: text(CONTENT_LENGTH).and_then(|size| size.parse().ok()),
             client: self.clone(),
             url: answer.url,
             body: answer.response.into_body(),

@@ -28,6 +28,7 @@ mod push;
 mod refusal;
 mod repository;
 mod retry;
+mod search;
 mod tls;
 mod transport;
 mod uri;
@@ -39,6 +40,7 @@ pub use error::{Error, Failure, Refusal};
 pub use proxy::Proxies;
 pub use push::{Progress, Source};
 pub use repository::{Access, Fetched, Repository};
+pub use search::Hit;
 
 use exchange::Exchange;
 use oci::Reference;

@@ -361,7 +361,7 @@ fn described(answer: &Answer) -> Option<Descriptor> {
 }
 
 /// Returns the target of `<URL>; rel="next"` (RFC 8288).
-fn next_page(link: &str) -> Option<&str> {
+pub(crate) fn next_page(link: &str) -> Option<&str> {
     let (url, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
     parameters.replace('"', "").contains("rel=next").then_some(url)
 }

@@ -83,18 +83,33 @@ pub fn assemble(settings: Settings) -> Result<Engine> {
     Ok(Engine { containers, images, builds, networks, volumes, events, settings, store, id })
 }
 
-fn images(settings: &Settings, store: &Store, events: &Events) -> Images {
+/// Returns the way to registries that the configuration describes.
+fn remote(settings: &Settings) -> (distribution::Client, images::Limits) {
     let client = distribution::Client::new(distribution::Settings {
         mirrors: settings.registry_mirrors.clone(),
         insecure: settings.insecure_registries.clone(),
         attempts: settings.max_download_attempts,
+        proxies: settings.proxies.clone(),
         ..distribution::Settings::default()
     });
     let limits = images::Limits {
         downloads: settings.max_concurrent_downloads,
         uploads: settings.max_concurrent_uploads,
     };
+    (client, limits)
+}
+
+fn images(settings: &Settings, store: &Store, events: &Events) -> Images {
+    let (client, limits) = remote(settings);
     Images::new(store.clone(), client, events.clone(), limits)
+}
+
+impl Engine {
+    /// Reaches registries as `settings` say from now on.
+    pub fn reload_registries(&self, settings: &Settings) {
+        let (client, limits) = remote(settings);
+        self.images.reconfigure(client, limits);
+    }
 }
 
 /// Returns the engine's identifier, made at the first start.

@@ -50,6 +50,8 @@ pub struct Settings {
     pub registry_mirrors: Vec<String>,
     /// Registries spoken to without verified TLS: hosts or CIDR ranges.
     pub insecure_registries: Vec<String>,
+    /// Proxies on the way to registries.
+    pub proxies: distribution::Proxies,
     /// Labels of the daemon, as `info` shows them.
     pub labels: Vec<String>,
     /// Whether debug output is on.

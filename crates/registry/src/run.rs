@@ -147,7 +147,8 @@ fn again(interval: Duration, what: &'static str, act: impl Fn() -> Result<()> + 
 /// Begins to log as configured.
 pub(crate) fn log(config: &Config) {
     let level = config.log.level.parse().unwrap_or(tracing::level_filters::LevelFilter::INFO);
-    let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_ansi(false);
+    let builder =
+        tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_ansi(false);
     // Only the first logger of a process counts.
     match config.log.format {
         Format::Text => drop(builder.try_init()),

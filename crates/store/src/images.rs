@@ -358,6 +358,12 @@ impl Images {
         self.state().images.keys().cloned().collect()
     }
 
+    /// Returns all names that an image has, also if its documents cannot be read.
+    pub fn names_of(&self, id: &Digest) -> Vec<Reference> {
+        let state = self.state();
+        state.names.iter().filter(|(_, name)| name.digest == *id).map(|(name, _)| name.clone()).collect()
+    }
+
     /// Returns the target of an image by its ID.
     pub fn target(&self, id: &Digest) -> Option<Descriptor> {
         self.state().images.get(id).map(|record| record.target.clone())

@@ -3,6 +3,7 @@
 pub(crate) mod archive;
 pub(crate) mod list;
 pub(crate) mod pull;
+pub(crate) mod search;
 pub(crate) mod verbs;
 
 use crate::error::{Error, Result};

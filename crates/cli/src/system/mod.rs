@@ -1,5 +1,6 @@
 //! Commands about the engine itself.
 
+pub(crate) mod check;
 pub(crate) mod df;
 pub(crate) mod events;
 pub(crate) mod info;

@@ -136,7 +136,8 @@ pub const FLAGS: &[Flag] = &[
     flag("host", List, "hosts", "Daemon socket(s) to connect to").short('H'),
     flag("icc", Switch, "icc", "Enable inter-container communication for the default bridge network"),
     flag("init", Switch, "init", "Run an init in the container to forward signals and reap processes"),
-    flag("insecure-registry", List, "insecure-registries", "Enable insecure registry communication"),
+    flag("insecure-registry", List, "insecure-registries", "Enable insecure registry communication")
+        .reloads(),
     flag("ip", Text, "ip", "Host IP for port publishing from the default bridge network"),
     flag("ip-forward", Switch, "ip-forward", "Enable IP forwarding in system configuration"),
     flag("ip-masq", Switch, "ip-masq", "Enable IP masquerading for the default bridge network"),
@@ -155,14 +156,17 @@ pub const FLAGS: &[Flag] = &[
     )
     .short('l'),
     flag("log-opt", Map, "log-opts", "Default log driver options for containers"),
-    flag("max-concurrent-downloads", Number, "max-concurrent-downloads", "Set the max concurrent downloads"),
-    flag("max-concurrent-uploads", Number, "max-concurrent-uploads", "Set the max concurrent uploads"),
+    flag("max-concurrent-downloads", Number, "max-concurrent-downloads", "Set the max concurrent downloads")
+        .reloads(),
+    flag("max-concurrent-uploads", Number, "max-concurrent-uploads", "Set the max concurrent uploads")
+        .reloads(),
     flag(
         "max-download-attempts",
         Number,
         "max-download-attempts",
         "Set the max download attempts for each pull",
-    ),
+    )
+    .reloads(),
     flag("mtu", Number, "mtu", "Set the MTU for the default \"bridge\" network"),
     flag(
         "no-new-privileges",
@@ -172,7 +176,7 @@ pub const FLAGS: &[Flag] = &[
     ),
     flag("pidfile", Text, "pidfile", "Path to use for daemon PID file").short('p'),
     flag("raw-logs", Switch, "raw-logs", "Full timestamps without ANSI coloring"),
-    flag("registry-mirror", List, "registry-mirrors", "Preferred registry mirror"),
+    flag("registry-mirror", List, "registry-mirrors", "Preferred registry mirror").reloads(),
     flag("selinux-enabled", Switch, "selinux-enabled", "Enable selinux support")
         .only(&["false"], "there is no selinux support"),
     flag(
@@ -189,6 +193,15 @@ pub const FLAGS: &[Flag] = &[
     flag("tlscert", Text, "tlscert", "Path to TLS certificate file"),
     flag("tlskey", Text, "tlskey", "Path to TLS key file"),
     flag("tlsverify", Switch, "tlsverify", "Use TLS and verify the remote"),
+    flag("http-proxy", Text, "proxies.http-proxy", "HTTP proxy URL to use for outgoing traffic").reloads(),
+    flag("https-proxy", Text, "proxies.https-proxy", "HTTPS proxy URL to use for outgoing traffic").reloads(),
+    flag(
+        "no-proxy",
+        Text,
+        "proxies.no-proxy",
+        "Comma-separated list of hosts or IP addresses for which the proxy is skipped",
+    )
+    .reloads(),
     flag("userland-proxy", Switch, "userland-proxy", "Use userland proxy for loopback traffic"),
     flag("validate", Switch, "", "Validate daemon configuration and exit"),
     flag("version", Switch, "", "Print version information and quit").short('v'),

@@ -14,6 +14,33 @@ pub enum Change {
     Debug(bool),
     /// The daemon's labels.
     Labels(Vec<String>),
+    /// How registries are reached.
+    Registries(Box<Registries>),
+}
+
+/// How registries are reached: mirrors, proxies, and how much at a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registries {
+    mirrors: Vec<String>,
+    insecure: Vec<String>,
+    proxies: distribution::Proxies,
+    downloads: usize,
+    uploads: usize,
+    attempts: u32,
+}
+
+impl Registries {
+    fn of(config: &Config) -> Self {
+        let engine = &config.engine;
+        Self {
+            mirrors: engine.registry_mirrors.clone(),
+            insecure: engine.insecure_registries.clone(),
+            proxies: engine.proxies.clone(),
+            downloads: engine.max_concurrent_downloads,
+            uploads: engine.max_concurrent_uploads,
+            attempts: engine.max_download_attempts,
+        }
+    }
 }
 
 /// Returns what must change so that `old` becomes `new`, as far as that is possible at run time.
@@ -28,6 +55,9 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     if old.engine.labels != new.engine.labels {
         changes.push(Change::Labels(new.engine.labels.clone()));
     }
+    if Registries::of(old) != Registries::of(new) {
+        changes.push(Change::Registries(Box::new(Registries::of(new))));
+    }
     changes
 }
 
@@ -37,6 +67,14 @@ pub fn apply(config: &mut Config, change: Change) {
         Change::LogLevel(level) => config.log_level = level,
         Change::Debug(debug) => config.engine.debug = debug,
         Change::Labels(labels) => config.engine.labels = labels,
+        Change::Registries(new) => {
+            let Registries { mirrors, insecure, proxies, downloads, uploads, attempts } = *new;
+            let engine = &mut config.engine;
+            (engine.registry_mirrors, engine.insecure_registries, engine.proxies) =
+                (mirrors, insecure, proxies);
+            (engine.max_concurrent_downloads, engine.max_concurrent_uploads) = (downloads, uploads);
+            engine.max_download_attempts = attempts;
+        }
     }
 }
 
@@ -47,7 +85,11 @@ mod tests {
 
     fn config(arguments: &[&str]) -> Config {
         let given = parse::command_line(arguments.iter().map(|&text| text.to_owned())).unwrap();
-        resolve(&given, &HostFacts { executable: "/w".into(), client_settings: "/c".into() }).unwrap()
+        resolve(
+            &given,
+            &HostFacts { executable: "/w".into(), client_settings: "/c".into(), proxies: Default::default() },
+        )
+        .unwrap()
     }
 
     #[test]
@@ -64,6 +106,9 @@ mod tests {
                 Change::Labels(vec!["c=d".to_owned()])
             ]
         );
+        let mirrored = config(&["--registry-mirror=https://m.example", "--max-concurrent-downloads=7"]);
+        let changes_of_registries = diff(&config(&[]), &mirrored);
+        assert!(matches!(changes_of_registries.as_slice(), [Change::Registries(new)] if new.downloads == 7));
         let mut applied = old;
         changes.into_iter().for_each(|change| apply(&mut applied, change));
         assert_eq!(diff(&applied, &new), []);

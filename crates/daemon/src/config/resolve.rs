@@ -65,6 +65,8 @@ pub struct HostFacts {
     pub executable: PathBuf,
     /// The folder of the user's client settings, where TLS files are by default.
     pub client_settings: PathBuf,
+    /// Proxies that the environment names, for those that the configuration does not.
+    pub proxies: distribution::Proxies,
 }
 
 /// Why values make no configuration.
@@ -163,6 +165,11 @@ fn engine(given: &Given, facts: &HostFacts, debug: bool) -> Result<Settings, Val
             .map(|url| mirror(url))
             .collect::<Result<_, _>>()?,
         insecure_registries: given.all("insecure-registry").to_vec(),
+        proxies: distribution::Proxies {
+            http: text("http-proxy", &facts.proxies.http),
+            https: text("https-proxy", &facts.proxies.https),
+            no: text("no-proxy", &facts.proxies.no),
+        },
         labels,
         debug,
         experimental: switch(given, "experimental", false),
@@ -401,7 +408,11 @@ mod tests {
 
     fn resolved(arguments: &[&str]) -> Result<Config, String> {
         let given = parse::command_line(arguments.iter().map(|&text| text.to_owned())).unwrap();
-        let facts = HostFacts { executable: "/bin/wharf".into(), client_settings: "/root/.docker".into() };
+        let facts = HostFacts {
+            executable: "/bin/wharf".into(),
+            client_settings: "/root/.docker".into(),
+            proxies: Default::default(),
+        };
         resolve(&given, &facts).map_err(|error| error.0)
     }
 

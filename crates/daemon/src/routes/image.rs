@@ -2,6 +2,7 @@
 
 use super::progress::{self, Teller};
 use super::{Services, blocking, now, route};
+use crate::config::Config;
 use crate::http::body::Writer;
 use crate::http::router::Route;
 use crate::http::serve::Handler;
@@ -20,14 +21,23 @@ use std::io::Write;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
+/// How often the progress of a download is told.
+const TOLD_EVERY: std::time::Duration = std::time::Duration::from_millis(100);
+
 pub(super) fn routes() -> Vec<Route<Handler<Services>>> {
     vec![
         route(Method::GET, "/images/json", |s, call| Box::pin(list(s.engine.images.clone(), call))),
         route(Method::POST, "/images/create", |s, call| Box::pin(create(s.engine.images.clone(), call))),
+        route(Method::GET, "/images/search", |s, call| {
+            Box::pin(search(s.engine.images.clone(), registries(&s.config.borrow()), call))
+        }),
         route(Method::POST, "/images/load", |s, call| Box::pin(load(s.engine.images.clone(), call))),
         route(Method::GET, "/images/get", |s, call| {
             let names = call.query.all("names").map(str::to_owned).collect();
             Box::pin(save(s.engine.images.clone(), names, call))
+        }),
+        route(Method::POST, "/system/check", |s, call| {
+            Box::pin(check(s.engine.images.clone(), Arc::clone(&s.engine), call))
         }),
         route(Method::POST, "/images/prune", |s, call| {
             Box::pin(prune(s.engine.images.clone(), Arc::clone(&s.engine), call))
@@ -121,6 +131,26 @@ async fn prune(images: Images, engine: Arc<Engine>, call: Call) -> Answer {
     Ok(body::ok(&answer.await?))
 }
 
+/// Answers `POST /system/check`, which only Wharf has: whether everything that is kept is as it should be.
+async fn check(images: Images, engine: Arc<Engine>, call: Call) -> Answer {
+    let repair = call.query.flag("repair");
+    let users = users(&engine.containers.list());
+    progress::answer(move |teller: Teller| async move {
+        let told = teller.clone();
+        let line =
+            move |text: String| told.tell(Message { stream: format!("{text}\n"), ..Message::default() });
+        match images.check(repair, users, Arc::new(line)).await? {
+            0 => {
+                teller.tell(Message { stream: "No problems found\n".to_owned(), ..Message::default() });
+                Ok(())
+            }
+            1 => Err(Failure::new(Kind::Internal, "1 problem was found")),
+            left => Err(Failure::new(Kind::Internal, format!("{left} problems were found"))),
+        }
+    })
+    .await
+}
+
 /// Reads the credentials that the client sends along.
 fn credentials(call: &Call) -> Result<Credentials, Failure> {
     let header = call.headers.get("x-registry-auth").map_or("", |value| value.to_str().unwrap_or_default());
@@ -181,6 +211,35 @@ async fn distribution(images: Images, call: Call) -> Answer {
     Ok(body::ok(&images.inspect_remote(&reference, &credentials(&call)?).await?))
 }
 
+/// The registries that are searched beside Docker Hub: mirrors, and those that are named as insecure.
+fn registries(config: &Config) -> Vec<String> {
+    let mirrors = config.engine.registry_mirrors.iter();
+    let mirrors = mirrors.filter_map(|url| url.split_once("://")?.1.split('/').next());
+    // Networks of addresses name no registry.
+    let insecure = config.engine.insecure_registries.iter().map(String::as_str);
+    let mut hosts = Vec::new();
+    for host in mirrors.chain(insecure.filter(|host| !host.contains('/'))) {
+        if !host.is_empty() && !hosts.iter().any(|known| known == host) {
+            hosts.push(host.to_owned());
+        }
+    }
+    hosts
+}
+
+/// Answers `GET /images/search`.
+async fn search(images: Images, registries: Vec<String>, call: Call) -> Answer {
+    let limit = match call.query.some("limit") {
+        None => None,
+        Some(text) => Some(text.parse().map_err(|_ignored| {
+            Failure::invalid(format!("strconv.Atoi: parsing \"{text}\": invalid syntax"))
+        })?),
+    };
+    let filters = call.filters()?;
+    let credentials = credentials(&call)?;
+    let found = images.search(call.query.get("term"), limit, &filters, &registries, &credentials).await?;
+    Ok(body::ok(&found))
+}
+
 /// Puts a name and a tag or digest together.
 fn reference(name: &str, tag: &str) -> Result<Reference, Failure> {
     let text = match tag {
@@ -204,12 +263,6 @@ async fn load(images: Images, mut call: Call) -> Answer {
 
 /// Answers `POST /images/create?fromSrc=-`: the archive of a root file system.
 async fn import(images: Images, mut call: Call) -> Answer {
-    if call.query.get("fromSrc") != "-" {
-        return Err(Failure::new(
-            Kind::NotImplemented,
-            "an archive can only be imported from the request's body",
-        ));
-    }
     let repository = call.query.some("repo");
     let import = Import {
         reference: repository.map(|name| reference(name, call.query.get("tag"))).transpose()?,
@@ -217,9 +270,27 @@ async fn import(images: Images, mut call: Call) -> Answer {
         changes: call.query.all("changes").map(str::to_owned).collect(),
         message: call.query.get("message").to_owned(),
     };
+    let source = call.query.get("fromSrc").to_owned();
     let mut reader = call.take_reader();
     progress::answer(move |teller: Teller| async move {
-        let id = blocking(move || images.import(&mut reader, &import)).await?;
+        let id = if source == "-" {
+            blocking(move || images.import(&mut reader, &import)).await?
+        } else {
+            let address = if source.contains("://") { source } else { format!("http://{source}") };
+            teller.tell(Message::status("", format!("Downloading from {address}")));
+            let told = teller.clone();
+            let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+            let last = std::sync::Mutex::new(std::time::Instant::now());
+            let progress = move |current: u64, total: u64| {
+                let mut last = last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                if current == total || last.elapsed() >= TOLD_EVERY {
+                    *last = std::time::Instant::now();
+                    told.tell(Message::progress("", "Importing", signed(current), signed(total)));
+                }
+            };
+            let service = images.clone();
+            images.fetch_into(&address, progress, move |reader| service.import(reader, &import)).await?
+        };
         teller.tell(Message::status("", id.to_string()));
         Ok(())
     })

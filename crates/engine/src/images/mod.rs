@@ -7,6 +7,7 @@
 mod archive;
 mod catalog;
 mod change;
+mod check;
 mod flight;
 mod flush;
 mod glob;
@@ -24,6 +25,7 @@ pub mod view;
 
 pub use archive::{Commit, Import};
 pub use change::apply_changes;
+pub use check::Lines;
 pub use progress::{BlobState, Progress, Step};
 pub use pull::Pull;
 pub use push::Push;
@@ -37,7 +39,7 @@ use base::{Classify, Kind};
 use distribution::Client;
 use flight::Flights;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use store::Store;
 use tokio::sync::Semaphore;
 
@@ -65,11 +67,9 @@ pub struct Images {
 #[derive(Debug)]
 struct Inner {
     store: Store,
-    client: Client,
+    remote: RwLock<Remote>,
     events: Events,
     flights: Arc<Flights>,
-    downloads: Arc<Semaphore>,
-    uploads: Arc<Semaphore>,
     /// Held while names and images are taken away, so that two removals do not decide on the same facts.
     changes: Mutex<()>,
     /// Who else needs content: the build cache.
@@ -85,6 +85,24 @@ impl std::fmt::Debug for Keeper {
     }
 }
 
+/// The way to registries; another one takes its place when the configuration is read again.
+#[derive(Debug, Clone)]
+struct Remote {
+    client: Client,
+    downloads: Arc<Semaphore>,
+    uploads: Arc<Semaphore>,
+}
+
+impl Remote {
+    fn new(client: Client, limits: Limits) -> Self {
+        Self {
+            client,
+            downloads: Arc::new(Semaphore::new(limits.downloads.clamp(1, Semaphore::MAX_PERMITS))),
+            uploads: Arc::new(Semaphore::new(limits.uploads.clamp(1, Semaphore::MAX_PERMITS))),
+        }
+    }
+}
+
 impl Images {
     /// Makes the service.
     pub fn new(store: Store, client: Client, events: Events, limits: Limits) -> Self {
@@ -92,11 +110,9 @@ impl Images {
             changes: Mutex::default(),
             keeper: OnceLock::new(),
             store,
-            client,
+            remote: RwLock::new(Remote::new(client, limits)),
             events,
             flights: Arc::default(),
-            downloads: Arc::new(Semaphore::new(limits.downloads.clamp(1, Semaphore::MAX_PERMITS))),
-            uploads: Arc::new(Semaphore::new(limits.uploads.clamp(1, Semaphore::MAX_PERMITS))),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -112,7 +128,7 @@ impl Images {
     ///
     /// That it is none, or its host does not answer.
     pub(crate) async fn download(&self, url: &str) -> Result<distribution::Download, distribution::Error> {
-        self.inner.client.download(url).await
+        self.client().download(url).await
     }
 
     /// Tells that an image was built and named.
@@ -124,6 +140,15 @@ impl Images {
 
     fn kept_by_others(&self) -> store::Keep {
         self.inner.keeper.get().map(|keeper| (keeper.0)()).unwrap_or_default()
+    }
+
+    /// Uses another client and other limits from now on; what is under way goes on as it began.
+    pub fn reconfigure(&self, client: Client, limits: Limits) {
+        *self.inner.remote.write().unwrap_or_else(PoisonError::into_inner) = Remote::new(client, limits);
+    }
+
+    fn remote(&self) -> Remote {
+        self.inner.remote.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Publishes an event about what `actor`, an ID or a reference, names now; `name` is how it is called.
@@ -164,20 +189,20 @@ impl Images {
         &self.inner.store
     }
 
-    fn client(&self) -> &Client {
-        &self.inner.client
+    fn client(&self) -> Client {
+        self.remote().client
     }
 
     fn flights(&self) -> &Arc<Flights> {
         &self.inner.flights
     }
 
-    fn downloads(&self) -> &Arc<Semaphore> {
-        &self.inner.downloads
+    fn downloads(&self) -> Arc<Semaphore> {
+        self.remote().downloads
     }
 
-    fn uploads(&self) -> &Arc<Semaphore> {
-        &self.inner.uploads
+    fn uploads(&self) -> Arc<Semaphore> {
+        self.remote().uploads
     }
 }
 

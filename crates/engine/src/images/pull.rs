@@ -233,7 +233,7 @@ impl Images {
                 store: self.store().clone(),
                 repository: repository.clone(),
                 flights: Arc::clone(self.flights()),
-                downloads: Arc::clone(self.downloads()),
+                downloads: self.downloads(),
                 layer: layer.clone(),
                 diff_id: diff_id.clone(),
                 teller: Teller::new(Arc::clone(progress), layer.digest.clone()),
@@ -256,7 +256,7 @@ impl Images {
     }
 
     /// Keeps a document as a blob; its bytes were checked against the descriptor's digest.
-    async fn keep(&self, descriptor: &Descriptor, bytes: Bytes) -> Result<()> {
+    pub(super) async fn keep(&self, descriptor: &Descriptor, bytes: Bytes) -> Result<()> {
         let (store, digest) = (self.store().clone(), descriptor.digest.clone());
         blocking(move || {
             if store.blobs().contains(&digest) {

@@ -129,7 +129,7 @@ impl Images {
             let job = Job {
                 store: self.store().clone(),
                 repository: repository.clone(),
-                uploads: Arc::clone(self.uploads()),
+                uploads: self.uploads(),
                 others: has.map(|(other, _)| other.clone()).take(MAX_MOUNTS).collect(),
                 blob: blob.clone(),
                 teller: Arc::new(Teller::new(progress, blob.digest.clone())),

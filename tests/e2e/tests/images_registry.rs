@@ -1,0 +1,154 @@
+//! Images and registries: searching, credentials, imports from the web, configuration read again, compressed archives.
+#![expect(clippy::expect_used, reason = "test code: a failed step ends the test")]
+
+use e2e::both;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use testkit::{Engine, Registry, Scratch, image, until};
+
+/// `alice` with the password `secret`.
+const PASSWORDS: &str = "alice:$2b$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n";
+
+#[test]
+fn searching() {
+    let engine = Engine::start();
+    let files = Scratch::new();
+    let archive = files.join("box.tar");
+    image::write_busybox(&archive, "box:latest");
+    let host = Registry::HOST;
+    let ours = Registry::start_own(engine.namespaces(), host, "");
+    for name in ["tools/box:1", "other/thing:1", "box:latest"] {
+        ours.push(engine.namespaces(), &archive, name);
+    }
+    let found = both(&engine, &["search", &format!("{host}/box")]).ok();
+    let names: Vec<&str> = found.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(names, ["box", "tools/box"]);
+    assert!(found.starts_with("NAME        DESCRIPTION   STARS     OFFICIAL"), "{found}");
+    both(
+        &engine,
+        &["search", "--limit", "1", "--format", "{{.Name}}:{{.StarCount}}", &format!("{host}/box")],
+    )
+    .ok();
+    both(&engine, &["search", "--filter", "stars=3", &format!("{host}/box")]).ok();
+    assert_eq!(both(&engine, &["search", "--filter", "nope=3", &format!("{host}/box")]).code, 1);
+    assert_eq!(both(&engine, &["search", "--limit", "101", &format!("{host}/box")]).code, 1);
+    drop(ours);
+    // A registry that cannot search has a catalog.
+    let debian = Registry::start(engine.namespaces());
+    debian.push(engine.namespaces(), &archive, "plain/box:1");
+    let found = engine.wharf(&["search", "--format", "{{.Name}}", &format!("{host}/box")]).ok();
+    assert_eq!(found, "plain/box\n");
+}
+
+#[test]
+fn logging_in_and_out() {
+    let engine = Engine::start();
+    let files = Scratch::new();
+    let passwords = files.join("htpasswd");
+    std::fs::write(&passwords, PASSWORDS).expect("write a password file");
+    let further = format!("auth: {{htpasswd: {{realm: Test, path: {}}}}}\n", passwords.display());
+    let _registry = Registry::start_own(engine.namespaces(), Registry::HOST, &further);
+    let host = Registry::HOST;
+    let wrong = both(&engine, &["login", "-u", "alice", "-p", "wrong", host]);
+    assert_eq!(wrong.code, 1);
+    let ours = engine.wharf(&["login", "-u", "alice", "-p", "secret", "-e", "a@example.com", host]).ok();
+    assert_eq!(ours, "Login Succeeded\n");
+    // What one command line keeps, the other one knows.
+    assert!(both(&engine, &["login", host]).ok().contains("Login Succeeded"));
+    both(&engine, &["login", "-u", "alice", "--password-stdin", "-p", "x", host]);
+    both(&engine, &["login", "--password-stdin", host]);
+    both(&engine, &["login", "-u", "bob", host]);
+    both(&engine, &["login", "-u", "alice", "-p", "secret", host]).ok();
+    assert_eq!(engine.wharf(&["logout", host]).ok(), format!("Removing login credentials for {host}\n"));
+    let config =
+        std::fs::read_to_string(engine.folder().join("config/config.json")).expect("a configuration");
+    assert!(!config.contains(host), "{config}");
+    both(&engine, &["logout", host]);
+}
+
+/// A web server for one folder.
+struct Web(Child);
+
+impl Web {
+    fn start(engine: &Engine, folder: &Scratch) -> Self {
+        let mut command = engine.namespaces().command("python3");
+        command.args(["-m", "http.server", "--bind", "127.0.0.1", "8099", "--directory"]).arg(folder.path());
+        let web =
+            Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("start a web server"));
+        until("the web server to answer", Duration::from_secs(20), || {
+            let output = engine.run("curl", &["-s", "-o", "/dev/null", "http://127.0.0.1:8099/"]);
+            (output.code == 0).then_some(())
+        });
+        web
+    }
+}
+
+impl Drop for Web {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+#[test]
+fn importing_from_everywhere() {
+    let engine = Engine::start();
+    let files = Scratch::new();
+    let archive = files.join("root.tar");
+    std::fs::write(&archive, image::busybox_layer()).expect("write an archive");
+    let path = archive.display().to_string();
+    for program in ["xz", "bzip2", "gzip"] {
+        let status = Command::new(program).args(["-k", &path]).status().expect("compress an archive");
+        assert!(status.success(), "{program}");
+    }
+    let _web = Web::start(&engine, &files);
+    let sources = [
+        path.clone(),
+        format!("{path}.xz"),
+        format!("{path}.bz2"),
+        format!("{path}.gz"),
+        "http://127.0.0.1:8099/root.tar.xz".to_owned(),
+    ];
+    for (number, source) in sources.iter().enumerate() {
+        let name = format!("imported:{number}");
+        engine.wharf(&["import", "-c", "CMD [\"echo\", \"hello\"]", source, &name]).ok();
+        assert_eq!(engine.wharf(&["run", "--rm", &name]).stdout, "hello\n", "{source}");
+    }
+    let missing = both(&engine, &["import", "http://127.0.0.1:8099/none.tar", "imported:x"]);
+    assert_eq!(missing.code, 1);
+    assert!(missing.stderr.contains("404"), "{}", missing.stderr);
+    let saved = files.join("saved.tar");
+    engine.wharf(&["save", "-o", &saved.display().to_string(), "imported:0", "imported:1"]).ok();
+    engine.wharf(&["rmi", "imported:0", "imported:1"]).ok();
+    let status = Command::new("xz").arg(&saved).status().expect("compress an archive");
+    assert!(status.success());
+    let loaded = engine.wharf(&["load", "-q", "-i", &format!("{}.xz", saved.display())]).ok();
+    let mut lines: Vec<&str> = loaded.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["Loaded image: imported:0", "Loaded image: imported:1"]);
+}
+
+#[test]
+fn registries_are_configured_while_the_daemon_runs() {
+    let engine = Engine::start();
+    let files = Scratch::new();
+    let archive = files.join("box.tar");
+    image::write_busybox(&archive, "box:latest");
+    let mirror = Registry::start_own(engine.namespaces(), "10.99.0.2:5000", "");
+    mirror.push(engine.namespaces(), &archive, "library/box:latest");
+    // Neither the mirror nor the registry's certificate is known yet.
+    assert_eq!(engine.wharf(&["pull", "-q", "box"]).code, 1);
+    assert_eq!(engine.wharf(&["pull", "-q", "10.99.0.2:5000/library/box"]).code, 1);
+    let json = r#"{"registry-mirrors": ["http://10.99.0.2:5000"], "insecure-registries": ["10.99.0.0/24"], "max-concurrent-downloads": 1}"#;
+    std::fs::write(engine.folder().join("daemon.json"), json).expect("write daemon.json");
+    let pid = std::fs::read_to_string(engine.folder().join("pid")).expect("read the pid file");
+    let told = Command::new("kill").args(["-HUP", pid.trim()]).status().expect("run kill");
+    assert!(told.success());
+    until("the daemon to read it", Duration::from_secs(10), || {
+        engine.daemon_log().contains("Registries").then_some(())
+    });
+    assert_eq!(engine.wharf(&["pull", "-q", "box"]).line(), "docker.io/library/box:latest");
+    engine.wharf(&["pull", "-q", "10.99.0.2:5000/library/box"]).ok();
+    let found = engine.wharf(&["search", "--format", "{{.Name}}", "box"]).ok();
+    assert_eq!(found, "10.99.0.2:5000/library/box\n", "a search asks mirrors as well");
+}
