@@ -41,7 +41,7 @@ pub enum Error {
     #[error("link {0} not found")]
     NoSuchLink(String),
     /// The kernel refused a change to the packet filter.
-    #[error("nftables: {operation}: {}", message(*.errno))]
+    #[error("nftables: {operation}: {}{}", message(*.errno), lacking(*.errno))]
     Firewall {
         /// What was tried.
         operation: &'static str,
@@ -80,6 +80,16 @@ pub enum Error {
     /// A host port cannot be had.
     #[error(transparent)]
     Ports(#[from] PortError),
+}
+
+/// What else is to be said when the kernel does not know what it was told.
+fn lacking(errno: Errno) -> &'static str {
+    match errno {
+        Errno::OPNOTSUPP | Errno::PROTONOSUPPORT | Errno::AFNOSUPPORT | Errno::NOENT => {
+            " (the kernel lacks nf_tables or a part of it: ct, fib, masq, nat; --iptables=false goes without)"
+        }
+        _ => "",
+    }
 }
 
 impl Classify for Error {

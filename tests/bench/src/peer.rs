@@ -95,6 +95,9 @@ impl Peer {
                 command.args(["--root", &scratch.join("root").display().to_string()]);
                 command.args(["--runroot", &scratch.join("run").display().to_string()]);
                 command.args(["--cgroup-manager", "cgroupfs", "--events-backend", "file"]);
+                if hybrid() {
+                    command.args(["--runtime", "runc"]);
+                }
                 command
             }
         };
@@ -134,6 +137,11 @@ impl Drop for Peer {
             Self::Podman { scratch, .. } => unmount_below(scratch.path()),
         }
     }
+}
+
+/// Whether version 1 control groups stand beside a version 2 hierarchy, which crun, podman's own choice, refuses.
+fn hybrid() -> bool {
+    Path::new("/sys/fs/cgroup/memory").is_dir()
 }
 
 fn installed(program: &str) -> bool {
