@@ -54,6 +54,11 @@ pub(crate) fn copy(found: &[Found], root: BorrowedFd<'_>, target: &str, options:
         let base = if options.parents { parent_target(target, one) } else { target.to_owned() };
         let failed = || Error::name("create", base.as_bytes());
         let mut place = place::find(root, base.as_bytes(), true, Some(make)).map_err(failed())?;
+        if source_is_folder && place.stat.is_none() {
+            // What a folder holds is copied, not the folder: a new one is like those above it.
+            drop(place::folder(root, base.as_bytes(), make).map_err(failed())?);
+            place = place::find(root, base.as_bytes(), true, None).map_err(failed())?;
+        }
         if !source_is_folder && (place.is_folder() || is_folder) {
             let inner = format!("{}/{name}", base.trim_end_matches('/'));
             place = place::find(root, inner.as_bytes(), false, Some(make)).map_err(failed())?;
@@ -140,8 +145,8 @@ impl Copier<'_> {
             }
             path.pop();
         }
-        // What is given a new folder's contents keeps what it is at the top; below, the source decides.
-        if there.is_none() || !path.is_empty() {
+        // At the top the folder keeps what it is; below, the source decides.
+        if !path.is_empty() {
             self.finish(&target, source.as_fd(), stat, to.1)?;
         }
         Ok(())

@@ -7,7 +7,7 @@ use crate::images::{archive, list as image_list, pull, search, verbs as image_ve
 use crate::options::flags as run_flags;
 use crate::program::Cli;
 use crate::system::{check, df, events, info, version};
-use crate::{inspect, login, networks, prune, volumes};
+use crate::{build, inspect, login, networks, prune, volumes};
 
 /// How many arguments a command takes.
 #[derive(Debug, Clone, Copy)]
@@ -68,6 +68,17 @@ commands! {
         about: "Attach local standard input, output, and error streams to a running container",
         aliases: &["container attach", "attach"],
         flags: &[attach::FLAGS], args: Args::Exactly(1), run: attach::run,
+    };
+    BUILD = {
+        usage: "[OPTIONS] PATH | URL | -",
+        about: "Build an image from a Dockerfile",
+        aliases: &["image build", "build", "builder build"],
+        flags: &[build::FLAGS], args: Args::Exactly(1), run: build::run,
+    };
+    BUILDER_PRUNE = {
+        usage: "",
+        about: "Remove build cache",
+        flags: &[build::PRUNE_FLAGS], run: build::prune,
     };
     COMMIT = {
         usage: "[OPTIONS] CONTAINER [REPOSITORY[:TAG]]",
@@ -414,9 +425,15 @@ pub(crate) static GROUPS: &[Group] = &[
         ],
     },
     Group {
+        name: "builder",
+        about: "Manage builds",
+        commands: &[("build", &BUILD), ("prune", &BUILDER_PRUNE)],
+    },
+    Group {
         name: "image",
         about: "Manage images",
         commands: &[
+            ("build", &BUILD),
             ("history", &HISTORY),
             ("import", &IMPORT),
             ("inspect", &IMAGE_INSPECT),
@@ -476,6 +493,7 @@ pub(crate) static GROUPS: &[Group] = &[
 /// Commands without a group, by name.
 pub(crate) static TOP: &[(&str, &Command)] = &[
     ("attach", &ATTACH),
+    ("build", &BUILD),
     ("commit", &COMMIT),
     ("cp", &CP),
     ("create", &CREATE),

@@ -56,6 +56,12 @@ impl ConfigFile {
         URL_SAFE.encode(serde_json::to_vec(&credentials).unwrap_or_default())
     }
 
+    /// Returns the credentials for all registries that the file names, by the file's keys.
+    pub(crate) fn all_credentials(&self) -> BTreeMap<String, AuthConfig> {
+        let keys = self.auths.keys().chain(self.cred_helpers.keys());
+        keys.map(|key| (key.clone(), self.stored(key))).collect()
+    }
+
     /// Returns the helper program that keeps the credentials of a server.
     pub(crate) fn helper_for(&self, server: &str) -> Option<&str> {
         let helper = self.cred_helpers.get(server).unwrap_or(&self.creds_store);

@@ -8,6 +8,7 @@
 //! Only the parser of the command asked for is ever built; nothing async is linked.
 #![expect(clippy::error_impl_error, reason = "one Error per crate")]
 
+mod build;
 mod commands;
 mod config;
 mod containers;

@@ -61,6 +61,13 @@ struct Place {
     directory: bool,
 }
 
+/// Unpacks an archive into a folder, which is made if it is not there.
+pub(crate) fn unpack_tree(mut source: &mut dyn Read, folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder).map_err(Error::file("create", folder.display().to_string()))?;
+    let owners = rustix::process::geteuid().is_root();
+    local::unpack(&mut source, folder, str::to_owned, owners)
+}
+
 /// Where an archive is unpacked, and how its top entry is renamed.
 #[derive(Debug, PartialEq, Eq)]
 struct Plan {

@@ -3,7 +3,7 @@
 //! ```text
 //! eight bytes, big-endian: the length of the document
 //! the document: JSON, see Own
-//! an archive: context/…, contexts/NAME/…
+//! an archive: context/…, contexts/NUMBER/…
 //! ```
 //!
 //! So secrets are in memory alone, on either side.
@@ -24,12 +24,15 @@ const MAX_DOCUMENT: u64 = 16 << 20;
 /// What a query cannot carry.
 #[derive(Deserialize, Default)]
 #[serde(default, deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches of wharf build, by name")]
 pub(super) struct Own {
     /// Whether the body has this form at all.
     #[serde(skip)]
     is_own: bool,
     /// Whether the client understands events.
     pub(super) events: bool,
+    /// Whether the archive is the context itself, and not what holds it.
+    whole: bool,
     /// The Dockerfile, if it is not in the context.
     pub(super) dockerfile: Option<String>,
     /// Secrets by name, in base 64.
@@ -94,7 +97,7 @@ impl Own {
 
     /// Where the build context is in what was unpacked.
     pub(super) fn context(&self, folder: &ContextFolder) -> PathBuf {
-        if !self.is_own {
+        if !self.is_own || self.whole {
             return folder.path.clone();
         }
         let context = folder.path.join("context");
