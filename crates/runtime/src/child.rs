@@ -78,6 +78,13 @@ pub(crate) fn run(child: &Child<'_>) -> ! {
             fail(child.channel, Failure { step: u32::try_from(index).unwrap_or(0), part, errno });
         }
     }
+    // Who waits by itself must not keep the streams of the command that made it: its caller waits for their end.
+    if child.listener.is_some()
+        && let Err(errno) = finish::take_streams(child.finish, made.terminal.as_ref())
+    {
+        let part = finish::Part::Stdio as u32;
+        fail(child.channel, Failure { step: Failure::FINISH, part, errno });
+    }
     if Report::Ready.send(child.channel).is_err() {
         raw::exit_now(1);
     }

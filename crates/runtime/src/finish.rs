@@ -237,19 +237,25 @@ impl Finish {
     }
 }
 
-fn stdio(finish: &Finish, channel: BorrowedFd<'_>, terminal: Option<&OwnedFd>) -> Finished {
-    let stdio = |errno| (Part::Stdio, errno);
+/// Puts the process's descriptors 0, 1 and 2 in their places.
+pub(crate) fn take_streams(finish: &Finish, terminal: Option<&OwnedFd>) -> Result<(), Errno> {
     let sources = match (&finish.stdio, terminal) {
         (Some([stdin, stdout, stderr]), _) => [stdin.as_raw_fd(), stdout.as_raw_fd(), stderr.as_raw_fd()],
         (None, Some(slave)) => [slave.as_raw_fd(); 3],
-        (None, None) => return Err(stdio(Errno::BADF)),
+        (None, None) => return Err(Errno::BADF),
     };
     for (source, target) in sources.into_iter().zip(0..) {
         // SAFETY: nothing in this process owns descriptors 0 to 2 any more; sources are above.
         if unsafe { libc::dup2(source, target) } < 0 {
-            return Err(stdio(Errno::BADF));
+            return Err(Errno::BADF);
         }
     }
+    Ok(())
+}
+
+fn stdio(finish: &Finish, channel: BorrowedFd<'_>, terminal: Option<&OwnedFd>) -> Finished {
+    let stdio = |errno| (Part::Stdio, errno);
+    take_streams(finish, terminal).map_err(stdio)?;
     let first = finish.channel();
     let mut kept = 1;
     match &finish.hooks {

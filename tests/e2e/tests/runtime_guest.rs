@@ -1,0 +1,167 @@
+//! `wharf runtime` where this machine cannot take it: with cgroup version 2 alone.
+//!
+//! Those tests run in a throw-away Linux guest. `WHARF_GUEST` names a program that runs a command in one which sees this
+//! machine's files: `PROGRAM [-t SECONDS] [-u USER] -- COMMAND…`. The tests that are ignored here are what runs in it.
+
+use e2e::bundle::{Bundle, output, skipped};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+use testkit::until;
+
+/// Runs the ignored tests whose names begin with `prefix` in a guest.
+fn in_guest(prefix: &str, flags: &[&str]) {
+    let Some(guest) = std::env::var_os("WHARF_GUEST") else {
+        return skipped("WHARF_GUEST names no program that runs a command in a Linux guest");
+    };
+    let mut command = Command::new(guest);
+    command.args(["-t", "300"]).args(flags).arg("--").arg(std::env::current_exe().expect("this program"));
+    command.args(["--ignored", "--test-threads", "1", prefix]);
+    command.env("VM_ENV", "WHARF RUST_BACKTRACE");
+    let said = output(command);
+    if said.code == 125 {
+        return skipped(&format!("the guest cannot be had: {}", said.stderr));
+    }
+    assert!(said.code == 0 && said.stdout.contains("test result: ok"), "{}\n{}", said.stdout, said.stderr);
+    assert!(!said.stdout.contains("running 0 tests"), "{}", said.stdout);
+}
+
+#[test]
+fn with_the_unified_hierarchy() {
+    in_guest("unified_", &[]);
+}
+
+/// A file of the container's cgroup.
+fn file(bundle: &Bundle, name: &str) -> String {
+    let path = PathBuf::from(format!("/sys/fs/cgroup{}", bundle.cgroup())).join(name);
+    std::fs::read_to_string(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+        .trim()
+        .to_owned()
+}
+
+#[test]
+#[ignore = "guest: cgroup version 2 alone"]
+fn unified_limits_are_kept_and_changed() {
+    let mut bundle = Bundle::new();
+    bundle.set(
+        "/linux",
+        "resources",
+        json!({
+            "memory": { "limit": 64 << 20, "swap": 96 << 20, "reservation": 32 << 20 },
+            "cpu": { "shares": 512, "quota": 50_000, "period": 100_000 },
+            "pids": { "limit": 30 },
+            "unified": { "memory.high": "60000000" },
+        }),
+    );
+    bundle.script("exec sleep 1000").start();
+    let expect = [
+        ("memory.max", "67108864"),
+        ("memory.low", "33554432"),
+        ("memory.high", "59998208"),
+        ("cpu.weight", "59"),
+        ("cpu.max", "50000 100000"),
+        ("pids.max", "30"),
+    ];
+    for (name, value) in expect {
+        assert_eq!(file(&bundle, name), value, "{name}");
+    }
+    bundle
+        .runtime(&[
+            "update",
+            "--memory",
+            "128M",
+            "--memory-swap",
+            "256M",
+            "--pids-limit",
+            "40",
+            "--cpu-quota",
+            "20000",
+            "c",
+        ])
+        .ok();
+    for (name, value) in
+        [("memory.max", "134217728"), ("pids.max", "40"), ("cpu.max", "20000 100000"), ("cpu.weight", "59")]
+    {
+        assert_eq!(file(&bundle, name), value, "{name}");
+    }
+    let events: Value =
+        serde_json::from_str(&bundle.runtime(&["events", "--stats", "c"]).ok()).expect("an event");
+    assert_eq!(
+        (&events["data"]["pids"]["current"], &events["data"]["pids"]["limit"]),
+        (&json!(1), &json!(40))
+    );
+    assert_eq!(events["data"]["memory"]["usage"]["limit"], json!(128 << 20));
+    assert!(events["data"]["cpu"]["usage"]["total"].as_u64().is_some_and(|total| total > 0), "{events}");
+}
+
+#[test]
+#[ignore = "guest: cgroup version 2 alone"]
+fn unified_groups_freeze_kill_and_are_joined() {
+    let mut bundle = Bundle::new();
+    bundle.push("/linux/namespaces", json!({ "type": "cgroup" }));
+    bundle.script("sleep 1000 & sleep 1000 & exec sleep 1000").start();
+    until("three processes", Duration::from_secs(20), || {
+        (file(&bundle, "cgroup.procs").lines().count() == 3).then_some(())
+    });
+    bundle.runtime(&["pause", "c"]).ok();
+    assert!(file(&bundle, "cgroup.events").contains("frozen 1"));
+    assert!(bundle.runtime(&["state", "c"]).ok().contains("\"paused\""));
+    bundle.runtime(&["resume", "c"]).ok();
+    assert!(file(&bundle, "cgroup.events").contains("frozen 0"));
+    // What joins is in the group, and sees it as the root; the mount shows the group alone.
+    let script = "cat /proc/self/cgroup; ls /sys/fs/cgroup/cgroup.procs; grep -c . /sys/fs/cgroup/cgroup.procs; grep cgroup /proc/mounts";
+    let said = bundle.runtime(&["exec", "c", "sh", "-c", script]).ok();
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!((lines[0], lines[1]), ("0::/", "/sys/fs/cgroup/cgroup.procs"), "{said}");
+    assert!(
+        lines[3].starts_with("cgroup /sys/fs/cgroup cgroup2 ro,") || lines[3].contains(" cgroup2 ro,"),
+        "{said}"
+    );
+    bundle.runtime(&["kill", "--all", "c", "KILL"]).ok();
+    until("its end", Duration::from_secs(20), || {
+        bundle.runtime(&["state", "c"]).ok().contains("stopped").then_some(())
+    });
+    bundle.runtime(&["delete", "c"]).ok();
+    assert!(!std::path::Path::new(&format!("/sys/fs/cgroup{}", bundle.cgroup())).exists());
+}
+
+#[test]
+#[ignore = "guest: cgroup version 2 alone"]
+fn unified_devices_are_a_program() {
+    let mut bundle = Bundle::new();
+    bundle.set(
+        "/linux",
+        "resources",
+        json!({ "devices": [
+        { "allow": false, "access": "rwm" },
+        { "allow": true, "type": "c", "major": 1, "minor": 11, "access": "r" },
+    ] }),
+    );
+    let script = "mknod /tmp/kmsg c 1 11; dd if=/tmp/kmsg of=/dev/null count=0 && echo read; echo x > /tmp/kmsg; \
+                  mknod /tmp/mem c 1 1; dd if=/tmp/mem of=/dev/null count=0; echo x > /dev/null && echo null";
+    let said = bundle.script(script).run();
+    assert_eq!(said.stdout, "read\nnull\n", "{said:?}");
+    assert_eq!(said.stderr.matches("Operation not permitted").count(), 2, "{said:?}");
+}
+
+#[test]
+#[ignore = "guest: cgroup version 2 alone"]
+fn unified_memory_ends_what_takes_too_much() {
+    let mut bundle = Bundle::new();
+    bundle.set("/linux", "resources", json!({ "memory": { "limit": 16 << 20, "swap": 16 << 20 } }));
+    let said = bundle.arguments(&["dd", "if=/dev/zero", "of=/dev/null", "bs=64M", "count=1"]).run();
+    assert_eq!(said.code, 137, "{said:?}");
+}
+
+#[test]
+#[ignore = "guest: cgroup version 2 alone"]
+fn unified_users_are_mapped_too() {
+    let mut bundle = Bundle::new();
+    bundle.map_users().push("/linux/namespaces", json!({ "type": "cgroup" }));
+    bundle.script(
+        "id -u; cat /proc/self/cgroup; ls /sys/fs/cgroup/cgroup.procs; echo x > /dev/null && echo null",
+    );
+    assert_eq!(bundle.run().ok(), "0\n0::/\n/sys/fs/cgroup/cgroup.procs\nnull\n");
+}
