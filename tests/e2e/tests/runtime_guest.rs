@@ -3,6 +3,8 @@
 //! Those tests run in a throw-away Linux guest. `WHARF_GUEST` names a program that runs a command in one which sees this
 //! machine's files: `PROGRAM [-t SECONDS] [-u USER] -- COMMAND…`. The tests that are ignored here are what runs in it.
 
+#![expect(clippy::expect_used, reason = "a failed step fails the test")]
+
 use e2e::bundle::{Bundle, output, skipped};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -35,10 +37,7 @@ fn with_the_unified_hierarchy() {
 /// A file of the container's cgroup.
 fn file(bundle: &Bundle, name: &str) -> String {
     let path = PathBuf::from(format!("/sys/fs/cgroup{}", bundle.cgroup())).join(name);
-    std::fs::read_to_string(&path)
-        .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-        .trim()
-        .to_owned()
+    std::fs::read_to_string(path).expect("a file of the cgroup").trim().to_owned()
 }
 
 #[test]
