@@ -18,8 +18,13 @@ const SET_UP: &str = "mount --make-rprivate / && ip link set lo up && \
 impl Namespaces {
     /// Makes the namespaces.
     pub fn new() -> Self {
+        Self::keep(&["--net", "--mount", "--propagation", "private"], SET_UP)
+    }
+
+    fn keep(kinds: &[&str], set_up: &str) -> Self {
         let mut keeper = Command::new("unshare")
-            .args(["--net", "--mount", "--propagation", "private", "sh", "-c", SET_UP])
+            .args(kinds)
+            .args(["sh", "-c", set_up])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -30,6 +35,20 @@ impl Namespaces {
             .expect("read from the keeper");
         assert_eq!(line, "ready\n", "the namespaces could not be set up");
         Self { keeper }
+    }
+
+    /// Makes another host: a network namespace at 10.99.0.1, at the far end of this one's uplink.
+    pub fn neighbour(&self) -> Self {
+        let other = Self::keep(&["--net"], "ip link set lo up && echo ready && exec sleep 86400");
+        let pid = other.pid().to_string();
+        let ip = |namespaces: &Self, arguments: &[&str]| {
+            let status = namespaces.command("ip").args(arguments).status().expect("run ip");
+            assert!(status.success(), "ip {arguments:?}");
+        };
+        ip(self, &["link", "set", "uplink0", "netns", &pid]);
+        ip(&other, &["addr", "add", "10.99.0.1/24", "dev", "uplink0"]);
+        ip(&other, &["link", "set", "uplink0", "up"]);
+        other
     }
 
     /// Returns the keeper's process id.

@@ -82,3 +82,18 @@ fn nothing_is_left() {
     let volumes = engine.wharf(&["volume", "ls", "-q"]).line();
     assert_eq!((containers, runs, volumes.as_str()), (0, 0, ""));
 }
+
+#[test]
+fn the_zygote_sees_no_mount_of_the_host() {
+    let engine = Engine::with_busybox();
+    let command = |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let zygotes: Vec<u32> =
+        engine.namespaces().processes().into_iter().filter(|pid| command(pid).contains("zygote")).collect();
+    assert_eq!(zygotes.len(), 1, "{zygotes:?}");
+    assert_eq!(std::fs::read_dir(format!("/proc/{}/root/", zygotes[0])).unwrap().count(), 0);
+    let mounts = std::fs::read_to_string(format!("/proc/{}/mountinfo", zygotes[0])).unwrap();
+    assert_eq!(mounts.lines().count(), 1, "{mounts}");
+    // What it spawns is back among the host's mounts, and a container is not.
+    let own = engine.wharf(&["run", "--rm", "busybox", "cat", "/proc/self/mountinfo"]).ok();
+    assert!(own.lines().count() > 5 && !own.contains(&engine.folder().join("daemon.json").display().to_string()));
+}
