@@ -9,6 +9,7 @@ use std::time::Instant;
 const PACKAGES: &[&str] = &[
     "busybox-static",
     "docker-registry",
+    "docker.io",
     "iproute2",
     "musl-tools",
     "nftables",

@@ -1,0 +1,294 @@
+//! The same Dockerfiles, one per construct, through ours and through dockerd's classic builder (Debian's 20.10): the
+//! resulting trees and configurations are equal, but for what docs/compat.md explains.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code: a failed set-up ends the test")]
+
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+use testkit::{Engine, Scratch};
+
+/// A construct: its name, the Dockerfile after `FROM busybox`, flags.
+const CASES: &[(&str, &str, &[&str])] = &[
+    (
+        "env",
+        "ENV a=1 b=\"x y\" c=$a d='q $a' e=z\\ z\nENV old value with  spaces\nENV p=${a:-d}${none:-d}${a:+s}",
+        &[],
+    ),
+    (
+        "label",
+        "LABEL a=b \"c d\"=\"e f\" multi=\"line1 \\\nline2\"\nLABEL old style value\nLABEL v=$HOME",
+        &[],
+    ),
+    ("expose", "EXPOSE 80 443/tcp 53/udp 8000-8002", &[]),
+    ("volume", "VOLUME /v1 /v2\nVOLUME [\"/v3 x\"]", &[]),
+    ("user", "USER alice\nRUN id > /tmp/id", &[]),
+    ("user-number", "USER 1000:99\nRUN id -u > /tmp/id; id -g >> /tmp/id", &[]),
+    ("workdir", "WORKDIR /a/b\nWORKDIR c\nENV X=/q\nWORKDIR $X/r\nRUN pwd > /tmp/pwd", &[]),
+    ("cmd-shell", "CMD echo hi there", &[]),
+    ("cmd-exec", "CMD [\"echo\",\"hi\"]", &[]),
+    ("entrypoint", "CMD [\"a\"]\nENTRYPOINT [\"/bin/echo\",\"x\"]", &[]),
+    ("entrypoint-resets-cmd", "ENTRYPOINT /bin/echo x", &[]),
+    ("entrypoint-cleared", "ENTRYPOINT [\"x\"]\nENTRYPOINT []", &[]),
+    ("shell", "SHELL [\"/bin/sh\",\"-ec\"]\nRUN echo hi > /tmp/x\nCMD foo", &[]),
+    (
+        "health",
+        "HEALTHCHECK --interval=5s --timeout=3s --retries=2 --start-period=1m CMD wget -q x || exit 1",
+        &[],
+    ),
+    ("health-none", "HEALTHCHECK CMD [\"a\",\"b\"]\nHEALTHCHECK NONE", &[]),
+    ("stop-signal", "STOPSIGNAL SIGINT", &[]),
+    ("maintainer", "MAINTAINER Me <me@x>", &[]),
+    ("onbuild", "ONBUILD RUN echo x > /tmp/x\nONBUILD COPY . /x", &[]),
+    (
+        "arg",
+        "ARG A=1\nARG B\nARG C=$A-c\nRUN echo $A $B $C > /tmp/args\nENV E=$C",
+        &["--build-arg", "B=given"],
+    ),
+    ("run-exec", "RUN [\"/bin/sh\",\"-c\",\"echo hi > /tmp/x\"]", &[]),
+    (
+        "run-deletes",
+        "RUN echo a > /tmp/a && mkdir -p /tmp/d/e && echo b > /tmp/d/e/f\nRUN rm -r /tmp/d /bin/vi",
+        &[],
+    ),
+    ("run-replaces-folder", "RUN mkdir /d && touch /d/old\nRUN rm -r /d && mkdir /d && touch /d/new", &[]),
+    (
+        "run-modes",
+        "RUN umask 077; mkdir /tmp/m; echo x > /tmp/m/f; chmod 4755 /tmp/m/f; ln -s f /tmp/m/l; ln /tmp/m/f /tmp/m/h; mkfifo /tmp/m/p; chown 5:6 /tmp/m",
+        &[],
+    ),
+    ("run-nothing", "RUN true", &[]),
+    ("copy-file", "COPY f /x", &[]),
+    ("copy-into-new-folder", "COPY f /x/", &[]),
+    ("copy-into-folder", "COPY f /tmp", &[]),
+    ("copy-folder", "COPY d /x", &[]),
+    ("copy-folder-slash", "COPY d/ /x/y/", &[]),
+    ("copy-all", "COPY . /x/", &[]),
+    ("copy-pattern", "COPY d/*.o f /x/", &[]),
+    ("copy-json", "COPY [\"f\",\"d/a\",\"/x y/\"]", &[]),
+    ("copy-over", "RUN mkdir -p /x/d && echo old > /x/a && ln -s /x /y\nCOPY d /y/", &[]),
+    ("copy-over-link", "RUN echo old > /t && ln -s /t /s\nCOPY f /s", &[]),
+    ("copy-keeps-folder", "RUN mkdir -m 700 /x\nCOPY d /x", &[]),
+    ("copy-owner", "COPY --chown=1000:99 d /y\nCOPY --chown=alice f /z", &[]),
+    ("copy-owner-number", "COPY --chown=12 f /z", &[]),
+    ("copy-relative", "WORKDIR /w\nCOPY f .\nCOPY d ./e/", &[]),
+    ("copy-as-user", "USER alice\nCOPY f /x", &[]),
+    ("copy-variables", "ENV s=d t=/out\nCOPY $s/a ${t}/", &[]),
+    ("add-file", "ADD f d /x/", &[]),
+    ("add-archive", "ADD a.tar /x/", &[]),
+    ("comments", "# c\nRUN echo 1 > /tmp/a && \\\n# inner\n   echo 2 > /tmp/b # tail", &[]),
+    (
+        "stages",
+        "RUN mkdir -p /o/p && echo x > /o/p/q && chown -R 7:8 /o\nFROM busybox\nCOPY --from=0 /o /new\nCOPY --from=0 /o/p/q /f",
+        &[],
+    ),
+    ("from-image", "COPY --from=busybox /etc/passwd /p", &[]),
+    ("target", "ENV A=1\nFROM busybox AS two\nENV B=2\nFROM two\nENV C=3", &["--target", "two"]),
+];
+
+/// What differs on purpose: the construct and the entry (docs/compat.md, *Building*).
+const DIFFERENCES: &[(&str, &str)] = &[];
+
+/// Debian's dockerd in the engine's namespaces.
+struct Peer {
+    child: Child,
+    host: String,
+}
+
+impl Peer {
+    /// Starts it; `None` if it is not installed.
+    fn start(engine: &Engine, scratch: &Scratch) -> Option<Self> {
+        let found = engine.run("sh", &["-c", "command -v dockerd && command -v containerd"]);
+        if found.stdout.lines().count() < 2 {
+            return None;
+        }
+        let at = |name: &str| scratch.join(name).display().to_string();
+        let host = format!("unix://{}", at("peer.sock"));
+        let log = std::fs::File::create(scratch.join("peer.log")).unwrap();
+        let mut command = engine.command("dockerd");
+        command
+            .args(["--bridge", "none", "--iptables=false", "--ip-forward=false", "-H", &host])
+            .args([
+                "--data-root",
+                &at("peer-data"),
+                "--exec-root",
+                &at("peer-exec"),
+                "--pidfile",
+                &at("peer.pid"),
+            ])
+            .args(["--cgroup-parent", &engine.cgroup_parent()])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log);
+        let mut peer = Self { child: command.spawn().unwrap(), host };
+        let begun = Instant::now();
+        while engine
+            .command("docker")
+            .args(["-H", &peer.host, "version"])
+            .output()
+            .is_ok_and(|output| !output.status.success())
+        {
+            let ended = peer.child.try_wait().unwrap();
+            let log = std::fs::read_to_string(scratch.join("peer.log")).unwrap();
+            assert!(
+                ended.is_none() && begun.elapsed() < Duration::from_secs(60),
+                "dockerd does not answer: {log}"
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Some(peer)
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        drop(std::process::Command::new("kill").arg(self.child.id().to_string()).status());
+        drop(self.child.wait());
+    }
+}
+
+/// Runs Docker's command line against one of the two and returns standard output.
+fn docker(engine: &Engine, host: &str, arguments: &[&str]) -> Vec<u8> {
+    let mut command = engine.command("docker");
+    let output = command.env("DOCKER_BUILDKIT", "0").args(["-H", host]).args(arguments).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(
+        output.status.success(),
+        "{host} {arguments:?}: {}{}",
+        text(&output.stdout),
+        text(&output.stderr)
+    );
+    output.stdout
+}
+
+/// What a build made: entries of the tree and of the configuration, each as a line.
+fn made(engine: &Engine, host: &str, context: &Path, flags: &[&str]) -> BTreeMap<String, String> {
+    let folder = context.display().to_string();
+    docker(
+        engine,
+        host,
+        &[&["build", "--network", "none", "-t", "made"], flags, &[folder.as_str()]].concat(),
+    );
+    let id = String::from_utf8(docker(engine, host, &["create", "--network", "none", "made", "x"])).unwrap();
+    let tree = docker(engine, host, &["export", id.trim()]);
+    docker(engine, host, &["rm", "-v", id.trim()]);
+    let mut all = BTreeMap::new();
+    let mut archive = tar::Archive::new(tree.as_slice());
+    for entry in archive.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let name = String::from_utf8(entry.path_bytes().into_owned()).unwrap();
+        let name = name.trim_start_matches("./").trim_end_matches('/').to_owned();
+        // What the engines themselves put there.
+        let engines = [
+            "",
+            ".dockerenv",
+            "dev",
+            "dev/console",
+            "dev/pts",
+            "dev/shm",
+            "etc/hostname",
+            "etc/hosts",
+            "etc/mtab",
+            "etc/resolv.conf",
+        ];
+        if engines.contains(&name.as_str()) {
+            continue;
+        }
+        let mut content = Vec::new();
+        entry.read_to_end(&mut content).unwrap();
+        let header = entry.header();
+        let link = entry
+            .link_name_bytes()
+            .map(|link| String::from_utf8_lossy(&link).trim_start_matches("./").to_owned());
+        let kind = header.entry_type();
+        let line = format!(
+            "{kind:?} {:o} {}:{} {} {}",
+            header.mode().unwrap() & 0o7777,
+            header.uid().unwrap(),
+            header.gid().unwrap(),
+            link.unwrap_or_default(),
+            String::from_utf8_lossy(&content[..content.len().min(200)])
+        );
+        all.insert(name, line);
+    }
+    let inspected = docker(engine, host, &["image", "inspect", "made"]);
+    let inspected: Value = serde_json::from_slice(&inspected).unwrap();
+    let keys = [
+        "User",
+        "ExposedPorts",
+        "Env",
+        "Entrypoint",
+        "Cmd",
+        "Volumes",
+        "WorkingDir",
+        "Labels",
+        "StopSignal",
+        "Healthcheck",
+        "Shell",
+        "OnBuild",
+    ];
+    for key in keys {
+        let value = &inspected[0]["Config"][key];
+        // Go and we differ in when nothing is null, empty or absent.
+        let empty = value.is_null() || value == "" || value.as_array().is_some_and(Vec::is_empty);
+        let value = if empty || value.as_object().is_some_and(serde_json::Map::is_empty) {
+            &Value::Null
+        } else {
+            value
+        };
+        all.insert(format!("config {key}"), value.to_string());
+    }
+    all.insert("author".to_owned(), inspected[0]["Author"].as_str().unwrap_or_default().to_owned());
+    all
+}
+
+fn context(file: &str) -> Scratch {
+    let scratch = Scratch::new();
+    std::fs::create_dir_all(scratch.join("d/sub")).unwrap();
+    for (name, text) in [("f", "one"), ("d/a", "a"), ("d/sub/b", "b"), ("d/x.o", "o"), ("Dockerfile", file)] {
+        std::fs::write(scratch.join(name), text).unwrap();
+    }
+    std::os::unix::fs::symlink("a", scratch.join("d/l")).unwrap();
+    let mut archive = tar::Builder::new(std::fs::File::create(scratch.join("a.tar")).unwrap());
+    for (name, text, mode, user) in [("in/deep", "hi", 0o640, 3), ("top", "t", 0o600, 0)] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(text.len() as u64);
+        header.set_mode(mode);
+        header.set_uid(user);
+        header.set_gid(user);
+        archive.append_data(&mut header, name, text.as_bytes()).unwrap();
+    }
+    archive.finish().unwrap();
+    scratch
+}
+
+#[test]
+fn trees_and_configurations_are_dockers() {
+    let engine = Engine::with_busybox();
+    let scratch = Scratch::new();
+    let Some(peer) = Peer::start(&engine, &scratch) else {
+        eprintln!("skipped: dockerd and containerd (package docker.io) are not installed");
+        return;
+    };
+    let base = engine.folder().join("busybox.tar").display().to_string();
+    docker(&engine, &peer.host, &["load", "-q", "-i", &base]);
+    let mut different = Vec::new();
+    for (name, file, flags) in CASES {
+        let context = context(&format!("FROM busybox\n{file}\n"));
+        let ours = made(&engine, &engine.host(), context.path(), flags);
+        let theirs = made(&engine, &peer.host, context.path(), flags);
+        let keys: std::collections::BTreeSet<&String> = ours.keys().chain(theirs.keys()).collect();
+        for key in keys {
+            if ours.get(key) != theirs.get(key) && !DIFFERENCES.contains(&(name, key)) {
+                different.push(format!(
+                    "{name}: {key}: ours {:?}, dockerd's {:?}",
+                    ours.get(key),
+                    theirs.get(key)
+                ));
+            }
+        }
+    }
+    assert!(different.is_empty(), "{}", different.join("\n"));
+}
