@@ -5,7 +5,7 @@ use crate::channel::{self, Failure, Parent, Report, Signal};
 use crate::child::{self, Between, Child};
 use crate::finish::{Finish, Part};
 use crate::listener::Agent;
-use crate::prepare::{self, Extras, Prepared, UserNamespace};
+use crate::prepare::{self, Extras, Prepared, UserNamespace, Wishes};
 use crate::process::Program;
 use crate::step::Step;
 use crate::{Error, Launch, fault, hooks};
@@ -45,8 +45,8 @@ pub struct Init {
 ///
 /// Any of [`Error`]; [`Error::exit_code`] tells what the container is said to have ended with.
 pub fn create(launch: Launch) -> Result<Created, Error> {
-    let linux = launch.spec.linux.clone().unwrap_or_default();
-    let path = launch.cgroup.clone().or_else(|| linux.cgroups_path.clone());
+    let written = || launch.spec.linux.as_ref().and_then(|linux| linux.cgroups_path.clone());
+    let path = launch.cgroup.clone().or_else(written);
     let path = path.ok_or_else(|| Error::spec("the container has no cgroup path"))?;
     let hierarchy = Manager::detect().map_err(Error::Cgroup)?;
     let cgroup = Cgroup::create(&hierarchy, &path).map_err(Error::Cgroup)?;
@@ -99,17 +99,19 @@ fn build(
     (cgroup, listener): (&Cgroup, Option<BorrowedFd<'_>>),
     extras: &Extras,
 ) -> Result<Built, Error> {
-    let linux = launch.spec.linux.clone().unwrap_or_default();
-    let oom_score_adj = launch.spec.process.as_ref().and_then(|process| process.oom_score_adj);
-    let hooks = launch.spec.hooks.clone().unwrap_or_default();
+    let Launch { spec, rootfs, stdio, root_switch, user, create_cwd, .. } = launch;
+    let none = Linux::default();
+    let linux = spec.linux.as_ref().unwrap_or(&none);
+    let oom_score_adj = spec.process.as_ref().and_then(|process| process.oom_score_adj);
     fault::pass()?;
-    let prepared = prepare::container(launch, cgroup, extras)?;
+    let wishes = Wishes { spec: &spec, linux, rootfs: &rootfs, user: user.as_ref(), create_cwd };
+    let prepared = prepare::container(wishes, stdio, root_switch, cgroup, extras)?;
     let into = cgroup.descriptor().map_err(Error::Cgroup)?;
     fault::pass()?;
     let mut child = clone(&prepared, into.as_ref().map(AsFd::as_fd), listener)?;
     let set_up = || {
         fault::pass()?;
-        cgroup.apply(&resources(&linux)).map_err(Error::Cgroup)?;
+        cgroup.apply(&resources(linux)).map_err(Error::Cgroup)?;
         fault::pass()?;
         if let Some(score) = oom_score_adj {
             write_process_file(child.pid, "oom_score_adj", &score.to_string())?;
@@ -131,15 +133,15 @@ fn build(
     let state = state_of(extras, child.pid);
     let terminal = child.until_ready(&prepared.steps, &prepared.program, &mut || {
         fault::pass()?;
-        run_hooks(&hooks, state.as_ref())
+        run_hooks(spec.hooks.as_ref(), state.as_ref())
     })?;
     fault::pass()?;
     let Prepared { terminal: made, program, .. } = prepared;
     Ok((child, made.or(terminal), program))
 }
 
-fn run_hooks(hooks: &Hooks, state: Option<&State>) -> Result<(), Error> {
-    let Some(state) = state else { return Ok(()) };
+fn run_hooks(hooks: Option<&Hooks>, state: Option<&State>) -> Result<(), Error> {
+    let (Some(hooks), Some(state)) = (hooks, state) else { return Ok(()) };
     hooks::run(&hooks.prestart, state)?;
     hooks::run(&hooks.create_runtime, state)
 }

@@ -6,7 +6,7 @@ use crate::mount::{Context, Mapped, Mounts, enter_cgroups};
 use crate::process::{self, Program, Surroundings, text};
 use crate::step::Step;
 use crate::user::Files;
-use crate::{Error, Launch, RootSwitch, Rootfs, devices, sysctl};
+use crate::{Error, ImageUser, RootSwitch, Rootfs, Stdio, devices, sysctl};
 use cgroups::Cgroup;
 use oci::runtime::{Hooks, Linux, NamespaceKind, Process, Spec, State};
 use rustix::fd::{AsFd, OwnedFd};
@@ -66,15 +66,32 @@ pub(crate) enum UserNamespace {
     Joined(OwnedFd),
 }
 
-/// Opens and lays out everything for `launch`, whose cgroup is made already.
-pub(crate) fn container(launch: Launch, cgroup: &Cgroup, extras: &Extras) -> Result<Prepared, Error> {
-    let Launch { spec, rootfs, stdio, root_switch, user, create_cwd, .. } = launch;
+/// What a container is to be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wishes<'a> {
+    pub(crate) spec: &'a Spec,
+    /// That of the document, or an empty one.
+    pub(crate) linux: &'a Linux,
+    pub(crate) rootfs: &'a Rootfs,
+    pub(crate) user: Option<&'a ImageUser>,
+    pub(crate) create_cwd: bool,
+}
+
+/// Opens and lays out everything for a container whose cgroup is made already.
+pub(crate) fn container(
+    wishes: Wishes<'_>,
+    stdio: Stdio,
+    root_switch: RootSwitch,
+    cgroup: &Cgroup,
+    extras: &Extras,
+) -> Result<Prepared, Error> {
+    let Wishes { spec, linux, rootfs, user, create_cwd } = wishes;
     let process = spec.process.as_ref().ok_or_else(|| Error::spec("process property must not be empty"))?;
-    let linux = spec.linux.clone().unwrap_or_default();
-    let hooks = spec.hooks.clone().unwrap_or_default();
-    refuse(&spec, &linux, extras)?;
-    let mut namespaces = Namespaces::sort(&linux, extras)?;
-    let root = open_root(&rootfs)?;
+    let none = Hooks::default();
+    let hooks = spec.hooks.as_ref().unwrap_or(&none);
+    refuse(spec, linux, extras)?;
+    let mut namespaces = Namespaces::sort(linux, extras)?;
+    let root = open_root(rootfs)?;
     let files = Files::read(root.as_fd());
     let streams = process::streams(stdio)?;
     let own = |kind| linux.namespaces.iter().find(|namespace| namespace.kind == kind);
@@ -108,7 +125,7 @@ pub(crate) fn container(launch: Launch, cgroup: &Cgroup, extras: &Extras) -> Res
         preserved: extras.preserved,
         hooks: Inside::new(&hooks.start_container)?,
     };
-    let finish = process::finish(process, user.as_ref(), &files, streams, surroundings)?;
+    let finish = process::finish(process, user, &files, streams, surroundings)?;
     let program = Program::new(process);
     let mut steps = vec![Step::Session];
     match namespaces.user {
@@ -116,7 +133,7 @@ pub(crate) fn container(launch: Launch, cgroup: &Cgroup, extras: &Extras) -> Res
         UserNamespace::New => steps.extend([Step::WaitAttached, Step::BecomeRoot]),
         UserNamespace::Joined(_) => steps.push(Step::BecomeRoot),
     }
-    let pivot = enter_mount_namespace(root_switch, &linux, &mut namespaces, &mut steps);
+    let pivot = enter_mount_namespace(root_switch, linux, &mut namespaces, &mut steps);
     steps.append(&mut namespaces.join);
     if namespaces.flags & libc::CLONE_NEWNET != 0 {
         steps.push(Step::Loopback);
@@ -125,10 +142,10 @@ pub(crate) fn container(launch: Launch, cgroup: &Cgroup, extras: &Extras) -> Res
     // not have the container's over it.
     let seen = context.by_child && context.mapped.is_none() && matches!(rootfs, Rootfs::Path(_));
     let in_place = seen || !hooks.create_container.is_empty() || namespaces.mount == MountNamespace::Hosts;
-    steps.push(Step::AttachRoot { at: in_place.then(|| host_path(&rootfs)).transpose()? });
-    name_host(&spec, &linux, &mut steps);
-    steps.append(&mut fill_root(&spec, process, &linux, mounts, console, create_cwd)?);
-    steps.append(&mut enter_root(&hooks, &linux, pivot)?);
+    steps.push(Step::AttachRoot { at: in_place.then(|| host_path(rootfs)).transpose()? });
+    name_host(spec, linux, &mut steps);
+    steps.append(&mut fill_root(spec, process, linux, mounts, console, create_cwd)?);
+    steps.append(&mut enter_root(hooks, linux, pivot)?);
     steps.extend(inside);
     if extras.look_up {
         steps.push(Step::LookUp);
