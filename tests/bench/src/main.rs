@@ -9,13 +9,23 @@
 mod memory;
 mod peer;
 mod rows;
+mod runtime;
 
 use peer::Peer;
 use rows::ROWS;
 
 fn main() {
+    if std::env::args().any(|argument| argument == runtime::INSIDE) {
+        return runtime::inside();
+    }
     let wanted: Vec<String> =
         std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    if wanted.is_empty() || wanted.iter().any(|want| want == "runtime") {
+        runtime::measure();
+        if wanted.len() == 1 {
+            return;
+        }
+    }
     let peers: Vec<Peer> = Peer::all();
     for missing in Peer::absent(&peers) {
         eprintln!("not installed, left out: {missing}");
