@@ -10,9 +10,13 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write as _};
+use std::io::{BufRead, BufReader, Read, Seek as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use store::tar::{Entry, Kind, Reader, Time};
+
+/// How bzip2 and xz begin.
+const BZIP2: &[u8] = b"BZh";
+const XZ: &[u8] = b"\xfd7zXZ\0";
 
 /// How much an archive may unpack to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +33,7 @@ impl Default for Limits {
     }
 }
 
-/// Unpacks an archive (plain, gzip or zstd) into `folder`, a path beneath `root`. `owner` gets everything; without one
+/// Unpacks an archive (plain, gzip, zstd, bzip2 or xz) into `folder`, a path beneath `root`. `owner` gets everything; without one
 /// the archive says.
 ///
 /// # Errors
@@ -42,7 +46,7 @@ pub fn unpack(
     limits: Limits,
     reader: &mut dyn Read,
 ) -> Result<()> {
-    let decoder = store::decompress(reader).map_err(broken)?;
+    let decoder = decompress(root, reader)?;
     let mut archive = Reader::new(BufReader::with_capacity(1 << 16, decoder));
     let make = Make { uid: 0, gid: 0 };
     let top =
@@ -58,6 +62,38 @@ pub fn unpack(
         place.entry(&entry, &mut archive)?;
     }
     place.finish()
+}
+
+/// Returns what `reader` holds, decompressed. What can only be decompressed as a whole goes through a file without a
+/// name in `folder`.
+///
+/// # Errors
+///
+/// What is damaged; the system's.
+pub(crate) fn decompress<'a>(folder: BorrowedFd<'_>, reader: &'a mut dyn Read) -> Result<Box<dyn Read + 'a>> {
+    let mut start = Vec::new();
+    (&mut *reader).take(XZ.len() as u64).read_to_end(&mut start).map_err(broken)?;
+    let whole = std::io::Cursor::new(start.clone()).chain(reader);
+    if start.starts_with(BZIP2) {
+        return Ok(Box::new(bzip2_rs::DecoderReader::new(whole)));
+    }
+    if start == XZ {
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        let fd =
+            openat(folder, c".", flags, Mode::RUSR | Mode::WUSR).map_err(Error::name("create", b"a file"))?;
+        let mut file = File::from(fd);
+        let mut writer = std::io::BufWriter::new(&mut file);
+        let outcome = lzma_rs::xz_decompress(&mut BufReader::new(whole), &mut writer);
+        outcome.map_err(|error| match error {
+            lzma_rs::error::Error::IoError(error) => broken(error),
+            other => Error::Invalid(format!("Error processing tar file: {other:?}")),
+        })?;
+        writer.flush().map_err(broken)?;
+        drop(writer);
+        file.rewind().map_err(broken)?;
+        return Ok(Box::new(file));
+    }
+    store::decompress(whole).map_err(broken)
 }
 
 fn broken(error: std::io::Error) -> Error {
@@ -243,7 +279,12 @@ fn remove_tree(parent: BorrowedFd<'_>, name: &[u8], levels: usize) -> Result<(),
 /// Says whether a file begins as an archive that can be taken apart: by its content, not its name.
 pub(crate) fn is_archive(start: &[u8]) -> bool {
     let compressed = oci::Compression::sniff(start) != oci::Compression::None;
-    compressed || start.get(257..262) == Some(b"ustar")
+    compressed || start.starts_with(BZIP2) || start.starts_with(XZ) || is_tar(start)
+}
+
+/// Says whether a file begins as an archive that is not compressed.
+pub(crate) fn is_tar(start: &[u8]) -> bool {
+    start.get(257..262) == Some(b"ustar")
 }
 
 #[cfg(test)]
@@ -251,6 +292,17 @@ mod tests {
     use super::*;
     use crate::place::tests::Scratch;
     use store::tar::Writer;
+
+    const XZ_ARCHIVE: &str = "fd 37 7a 58 5a 00 00 04 e6 d6 b4 46 02 00 21 01 16 00 00 00 74 2f e5 a3 e0 27 ff 00 62 5d \
+        00 33 00 33 50 18 68 89 83 01 dc e2 6e 21 08 bb a5 3e 28 bd a5 9a 5c 24 56 47 32 7c a3 60 \
+        b4 2e c7 f7 c1 f2 4c ed 1f 60 2f 14 53 ef 7d 68 68 98 00 1a a1 c0 30 02 93 7d 9f 2c d7 81 \
+        0c 6a a9 ed 62 cb 9e cd fa fe 2c e9 bd a1 f1 83 b6 f7 bc 48 26 4e 30 8d 3d 67 af 2f 29 29 \
+        ea 4d 0e 2a 31 b3 a0 88 00 00 00 00 17 b8 6e 47 d4 1f e4 fb 00 01 7e 80 50 00 00 00 5c 07 \
+        96 88 b1 c4 67 fb 02 00 00 00 00 04 59 5a";
+    const BZIP2_ARCHIVE: &str = "42 5a 68 39 31 41 59 26 53 59 ad b1 70 02 00 00 79 ff 90 c9 80 00 41 40 00 67 80 03 24 00 \
+        00 e1 00 9e 00 04 00 00 08 20 00 54 25 28 d3 46 80 7a 99 3d 23 4f 50 49 29 a3 46 83 d4 d0 \
+        0c 85 0f bb c6 e8 21 04 e2 90 91 3b 5d 86 a6 58 45 02 18 4c 0f 62 11 d4 1e e1 20 29 2e 67 \
+        08 cd 9d ab 11 ab d1 62 ca af 80 ef a2 22 07 e2 ee 48 a7 0a 12 15 b6 2e 00 40";
 
     fn archive(entries: &[(&str, Kind, &str)]) -> Vec<u8> {
         let mut writer = Writer::new(Vec::new());
@@ -264,6 +316,20 @@ mod tests {
             writer.append(&entry, &mut text.as_bytes()).unwrap();
         }
         writer.finish().unwrap()
+    }
+
+    #[test]
+    fn all_compressions_are_known_by_their_content() {
+        // `printf 'FILE' > f; tar c f | xz`, and bzip2.
+        for (name, hex) in [("xz", XZ_ARCHIVE), ("bzip2", BZIP2_ARCHIVE)] {
+            let bytes: Vec<u8> =
+                hex.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
+            assert!(is_archive(&bytes), "{name}");
+            let scratch = Scratch::new();
+            let root = File::open(scratch.path()).unwrap();
+            unpack(root.as_fd(), "in", None, Limits::default(), &mut bytes.as_slice()).unwrap();
+            assert_eq!(std::fs::read(scratch.path().join("in/f")).unwrap(), b"FILE", "{name}");
+        }
     }
 
     fn unpacked(bytes: &[u8]) -> (Scratch, Result<()>) {

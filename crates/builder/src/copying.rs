@@ -325,7 +325,7 @@ impl Item {
                 transfer::write(root, target, new, &mut text.as_bytes(), options)
             }
             Self::File { mut file, name, time, .. } => {
-                if order.add.is_some_and(|add| add.unpack == Some(true)) && looks_packed(&mut file)? {
+                if order.add.is_some_and(|add| add.unpack == Some(true)) && looks_packed(root, &mut file)? {
                     return archive::unpack(root, target, None, archive::Limits::default(), &mut file);
                 }
                 file.rewind().map_err(Error::name("read", name.as_bytes()))?;
@@ -346,7 +346,7 @@ fn unpacked(found: &Found, add: &Add, root: BorrowedFd<'_>, target: &str) -> Res
     }
     let name = found.place.path.join(&b'/');
     let mut file = File::from(tree::open_file(found.place.parent.as_fd(), &found.place.name, &name)?);
-    if !looks_packed(&mut file)? {
+    if !looks_packed(root, &mut file)? {
         return Ok(false);
     }
     archive::unpack(root, target, None, archive::Limits::default(), &mut file)?;
@@ -354,7 +354,7 @@ fn unpacked(found: &Found, add: &Add, root: BorrowedFd<'_>, target: &str) -> Res
 }
 
 /// Says whether a file is an archive: compressed ones are looked into.
-fn looks_packed(file: &mut File) -> Result<bool> {
+fn looks_packed(root: BorrowedFd<'_>, file: &mut File) -> Result<bool> {
     let failed = || Error::name("read", b"a file");
     let mut start = Vec::new();
     let outcome = (&mut *file).take(START as u64).read_to_end(&mut start);
@@ -364,10 +364,10 @@ fn looks_packed(file: &mut File) -> Result<bool> {
         return Ok(false);
     }
     let mut inner = Vec::new();
-    let mut reader: &mut dyn std::io::Read = file;
-    let opened =
-        store::decompress(&mut reader).and_then(|decoder| decoder.take(START as u64).read_to_end(&mut inner));
-    let is_tar = opened.is_ok() && archive::is_archive(&inner);
+    // What cannot be decompressed is no archive, and copied as it is.
+    let is_tar = archive::decompress(root, file).is_ok_and(|decoder| {
+        decoder.take(START as u64).read_to_end(&mut inner).is_ok() && archive::is_tar(&inner)
+    });
     file.rewind().map_err(failed())?;
     Ok(is_tar)
 }

@@ -94,6 +94,8 @@ pub(crate) struct State {
     pub(crate) layers: Vec<Descriptor>,
     /// Declared arguments that have a value, in order.
     pub(crate) arguments: Vec<(String, String)>,
+    /// How many of its layers are an image's that the build began with.
+    pub(crate) base_layers: usize,
     /// Whether this stage has set the command.
     command_is_own: bool,
     escape: char,
@@ -123,7 +125,8 @@ impl State {
         if !has_path {
             config.config.env.push(format!("PATH={}", dockerfile::DEFAULT_PATH));
         }
-        Self { config, layers, arguments: Vec::new(), command_is_own: false, escape }
+        let base_layers = layers.len();
+        Self { config, layers, arguments: Vec::new(), base_layers, command_is_own: false, escape }
     }
 
     /// Takes the instructions that the base has for its children.

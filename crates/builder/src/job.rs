@@ -5,12 +5,15 @@ use crate::error::{Error, Result};
 use crate::evaluate::{Given, State};
 use crate::graph::{Graph, graph};
 use crate::request::{Output, Request};
-use crate::stage;
+use crate::step::Desk;
 use crate::worker::{Cancel, Event, Images, Progress, Worker};
+use crate::{squash, stage};
 use base::Timestamp;
 use dockerfile::Dockerfile;
 use oci::{Descriptor, Platform};
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::AsFd as _;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -117,7 +120,10 @@ pub fn build(
         total,
         names,
     };
-    let state = job.stages()?;
+    let mut state = job.stages()?;
+    if request.squash {
+        job.squash(&mut state)?;
+    }
     job.finish(&state)
 }
 
@@ -138,7 +144,11 @@ impl Job<'_> {
             for index in self.graph.needs.keys().copied() {
                 let first_error = &first_error;
                 let work = move || {
-                    let outcome = stage::build(self, index);
+                    // The parsers of archives are others' code: one that panics ends the build, not the waiting for it.
+                    let guarded = std::panic::AssertUnwindSafe(|| stage::build(self, index));
+                    let outcome = std::panic::catch_unwind(guarded).unwrap_or_else(|_panic| {
+                        Err(Error::Invalid("the builder failed; see the daemon's log".to_owned()))
+                    });
                     let slot = match outcome {
                         Ok(state) => Slot::Done(Arc::new(state)),
                         Err(error) => {
@@ -221,6 +231,37 @@ impl Job<'_> {
     pub(crate) fn last_time(&self, state: &State) -> String {
         let last = state.config.history.iter().rev().find_map(|step| step.created.clone());
         last.or_else(|| state.config.created.clone()).unwrap_or_else(|| self.time(0))
+    }
+
+    /// Makes one layer of those that the build made.
+    fn squash(&self, state: &mut State) -> Result<()> {
+        let keep = state.base_layers;
+        let own = state.config.rootfs.diff_ids.split_off(keep.min(state.config.rootfs.diff_ids.len()));
+        state.layers.truncate(keep);
+        let desk = Desk::new(self.cache.store())?;
+        let upper = desk.upper();
+        let into = File::open(&upper).map_err(Error::file("open", &upper))?;
+        for diff_id in &own {
+            let layer = self
+                .cache
+                .store()
+                .layers()
+                .get(diff_id)?
+                .ok_or_else(|| store::Error::NoBlob(diff_id.clone()))?;
+            let folder = File::open(&layer.path).map_err(Error::file("open", &layer.path))?;
+            squash::merge(folder.as_fd(), into.as_fd(), 0)?;
+        }
+        drop(into);
+        for step in state.config.history.iter_mut().rev().filter(|step| !step.empty_layer).take(own.len()) {
+            step.empty_layer = true;
+        }
+        if let Some(kept) = self.adopt(&desk)? {
+            state.config.rootfs.diff_ids.push(kept.diff_id);
+            state.layers.push(kept.archive);
+            let created = self.last_time(state);
+            state.note(&created, format!("squash {} layers", own.len()), false);
+        }
+        Ok(())
     }
 
     /// Makes the image.

@@ -25,6 +25,7 @@ mod owner;
 mod place;
 mod request;
 mod running;
+mod squash;
 mod stage;
 mod step;
 mod transfer;

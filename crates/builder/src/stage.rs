@@ -96,7 +96,9 @@ fn base(job: &Job<'_>, index: usize) -> Result<State> {
     let platform = platform.or_else(|| job.request.platform.clone());
     if let Some(earlier) = base_stage(job.file, &name, index) {
         let earlier = job.wait(earlier)?;
-        return Ok(State::on(earlier.config.clone(), earlier.layers.clone(), escape));
+        let mut state = State::on(earlier.config.clone(), earlier.layers.clone(), escape);
+        state.base_layers = earlier.base_layers;
+        return Ok(state);
     }
     let image = match job.request.contexts.get(&name) {
         Some(Named::Image(image)) => image.clone(),

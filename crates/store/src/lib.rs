@@ -78,7 +78,7 @@ pub struct Store {
 /// # Errors
 ///
 /// What `reader` returns for its first bytes.
-pub fn decompress<'a>(reader: &'a mut dyn std::io::Read) -> std::io::Result<Box<dyn std::io::Read + 'a>> {
+pub fn decompress<'a>(reader: impl std::io::Read + 'a) -> std::io::Result<Box<dyn std::io::Read + 'a>> {
     Ok(Box::new(compression::Decoder::new(reader)?))
 }
 

@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints a table")]
 #![expect(clippy::expect_used, reason = "a measurement that cannot be set up ends with the reason")]
 
+mod build;
 mod memory;
 mod peer;
 mod rows;
@@ -35,6 +36,7 @@ fn main() {
     println!("|---|{}---|", "--:|".repeat(names.len()));
     for row in ROWS
         .iter()
+        .chain(build::ROWS)
         .filter(|row| wanted.is_empty() || wanted.iter().any(|want| row.name.contains(want.as_str())))
     {
         let result = rows::measure(row, &peers);

@@ -87,6 +87,7 @@ impl Peer {
             Self::Docker { namespaces, scratch, .. } => {
                 let mut command = namespaces.command("docker");
                 command.env("DOCKER_HOST", format!("unix://{}", scratch.join("docker.sock").display()));
+                command.env("DOCKER_BUILDKIT", "0");
                 command
             }
             Self::Podman { namespaces, scratch } => {

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Row {
     pub(crate) name: &'static str,
-    rounds: usize,
-    before: fn(&Peer),
-    work: fn(&Peer),
-    after: fn(&Peer),
+    pub(crate) rounds: usize,
+    pub(crate) before: fn(&Peer),
+    pub(crate) work: fn(&Peer),
+    pub(crate) after: fn(&Peer),
 }
 
-fn nothing(_peer: &Peer) {}
+pub(crate) fn nothing(_peer: &Peer) {}
 
 /// The rows of docs/performance.md that exist so far.
 pub(crate) const ROWS: &[Row] = &[

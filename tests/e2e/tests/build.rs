@@ -403,6 +403,19 @@ fn results_go_elsewhere_too() {
 }
 
 #[test]
+fn layers_can_be_made_one() {
+    let engine = Engine::with_busybox();
+    let file = "FROM busybox\nRUN echo a > /a && echo b > /b && rm /bin/vi\nRUN rm /a && mkdir /bin/vi && touch /bin/vi/x\nRUN rm -r /home\n";
+    build(&engine, &context(&[("Dockerfile", file)]), &["--squash"]).ok();
+    assert_eq!(
+        in_image(&engine, "ls -d /a /b /home /bin/vi/x /bin/ls 2>/dev/null; true"),
+        "/b\n/bin/ls\n/bin/vi/x"
+    );
+    let layers = engine.wharf(&["image", "inspect", "-f", "{{len .RootFS.Layers}}", "built"]).line();
+    assert_eq!(layers, "2", "the base's and ours");
+}
+
+#[test]
 fn the_same_inputs_give_the_same_digests() {
     let files = [("Dockerfile", "FROM busybox\nCOPY f /new/f\nRUN echo x > /x && mkdir /d\n"), ("f", "f")];
     let digest = || {

@@ -60,6 +60,7 @@ pub(crate) const FLAGS: &[Flag] = &[
     list("secret", "Secret to expose to the build (format: \"id=mysecret[,src=/local/secret]\")"),
     list("security-opt", "Security options"),
     Flag::new("shm-size", Kind::Bytes, "Size of \"/dev/shm\""),
+    switch("squash", "Squash newly built layers into a single new layer"),
     list("ssh", "SSH agent socket to expose to the build (format: \"default|<id>[=<socket>]\")"),
     list("tag", "Name and optionally a tag in the \"name:tag\" format").short('t'),
     text("target", "Set the target build stage to build"),
@@ -157,6 +158,7 @@ fn query<'a>(cli: &'a Cli, matches: &Matches, remote: &str, dockerfile: &str) ->
         .query("rm", "1")
         .flag("nocache", matches.switch("no-cache"))
         .flag("pull", matches.switch("pull"))
+        .flag("squash", matches.switch("squash"))
         .query_if_set("target", matches.text("target"))
         .query_if_set("platform", matches.text("platform"))
         .query_if_set("cgroupparent", matches.text("cgroup-parent"))
