@@ -69,6 +69,11 @@ impl Cgroup {
         Self::at(hierarchy, path)
     }
 
+    /// Returns no cgroup at all, for who may not make any: nothing is limited, and asking for a limit is an error.
+    pub fn none() -> Self {
+        Self { path: String::new(), places: Places::V1(Vec::new()) }
+    }
+
     fn at(hierarchy: &Hierarchy, path: &str) -> Result<Self, Error> {
         let relative = relative(path)?;
         let places = match hierarchy {
@@ -149,6 +154,9 @@ impl Cgroup {
     pub fn apply(&self, resources: &Resources) -> Result<(), Error> {
         match &self.places {
             Places::V1(_) => {
+                if let Some(file) = resources.unified.keys().next() {
+                    return Err(Error::Unsupported { controller: "unified".to_owned(), file: file.clone() });
+                }
                 if let Some(memory) = &resources.memory {
                     let present = self
                         .directory("memory")

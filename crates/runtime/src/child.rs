@@ -33,12 +33,14 @@ pub(crate) struct Child<'a> {
     pub(crate) between: Option<Between<'a>>,
 }
 
-/// How the init begins in a user namespace that is there already: this child joins it and clones the init, so that all new
-/// namespaces belong to it.
+/// How a process begins in a user namespace that is there already: this child joins it and clones the process, so that all
+/// new namespaces belong to it.
 #[derive(Clone, Copy)]
 pub(crate) struct Between<'a> {
-    /// The user namespace.
+    /// The user namespace, or a process.
     pub(crate) namespace: BorrowedFd<'a>,
+    /// `CLONE_NEW*` of what is joined.
+    pub(crate) kinds: i32,
     /// `CLONE_NEW*` of the init.
     pub(crate) flags: u64,
     /// The cgroup it begins in.
@@ -110,7 +112,7 @@ pub(crate) fn run(child: &Child<'_>) -> ! {
 /// Joins the user namespace and clones the init as a sibling; returns in the init only.
 fn go_between(between: Between<'_>, channel: BorrowedFd<'_>) {
     let told = |errno| -> ! { fail(channel, Failure { step: Failure::USER_NAMESPACE, part: 0, errno }) };
-    if let Err(errno) = raw::setns(between.namespace, libc::CLONE_NEWUSER) {
+    if let Err(errno) = raw::setns(between.namespace, between.kinds) {
         told(errno);
     }
     let flags = between.flags | u64::from(libc::CLONE_PARENT.unsigned_abs());

@@ -111,7 +111,7 @@ fn build(
     let mut child = clone(&prepared, into.as_ref().map(AsFd::as_fd), listener)?;
     let set_up = || {
         fault::pass()?;
-        cgroup.apply(&resources(linux)).map_err(Error::Cgroup)?;
+        cgroup.apply(&resources(linux, extras)).map_err(Error::Cgroup)?;
         fault::pass()?;
         if let Some(score) = oom_score_adj {
             write_process_file(child.pid, "oom_score_adj", &score.to_string())?;
@@ -162,8 +162,13 @@ fn tell_hooks(prepared: &Prepared, extras: &Extras, pid: i32) -> Result<(), Erro
 }
 
 /// The document's limits, with the devices every container may use (runc, `AllowedDevices`).
-fn resources(linux: &Linux) -> Resources {
+fn resources(linux: &Linux, extras: &Extras) -> Resources {
     let mut resources = linux.resources.clone().unwrap_or_default();
+    if extras.unprivileged.is_some() {
+        // Whoever has no privileges has no devices to deny.
+        resources.devices.clear();
+        return resources;
+    }
     let rule = |major: Option<i64>, minor: Option<i64>, kind: &str, access: &str| DeviceRule {
         allow: true,
         kind: Some(kind.to_owned()),
@@ -334,7 +339,7 @@ fn clone(
         visits.push(visit);
     }
     let user = match &prepared.user {
-        UserNamespace::Joined(namespace) => Some(namespace.as_fd()),
+        UserNamespace::Joined(namespace) => Some((namespace.as_fd(), libc::CLONE_NEWUSER)),
         _ => None,
     };
     let work = Work {
@@ -359,8 +364,8 @@ pub(crate) struct Work<'a> {
     pub(crate) steps: &'a [Step],
     pub(crate) finish: &'a Finish,
     pub(crate) listener: Option<BorrowedFd<'a>>,
-    /// A user namespace to begin in.
-    pub(crate) user: Option<BorrowedFd<'a>>,
+    /// A user namespace to begin in, or a process to join so; and what of it.
+    pub(crate) user: Option<(BorrowedFd<'a>, i32)>,
 }
 
 /// Clones a child that does `work`.
@@ -368,7 +373,7 @@ pub(crate) fn spawn(flags: i32, into: Option<BorrowedFd<'_>>, work: Work<'_>) ->
     let (channel, end) = channel::pair()?;
     let undumpable = Undumpable::begin();
     let flags = u64::from(flags.unsigned_abs());
-    let between = work.user.map(|namespace| Between { namespace, flags, into });
+    let between = work.user.map(|(namespace, kinds)| Between { namespace, kinds, flags, into });
     let (first_flags, first_into) = if between.is_some() { (0, None) } else { (flags, into) };
     // SAFETY: no memory is shared; the child only runs `child::run`, which makes bare calls and never returns.
     let cloned = unsafe { raw::clone3(first_flags, libc::SIGCHLD, first_into) };

@@ -59,7 +59,7 @@ pub(crate) fn exec_with(join: Join<'_>, extras: &Extras) -> Result<Joined, Error
     let Join { init_pid, init_pidfd, process, seccomp, stdio, user, cgroup } = join;
     let gone = |source: sys::Error| Error::System { what: "join the container", source };
     let root = sys::path::open_directory(&PathBuf::from(format!("/proc/{init_pid}/root"))).map_err(gone)?;
-    let (flags, own_user) = namespaces_to_join(init_pid)?;
+    let (flags, own_user) = namespaces_to_join(init_pid, extras.unprivileged.is_some())?;
     // Only now is it sure that the number was the init's when the paths were opened.
     if sys::pidfd::ended_within(init_pidfd, Duration::ZERO).map_err(gone)? {
         let errno = rustix::io::Errno::SRCH;
@@ -95,15 +95,26 @@ pub(crate) fn exec_with(join: Join<'_>, extras: &Extras) -> Result<Joined, Error
     let terminal_wanted = streams.is_none();
     let mut finish = process::finish(&process, user.as_ref(), &files, streams, surroundings)?;
     finish.terminal = terminal_wanted;
+    if extras.unprivileged.is_some_and(|maker| maker.fixed_groups) {
+        finish.fix_groups();
+    }
     let last = affinity.last.as_deref().filter(|list| !list.is_empty());
     finish.affinity = last.map(process::processors).transpose()?;
     let program = Program::new(&process);
     let into = cgroup.descriptor().map_err(Error::Cgroup)?;
-    // Its process namespace is entered here: only children are born in it.
-    let visit = Visit::enter(init_pidfd, Namespace::Pid).map_err(gone)?;
-    let work = Work { root: root.as_fd(), steps: &steps, finish: &finish, listener: None, user: None };
-    let child = spawn(0, into.as_ref().map(AsFd::as_fd), work);
-    drop(visit);
+    let child = if extras.unprivileged.is_some() {
+        // Only in the container's user namespace may its process namespace be entered.
+        let user = Some((init_pidfd, Namespace::User.flag() | Namespace::Pid.flag()));
+        let work = Work { root: root.as_fd(), steps: &steps, finish: &finish, listener: None, user };
+        spawn(0, into.as_ref().map(AsFd::as_fd), work)
+    } else {
+        // Its process namespace is entered here: only children are born in it.
+        let visit = Visit::enter(init_pidfd, Namespace::Pid).map_err(gone)?;
+        let work = Work { root: root.as_fd(), steps: &steps, finish: &finish, listener: None, user: None };
+        let child = spawn(0, into.as_ref().map(AsFd::as_fd), work);
+        drop(visit);
+        child
+    };
     let mut child = child?;
     if let Some(score) = process.oom_score_adj {
         let path = PathBuf::from(format!("/proc/{}/oom_score_adj", child.pid));
@@ -126,8 +137,9 @@ fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd, Error> {
 
 /// Returns the `CLONE_NEW*` flags of what the child joins by itself, and whether the user namespace is among them.
 ///
-/// The time namespace is entered by exec (kernel ≥ 6.3) or not at all, as joining it needs a thread of its own.
-fn namespaces_to_join(pid: i32) -> Result<(i32, bool), Error> {
+/// Without privileges those that are the caller's own are left out, being the host's; and the user namespace, which is
+/// joined before. The time namespace is entered by exec (kernel ≥ 6.3) or not at all, as joining it needs a thread of its own.
+fn namespaces_to_join(pid: i32, unprivileged: bool) -> Result<(i32, bool), Error> {
     let identity = |who: &str, kind: Namespace| {
         let path = PathBuf::from(format!("/proc/{who}/ns/{}", kind.name()));
         rustix::fs::stat(&path).map(|status| (status.st_dev, status.st_ino)).map_err(|errno| Error::System {
@@ -138,11 +150,13 @@ fn namespaces_to_join(pid: i32) -> Result<(i32, bool), Error> {
     let pid = pid.to_string();
     let mut flags = 0;
     for kind in [Namespace::Mount, Namespace::Uts, Namespace::Ipc, Namespace::Network, Namespace::Cgroup] {
-        flags |= kind.flag();
+        if !unprivileged || identity(&pid, kind)? != identity("self", kind)? {
+            flags |= kind.flag();
+        }
     }
     // One's own user namespace cannot be joined again (EINVAL).
     let other_user = identity(&pid, Namespace::User)? != identity("self", Namespace::User)?;
-    if other_user {
+    if other_user && !unprivileged {
         flags |= Namespace::User.flag();
     }
     Ok((flags, other_user))

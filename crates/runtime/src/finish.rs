@@ -31,8 +31,8 @@ pub(crate) struct Finish {
     pub(crate) uid: u32,
     /// Group.
     pub(crate) gid: u32,
-    /// Supplementary groups.
-    pub(crate) groups: Vec<Gid>,
+    /// Supplementary groups; `None` if they stay as they are.
+    pub(crate) groups: Option<Vec<Gid>>,
     /// Capabilities; `None` leaves them alone.
     pub(crate) capabilities: Option<Capabilities>,
     /// Whether exec never gives more privileges.
@@ -231,6 +231,11 @@ fn complain(finish: &Finish, program: usize, errno: Errno) -> ! {
 }
 
 impl Finish {
+    /// Leaves the supplementary groups as they are if none are wanted: some user namespaces forbid the question.
+    pub(crate) fn fix_groups(&mut self) {
+        self.groups = self.groups.take().filter(|groups| !groups.is_empty());
+    }
+
     /// The channel's number after everything else is closed: above what the program keeps. The hooks' two come next.
     fn channel(&self) -> i32 {
         i32::try_from(self.preserved).map_or(i32::MAX, |count| count.saturating_add(3))
@@ -433,7 +438,9 @@ fn become_user(finish: &Finish) -> Finished {
         // SAFETY: numbers only.
         unsafe { raw::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0) }.map_err(at(Part::Capabilities))?;
     }
-    set_thread_groups(&finish.groups).map_err(at(Part::Groups))?;
+    if let Some(groups) = &finish.groups {
+        set_thread_groups(groups).map_err(at(Part::Groups))?;
+    }
     set_thread_res_gid(gid, gid, gid).map_err(at(Part::Gid))?;
     set_thread_res_uid(uid, uid, uid).map_err(at(Part::Uid))?;
     if finish.capabilities.is_some() {

@@ -29,8 +29,17 @@ pub(crate) struct Extras {
     pub(crate) old_keyring: bool,
     /// Whether a document without a mount namespace is followed: its mounts stay until the container is deleted.
     pub(crate) host_mounts: bool,
+    /// Whether the maker is root of a user namespace only: device nodes are bound.
+    pub(crate) unprivileged: Option<Unprivileged>,
     /// Whether to make sure that there is a program, rather than at the start.
     pub(crate) look_up: bool,
+}
+
+/// A maker without privileges.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Unprivileged {
+    /// Whether supplementary groups cannot be changed.
+    pub(crate) fixed_groups: bool,
 }
 
 /// What the clone needs.
@@ -85,7 +94,7 @@ pub(crate) fn container(
     cgroup: &Cgroup,
     extras: &Extras,
 ) -> Result<Prepared, Error> {
-    let Wishes { spec, linux, rootfs, user, create_cwd } = wishes;
+    let Wishes { spec, linux, rootfs, user, .. } = wishes;
     let process = spec.process.as_ref().ok_or_else(|| Error::spec("process property must not be empty"))?;
     let none = Hooks::default();
     let hooks = spec.hooks.as_ref().unwrap_or(&none);
@@ -125,7 +134,10 @@ pub(crate) fn container(
         preserved: extras.preserved,
         hooks: Inside::new(&hooks.start_container)?,
     };
-    let finish = process::finish(process, user, &files, streams, surroundings)?;
+    let mut finish = process::finish(process, user, &files, streams, surroundings)?;
+    if extras.unprivileged.is_some_and(|maker| maker.fixed_groups) {
+        finish.fix_groups();
+    }
     let program = Program::new(process);
     let mut steps = vec![Step::Session];
     match namespaces.user {
@@ -144,7 +156,7 @@ pub(crate) fn container(
     let in_place = seen || !hooks.create_container.is_empty() || namespaces.mount == MountNamespace::Hosts;
     steps.push(Step::AttachRoot { at: in_place.then(|| host_path(rootfs)).transpose()? });
     name_host(spec, linux, &mut steps);
-    steps.append(&mut fill_root(spec, process, linux, mounts, console, create_cwd)?);
+    steps.append(&mut fill_root(wishes, process, extras, mounts, console)?);
     steps.append(&mut enter_root(hooks, linux, pivot)?);
     steps.extend(inside);
     if extras.look_up {
@@ -412,14 +424,15 @@ fn name_host(spec: &Spec, linux: &Linux, steps: &mut Vec<Step>) {
 
 /// Everything between the attached root and the switch to it.
 fn fill_root(
-    spec: &Spec,
+    wishes: Wishes<'_>,
     process: &Process,
-    linux: &Linux,
+    extras: &Extras,
     mut mounts: Mounts,
     console: Option<Step>,
-    create_cwd: bool,
 ) -> Result<Vec<Step>, Error> {
-    let mapped = linux.namespaces.iter().any(|one| one.kind == NamespaceKind::User);
+    let Wishes { spec, linux, create_cwd, .. } = wishes;
+    let own_users = linux.namespaces.iter().any(|one| one.kind == NamespaceKind::User);
+    let mapped = own_users || extras.unprivileged.is_some();
     let mut steps = Vec::new();
     let mut writes = process::label_steps(process)?;
     for (key, value) in &linux.sysctl {

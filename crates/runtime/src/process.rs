@@ -71,7 +71,7 @@ pub(crate) fn finish(
         keyring: surroundings.keyring.map(|name| text("keyring", name)).transpose()?,
         uid: user.uid,
         gid: user.gid,
-        groups: user.additional_gids.iter().map(|gid| Gid::from_raw(*gid)).collect(),
+        groups: Some(user.additional_gids.iter().map(|gid| Gid::from_raw(*gid)).collect()),
         capabilities: capabilities(process)?,
         no_new_privileges: process.no_new_privileges,
         seccomp: surroundings.seccomp.map(seccomp::program).transpose()?.flatten(),

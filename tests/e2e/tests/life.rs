@@ -95,5 +95,7 @@ fn the_zygote_sees_no_mount_of_the_host() {
     assert_eq!(mounts.lines().count(), 1, "{mounts}");
     // What it spawns is back among the host's mounts, and a container is not.
     let own = engine.wharf(&["run", "--rm", "busybox", "cat", "/proc/self/mountinfo"]).ok();
-    assert!(own.lines().count() > 5 && !own.contains(&engine.folder().join("daemon.json").display().to_string()));
+    assert!(
+        own.lines().count() > 5 && !own.contains(&engine.folder().join("daemon.json").display().to_string())
+    );
 }

@@ -416,3 +416,40 @@ fn it_is_there_under_runcs_name() {
     assert_eq!(features["hooks"].as_array().map(Vec::len), Some(6));
     bundle.runtime(&["spec", "--bundle", bundle.path().to_str().unwrap()]).ok();
 }
+
+#[test]
+fn a_user_without_privileges_runs_containers() {
+    let mut bundle = Bundle::new();
+    let user = |bundle: &Bundle, arguments: &[&str]| {
+        let mut command = std::process::Command::new("setpriv");
+        command.args(["--reuid", "1000", "--regid", "1000", "--clear-groups", "--inh-caps=-all"]);
+        command.arg(bundle.beside("wharf")).arg("runtime").args(arguments);
+        command.env("XDG_RUNTIME_DIR", bundle.beside("run")).current_dir(bundle.path());
+        output(command)
+    };
+    std::fs::copy(testkit::Engine::executable(), bundle.beside("wharf")).unwrap();
+    std::fs::create_dir(bundle.beside("run")).unwrap();
+    let map = json!([{ "containerID": 0, "hostID": 1000, "size": 1 }]);
+    bundle.set("/linux", "uidMappings", map.clone()).set("/linux", "gidMappings", map);
+    // A group that is not mapped cannot own terminals.
+    bundle.at("/mounts/2/options").as_array_mut().unwrap().retain(|option| option != "gid=5");
+    bundle.script("id -u; echo x > /dev/null && touch /tmp/made; hostname").write();
+    let owned = std::process::Command::new("chown").args(["-hR", "1000:1000"]).arg(bundle.path()).status();
+    assert!(owned.unwrap().success());
+    let said = user(&bundle, &["run", "c"]);
+    assert!(said.stderr.contains("linux.uidMappings: need a user namespace"), "{said:?}");
+    bundle.push("/linux/namespaces", json!({ "type": "user" })).write();
+    assert_eq!(user(&bundle, &["run", "c"]).ok(), "0\nbox\n");
+    assert_eq!(std::fs::metadata(bundle.inside("tmp/made")).unwrap().uid(), 1000);
+    // What nobody may keep is said.
+    bundle.set("/linux", "resources", json!({ "pids": { "limit": 20 } })).write();
+    let said = user(&bundle, &["run", "c"]);
+    if !said.stderr.is_empty() {
+        assert!(said.stderr.contains("the pids cgroup controller is not available"), "{said:?}");
+    }
+    bundle.arguments(&["sleep", "100"]).set("/linux", "resources", json!({})).write();
+    user(&bundle, &["run", "--detach", "c"]).ok();
+    assert_eq!(user(&bundle, &["exec", "c", "id", "-u"]).ok(), "0\n");
+    user(&bundle, &["delete", "--force", "c"]).ok();
+    assert_eq!(user(&bundle, &["list", "--quiet"]).ok(), "");
+}

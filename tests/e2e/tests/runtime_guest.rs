@@ -34,6 +34,11 @@ fn with_the_unified_hierarchy() {
     in_guest("unified_", &[]);
 }
 
+#[test]
+fn without_privileges() {
+    in_guest("unprivileged_", &["-u", "1000"]);
+}
+
 /// A file of the container's cgroup.
 fn file(bundle: &Bundle, name: &str) -> String {
     let path = PathBuf::from(format!("/sys/fs/cgroup{}", bundle.cgroup())).join(name);
@@ -163,4 +168,32 @@ fn unified_users_are_mapped_too() {
         "id -u; cat /proc/self/cgroup; ls /sys/fs/cgroup/cgroup.procs; echo x > /dev/null && echo null",
     );
     assert_eq!(bundle.run().ok(), "0\n0::/\n/sys/fs/cgroup/cgroup.procs\nnull\n");
+}
+
+#[test]
+#[ignore = "guest: a user without privileges, with granted ids and a delegated cgroup"]
+fn unprivileged_ids_are_granted_and_limits_kept() {
+    let mut bundle = Bundle::new();
+    let map = json!([
+        { "containerID": 0, "hostID": 1000, "size": 1 },
+        { "containerID": 1, "hostID": 100_000, "size": 65535 },
+    ]);
+    bundle.push("/linux/namespaces", json!({ "type": "user" }));
+    bundle.set("/linux", "uidMappings", map.clone()).set("/linux", "gidMappings", map);
+    bundle.set("/linux", "resources", json!({ "pids": { "limit": 20 } }));
+    bundle.script("cat /proc/self/uid_map | wc -l; id -u; touch /tmp/made; exec sleep 1000").start();
+    until("three lines", Duration::from_secs(20), || (bundle.log().lines().count() == 2).then_some(()));
+    assert_eq!(bundle.log(), "2\n0\n");
+    let group = std::fs::read_to_string(format!("/proc/{}/cgroup", bundle.pid())).expect("its cgroup");
+    assert_eq!(group, "0::/user-1000/c\n");
+    assert_eq!(std::fs::read_to_string("/sys/fs/cgroup/user-1000/c/pids.max").expect("a limit"), "20\n");
+    assert_eq!(bundle.runtime(&["exec", "--user", "5:6", "c", "id", "-u"]).ok(), "5\n");
+    bundle.runtime(&["pause", "c"]).ok();
+    bundle.runtime(&["resume", "c"]).ok();
+    bundle.runtime(&["kill", "c", "KILL"]).ok();
+    until("its end", Duration::from_secs(20), || {
+        bundle.runtime(&["state", "c"]).ok().contains("stopped").then_some(())
+    });
+    bundle.runtime(&["delete", "c"]).ok();
+    assert!(!std::path::Path::new("/sys/fs/cgroup/user-1000/c").exists());
 }

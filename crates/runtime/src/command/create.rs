@@ -2,7 +2,7 @@
 
 use super::arguments::{Flag, Parsed};
 use super::record::{self, Record};
-use super::{Failure, Globals, console, control, notify, now, write_atomically};
+use super::{Failure, Globals, console, control, notify, now, unprivileged, write_atomically};
 use crate::create::{create_detached, start_detached};
 use crate::listener::Agent;
 use crate::prepare::Extras;
@@ -106,6 +106,7 @@ fn make(globals: &Globals, flags: &Parsed) -> Result<Made, Failure> {
     let id = flags.positional.first().cloned().unwrap_or_default();
     let bundle = std::path::absolute(flags.value("bundle").unwrap_or("."))?;
     let mut spec = load_spec(&bundle)?;
+    let unprivileged = unprivileged::is_needed();
     if let Some(process) = &mut spec.process {
         notify::announce(passed, &mut process.env);
     }
@@ -116,7 +117,10 @@ fn make(globals: &Globals, flags: &Parsed) -> Result<Made, Failure> {
         }
         other => other?,
     }
-    let made = build(globals, flags, (spec, preserved), (&id, &directory, &bundle));
+    if unprivileged {
+        unprivileged::enter(&mut spec)?;
+    }
+    let made = build(globals, flags, (spec, preserved, unprivileged), (&id, &directory, &bundle));
     if made.is_err() {
         std::fs::remove_dir_all(&directory).ok();
     }
@@ -126,15 +130,21 @@ fn make(globals: &Globals, flags: &Parsed) -> Result<Made, Failure> {
 fn build(
     globals: &Globals,
     flags: &Parsed,
-    (mut spec, preserved): (Spec, u32),
+    (mut spec, preserved, unprivileged): (Spec, u32, bool),
     (id, directory, bundle): (&str, &Path, &Path),
 ) -> Result<Made, Failure> {
     let root = spec.root.clone().ok_or("root property must not be empty")?;
     let rootfs = bundle.join(&root.path);
     notify::prepare(directory, &mut spec)?;
     let wants_terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
-    let path = cgroup_path(&spec, id, globals.systemd);
-    let cgroup = Cgroup::create(&Manager::detect()?, &path)?;
+    let (cgroup, path) = if unprivileged {
+        let cgroup = unprivileged::cgroup(id)?;
+        let path = cgroup.path().to_owned();
+        (cgroup, path)
+    } else {
+        let path = cgroup_path(&spec, id, globals.systemd);
+        (Cgroup::create(&Manager::detect()?, &path)?, path)
+    };
     let listener = sys::socket::listen_seqpacket(&record::socket(directory))?;
     sys::socket::set_nonblocking(listener.as_fd(), false)?;
     let launch = Launch {
@@ -164,6 +174,7 @@ fn build(
         preserved,
         old_keyring: flags.has("no-new-keyring"),
         host_mounts,
+        unprivileged: unprivileged.then(unprivileged::maker),
         look_up: true,
     };
     let made = create_detached(launch, &cgroup, &listener, &extras);
@@ -189,6 +200,7 @@ fn build(
         created: now(),
         cgroup: path,
         host_mounts,
+        fixed_groups: extras.unprivileged.is_some_and(|maker| maker.fixed_groups),
         spec,
     };
     if let Err(failure) = record.save(directory) {

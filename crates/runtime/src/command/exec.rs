@@ -2,8 +2,8 @@
 
 use super::arguments::{Flag, Parsed};
 use super::record::Record;
-use super::{Failure, Globals, console, notify, write_atomically};
-use crate::prepare::Extras;
+use super::{Failure, Globals, console, notify, unprivileged, write_atomically};
+use crate::prepare::{Extras, Unprivileged};
 use crate::{ImageUser, Join, Stdio, validate};
 use oci::runtime::{Process, Status};
 use rustix::fd::AsFd;
@@ -47,7 +47,12 @@ pub(super) fn exec(globals: &Globals, flags: &Parsed) -> Result<ExitCode, Failur
     let detach = flags.has("detach");
     let stdio = if process.terminal { Stdio::Terminal } else { console::own_streams()? };
     let seccomp = record.spec.linux.as_ref().and_then(|linux| linux.seccomp.clone());
-    let extras = Extras { state: Some(record.state(Status::Running)), preserved, ..Extras::default() };
+    let extras = Extras {
+        state: Some(record.state(Status::Running)),
+        preserved,
+        unprivileged: unprivileged::is_needed().then_some(Unprivileged { fixed_groups: record.fixed_groups }),
+        ..Extras::default()
+    };
     let join = Join {
         init_pid: record.pid,
         init_pidfd: pidfd.as_fd(),

@@ -16,6 +16,7 @@ mod exec;
 mod notify;
 mod record;
 mod seal;
+mod unprivileged;
 
 use arguments::{Flag, Parsed};
 use std::io::Write;
@@ -72,7 +73,10 @@ pub fn main(arguments: &[String]) -> ExitCode {
         return say(&version());
     }
     let globals = Globals {
-        root: parsed.value("root").unwrap_or(DEFAULT_ROOT).into(),
+        root: match parsed.value("root") {
+            Some(root) => root.into(),
+            None => unprivileged::default_root().unwrap_or_else(|| DEFAULT_ROOT.into()),
+        },
         log: parsed.value("log").map(Into::into),
         json: parsed.value("log-format") == Some("json"),
         systemd: parsed.has("systemd-cgroup"),
@@ -219,9 +223,9 @@ GLOBAL OPTIONS:
    --debug             enable debug logging
    --log value         set the log file to write logs to (default is '/dev/stderr')
    --log-format value  set the log format ('text' (default), or 'json') (default: \"text\")
-   --root value        root directory for storage of container state (default: \"/run/wharf/runtime\")
+   --root value        root directory for storage of container state (default: \"/run/wharf/runtime\", or \"$XDG_RUNTIME_DIR/wharf/runtime\")
    --systemd-cgroup    take cgroup paths as slice:prefix:name
-   --rootless value    accepted for compatibility
+   --rootless value    accepted for compatibility: who has no privileges is seen without it
    --help, -h          show help
    --version, -v       print the version
 ";

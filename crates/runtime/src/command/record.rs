@@ -22,6 +22,9 @@ pub(super) struct Record {
     /// Whether its mounts are among the host's, to be undone with it.
     #[serde(default)]
     pub(super) host_mounts: bool,
+    /// Whether supplementary groups cannot be changed in its user namespace.
+    #[serde(default)]
+    pub(super) fixed_groups: bool,
     pub(super) spec: Spec,
 }
 
@@ -51,6 +54,9 @@ impl Record {
 
     /// The cgroup of the container.
     pub(super) fn cgroup(&self) -> Result<Cgroup, Failure> {
+        if self.cgroup.is_empty() {
+            return Ok(Cgroup::none());
+        }
         Ok(Cgroup::open(&Manager::detect()?, &self.cgroup)?)
     }
 
