@@ -111,18 +111,32 @@ fn block_io_settings(block_io: &BlockIo, settings: &mut Vec<Setting>) {
             settings.push(Setting::new("blkio", "blkio.leaf_weight_device", value));
         }
     }
-    let throttles = [
-        ("blkio.throttle.read_bps_device", &block_io.throttle_read_bps_device),
-        ("blkio.throttle.write_bps_device", &block_io.throttle_write_bps_device),
-        ("blkio.throttle.read_iops_device", &block_io.throttle_read_iops_device),
-        ("blkio.throttle.write_iops_device", &block_io.throttle_write_iops_device),
+    let files = [
+        "blkio.throttle.read_bps_device",
+        "blkio.throttle.write_bps_device",
+        "blkio.throttle.read_iops_device",
+        "blkio.throttle.write_iops_device",
     ];
-    for (file, devices) in throttles {
-        for device in devices {
-            let value = format!("{}:{} {}", device.major, device.minor, device.rate);
-            settings.push(Setting::new("blkio", file, value));
-        }
+    for (file, device, rate) in throttles(block_io, files) {
+        settings.push(Setting::new("blkio", file, format!("{device} {rate}")));
     }
+}
+
+/// Walks the limits of block devices: bytes read and written, then operations, by the names that a version has for these
+/// four; each with its device as `MAJOR:MINOR`.
+pub(crate) fn throttles<'a>(
+    block_io: &'a BlockIo,
+    names: [&'static str; 4],
+) -> impl Iterator<Item = (&'static str, String, u64)> + 'a {
+    let lists = [
+        &block_io.throttle_read_bps_device,
+        &block_io.throttle_write_bps_device,
+        &block_io.throttle_read_iops_device,
+        &block_io.throttle_write_iops_device,
+    ];
+    names.into_iter().zip(lists).flat_map(|(name, list)| {
+        list.iter().map(move |device| (name, format!("{}:{}", device.major, device.minor), device.rate))
+    })
 }
 
 /// Returns the write for one device rule.

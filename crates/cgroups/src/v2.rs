@@ -1,6 +1,6 @@
 //! Resources as writes to version 2 files.
 
-use crate::v1::{maximum, rdma};
+use crate::v1::{maximum, rdma, throttles};
 use crate::{Error, Setting};
 use oci::runtime::{BlockIo, Cpu, Memory, Resources};
 
@@ -115,17 +115,8 @@ fn block_io_settings(block_io: &BlockIo, settings: &mut Vec<Setting>) {
             settings.push(Setting::new("io", "io.bfq.weight", value));
         }
     }
-    let throttles = [
-        ("rbps", &block_io.throttle_read_bps_device),
-        ("wbps", &block_io.throttle_write_bps_device),
-        ("riops", &block_io.throttle_read_iops_device),
-        ("wiops", &block_io.throttle_write_iops_device),
-    ];
-    for (key, devices) in throttles {
-        for device in devices {
-            let value = format!("{}:{} {key}={}", device.major, device.minor, device.rate);
-            settings.push(Setting::new("io", "io.max", value));
-        }
+    for (key, device, rate) in throttles(block_io, ["rbps", "wbps", "riops", "wiops"]) {
+        settings.push(Setting::new("io", "io.max", format!("{device} {key}={rate}")));
     }
 }
 
