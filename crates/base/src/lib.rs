@@ -10,7 +10,7 @@ pub mod paths;
 pub mod rollback;
 pub mod time;
 
-pub use error::{Classify, Kind, chain};
+pub use error::{Classify, Kind, chain, io_message};
 pub use id::{ContainerId, ExecId, HexId, NetworkId, VolumeName};
 pub use rollback::Rollback;
 pub use time::Timestamp;

@@ -36,6 +36,14 @@ pub struct Settings {
     pub init: bool,
     /// Whether containers get `no_new_privs` unless they say otherwise.
     pub no_new_privileges: bool,
+    /// The seccomp profile of containers that name none: empty or `builtin`, `unconfined`, or a file.
+    pub seccomp_profile: String,
+    /// Whether containers that do not say share their IPC namespace with those that ask (`shareable`).
+    pub shareable_ipc: bool,
+    /// Whether containers that do not say get a cgroup namespace of their own; `None` decides as dockerd does.
+    pub private_cgroupns: Option<bool>,
+    /// What `host-gateway` stands for in `--add-host`; the default bridge's address if empty.
+    pub host_gateways: Vec<IpAddr>,
     /// Size of `/dev/shm` in bytes.
     pub shm_size: u64,
     /// How long `stop` waits for a container that does not say.

@@ -113,3 +113,43 @@ fn bad_requests_are_refused_in_dockers_words() {
     );
     refused(&["create", "--name", "-x", "busybox"], 1, "Invalid container name");
 }
+
+#[test]
+fn the_daemons_defaults_are_used_and_can_be_overridden() {
+    let profile = testkit::Scratch::new();
+    let path = profile.join("no-chmod.json");
+    let text = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+        {"names": ["chmod", "fchmodat", "fchmodat2"], "action": "SCMP_ACT_ERRNO"}]}"#;
+    std::fs::write(&path, text).unwrap();
+    let path = path.display().to_string();
+    let engine = Engine::start_with(&[
+        "--seccomp-profile",
+        &path,
+        "--default-ipc-mode",
+        "shareable",
+        "--default-cgroupns-mode",
+        "private",
+        "--host-gateway-ip",
+        "192.0.2.7",
+        "--default-stop-timeout",
+        "0",
+    ]);
+    engine.load_busybox("busybox:latest");
+    let run = |flags: &[&str], script: &str| {
+        both(&engine, &[&["run", "--rm"], flags, &["busybox", "sh", "-c", script]].concat()).line()
+    };
+    let chmod = "chmod 600 /etc/passwd 2>/dev/null && echo changed || echo refused";
+    assert_eq!(run(&[], chmod), "refused");
+    assert_eq!(run(&["--security-opt", "seccomp=builtin"], chmod), "changed");
+    assert_eq!(run(&["--security-opt", "seccomp=unconfined"], chmod), "changed");
+    assert!(engine.wharf(&["info"]).ok().contains(&format!("Profile: {path}")));
+    assert_eq!(run(&["--add-host", "up:host-gateway"], "grep up /etc/hosts"), "192.0.2.7\tup");
+    assert_eq!(run(&[], "cat /proc/self/cgroup | grep -c :/docker; true"), "0");
+    let slow = "trap 'sleep 3; exit 5' TERM; while :; do sleep 1; done";
+    engine.wharf(&["run", "-d", "--name", "box", "busybox", "sh", "-c", slow]).ok();
+    let modes = ["{{.HostConfig.IpcMode}} {{.HostConfig.CgroupnsMode}}", "box"];
+    assert_eq!(engine.wharf(&["inspect", "-f", modes[0], modes[1]]).line(), "shareable private");
+    engine.wharf(&["stop", "box"]).ok();
+    // With Docker's ten seconds it would have ended by itself.
+    assert_eq!(engine.wharf(&["inspect", "-f", "{{.State.ExitCode}}", "box"]).line(), "137");
+}

@@ -117,6 +117,24 @@ pub const FLAGS: &[Flag] = &[
         "default-gateway",
         "Default gateway IPv4 address for the default bridge network",
     ),
+    flag(
+        "default-cgroupns-mode",
+        Text,
+        "default-cgroupns-mode",
+        "Default mode for containers cgroup namespace (\"host\" | \"private\")",
+    ),
+    flag(
+        "default-ipc-mode",
+        Text,
+        "default-ipc-mode",
+        "Default mode for containers ipc (\"shareable\" | \"private\")",
+    ),
+    flag(
+        "default-stop-timeout",
+        Number,
+        "default-stop-timeout",
+        "Default stop timeout (in seconds) for containers that do not say",
+    ),
     flag("default-runtime", Text, "default-runtime", "Default OCI runtime for containers")
         .only(&["runc", "wharf", "io.containerd.runc.v2"], "containers run in the built-in runtime"),
     flag("default-shm-size", Text, "default-shm-size", "Default shm size for containers"),
@@ -134,6 +152,12 @@ pub const FLAGS: &[Flag] = &[
     flag("fixed-cidr", Text, "fixed-cidr", "IPv4 subnet for fixed IPs"),
     flag("group", Text, "group", "Group for the unix socket").short('G'),
     flag("host", List, "hosts", "Daemon socket(s) to connect to").short('H'),
+    flag(
+        "host-gateway-ip",
+        List,
+        "host-gateway-ips",
+        "IP address that the special 'host-gateway' string in --add-host resolves to",
+    ),
     flag("icc", Switch, "icc", "Enable inter-container communication for the default bridge network"),
     flag("init", Switch, "init", "Run an init in the container to forward signals and reap processes"),
     flag("insecure-registry", List, "insecure-registries", "Enable insecure registry communication")
@@ -177,6 +201,12 @@ pub const FLAGS: &[Flag] = &[
     flag("pidfile", Text, "pidfile", "Path to use for daemon PID file").short('p'),
     flag("raw-logs", Switch, "raw-logs", "Full timestamps without ANSI coloring"),
     flag("registry-mirror", List, "registry-mirrors", "Preferred registry mirror").reloads(),
+    flag(
+        "seccomp-profile",
+        Text,
+        "seccomp-profile",
+        "Path to seccomp profile. Set to \"unconfined\" to disable the default seccomp profile",
+    ),
     flag("selinux-enabled", Switch, "selinux-enabled", "Enable selinux support")
         .only(&["false"], "there is no selinux support"),
     flag(

@@ -151,11 +151,42 @@ fn engine(given: &Given, facts: &HostFacts, debug: bool) -> Result<Settings, Val
         ulimits: given.all("default-ulimit").iter().map(|limit| ulimit(limit)).collect::<Result<_, _>>()?,
         init: switch(given, "init", false),
         no_new_privileges: switch(given, "no-new-privileges", false),
+        seccomp_profile: text("seccomp-profile", ""),
+        shareable_ipc: match given.last("default-ipc-mode").unwrap_or("private") {
+            "private" => false,
+            "shareable" => true,
+            other => {
+                return error(format!(
+                    "invalid default-ipc-mode {other:?}: must be 'private' or 'shareable'"
+                ));
+            }
+        },
+        private_cgroupns: match given.last("default-cgroupns-mode") {
+            None | Some("") => None,
+            Some("private") => Some(true),
+            Some("host") => Some(false),
+            Some(other) => {
+                return error(format!(
+                    "invalid default-cgroupns-mode {other:?}: must be 'host' or 'private'"
+                ));
+            }
+        },
+        host_gateways: given
+            .all("host-gateway-ip")
+            .iter()
+            .map(|address| ip("host-gateway-ip", address))
+            .collect::<Result<_, _>>()?,
         shm_size: match given.last("default-shm-size") {
             None | Some("") => DEFAULT_SHM_SIZE,
             Some(size) => bytes(size).ok_or_else(|| ValueError(format!("invalid size: '{size}'")))?,
         },
-        stop_timeout: DEFAULT_STOP_TIMEOUT,
+        stop_timeout: match number(given, "default-stop-timeout", -1)? {
+            -1 => DEFAULT_STOP_TIMEOUT,
+            seconds => match u64::try_from(seconds) {
+                Ok(seconds) => Duration::from_secs(seconds),
+                Err(_) => return error(format!("invalid default stop timeout: {seconds}")),
+            },
+        },
         max_concurrent_downloads: positive(given, "max-concurrent-downloads", 3, "max concurrent downloads")?,
         max_concurrent_uploads: positive(given, "max-concurrent-uploads", 5, "max concurrent uploads")?,
         max_download_attempts: positive(given, "max-download-attempts", 5, "max download attempts")?,

@@ -137,13 +137,17 @@ pub fn info(settings: &Settings, host: &HostInfo, counts: &Counts, id: &str, now
         containerd_commit: Commit::default(),
         runc_commit: Commit::default(),
         init_commit: Commit::default(),
-        security_options: words(&["name=seccomp,profile=builtin"]),
+        security_options: vec![seccomp(&settings.seccomp_profile)],
         default_address_pools: pools
             .map(|(base, size)| AddressPool { base: base.to_string(), size: *size })
             .collect(),
         firewall_backend: Some(Firewall { driver: "nftables".to_owned(), info: Vec::new() }),
         ..Default::default()
     }
+}
+
+fn seccomp(profile: &str) -> String {
+    format!("name=seccomp,profile={}", if profile.is_empty() { "builtin" } else { profile })
 }
 
 fn registries(settings: &Settings) -> ServiceConfig {

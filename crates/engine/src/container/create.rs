@@ -147,10 +147,12 @@ impl Containers {
             "no".clone_into(&mut host.restart_policy.name);
         }
         if host.ipc_mode.is_empty() {
-            "private".clone_into(&mut host.ipc_mode);
+            let shareable = self.settings.shareable_ipc;
+            (if shareable { "shareable" } else { "private" }).clone_into(&mut host.ipc_mode);
         }
         if host.cgroupns_mode.is_empty() {
-            let private = self.host.unified && !host.privileged;
+            let dockerds = self.host.unified && !host.privileged;
+            let private = self.settings.private_cgroupns.unwrap_or(dockerds);
             (if private { "private" } else { "host" }).clone_into(&mut host.cgroupns_mode);
         }
         if host.shm_size == 0 {

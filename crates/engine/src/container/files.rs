@@ -117,6 +117,9 @@ impl Containers {
     }
 
     fn host_gateway(&self) -> Option<IpAddr> {
+        if let Some(address) = self.settings.host_gateways.first() {
+            return Some(*address);
+        }
         let bridge = self.networks.get("bridge").ok()?;
         bridge.subnets.first().map(|subnet| subnet.gateway)
     }

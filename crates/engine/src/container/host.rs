@@ -2,7 +2,9 @@
 
 use super::Containers;
 use super::record::Container;
+use super::security::Seccomp;
 use super::spec::Facts;
+use crate::Settings;
 use crate::error::{Error, Result};
 use oci::runtime::{Device, NamespaceKind};
 use std::path::Path;
@@ -16,6 +18,8 @@ pub(super) struct Host {
     pub(super) unified: bool,
     /// The hierarchies of control groups.
     pub(super) hierarchy: Option<cgroups::Hierarchy>,
+    /// The seccomp profile of containers that name none.
+    seccomp: Seccomp,
     /// Capabilities the daemon has.
     available: Vec<String>,
     /// Folders of thermal throttling counters, which are masked.
@@ -28,17 +32,36 @@ impl Host {
         &self.thermal
     }
 
-    pub(super) fn detect() -> Self {
+    /// # Errors
+    ///
+    /// Fails if the daemon's seccomp profile cannot be read or is none.
+    pub(super) fn detect(settings: &Settings) -> Result<Self> {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let hierarchy = cgroups::Manager::detect().ok();
         let bounding = sys::capability::bounding();
         let held = sys::capability::current().map_or(bounding, |sets| sets.permitted.intersection(bounding));
-        Self {
+        Ok(Self {
             processors: u32::try_from(processors).unwrap_or(u32::MAX),
             unified: hierarchy.as_ref().is_some_and(cgroups::Hierarchy::is_unified),
             hierarchy,
+            seccomp: default_seccomp(&settings.seccomp_profile)?,
             available: held.names(),
             thermal: thermal(),
+        })
+    }
+}
+
+/// Reads the profile that the daemon's configuration names.
+fn default_seccomp(profile: &str) -> Result<Seccomp> {
+    match profile {
+        "" | "builtin" => Ok(Seccomp::BuiltIn),
+        "unconfined" => Ok(Seccomp::Unconfined),
+        path => {
+            let failed =
+                |reason: String| Error::invalid(format!("opening seccomp profile ({path}) failed: {reason}"));
+            let text = std::fs::read_to_string(path).map_err(|error| failed(base::io_message(&error)))?;
+            super::profile::parse(&text, &[]).map_err(|error| failed(error.to_string()))?;
+            Ok(Seccomp::Profile(text))
         }
     }
 }
@@ -67,6 +90,7 @@ impl Containers {
             unified: self.host.unified,
             available: self.host.available.clone(),
             no_new_privileges: settings.no_new_privileges,
+            seccomp: self.host.seccomp.clone(),
             init: settings.init,
             executable: settings.executable.clone(),
             ulimits: settings.ulimits.clone(),

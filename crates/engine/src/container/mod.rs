@@ -119,7 +119,7 @@ impl Containers {
             table.insert(Handle::new(container));
         }
         changes::make_init_layer(&settings.data.init())?;
-        let host = host::Host::detect();
+        let host = host::Host::detect(&settings)?;
         Ok(Arc::new(Self {
             settings,
             store,

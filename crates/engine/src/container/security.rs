@@ -5,9 +5,11 @@ use crate::error::{Error, Result};
 /// Which seccomp profile is wanted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) enum Seccomp {
-    /// The engine's default for the container's capabilities.
+    /// The daemon's default.
     #[default]
     Default,
+    /// The engine's own for the container's capabilities.
+    BuiltIn,
     /// None.
     Unconfined,
     /// The user's own, as a JSON document.
@@ -63,7 +65,7 @@ pub(super) fn parse(options: &[String]) -> Result<Options> {
             "seccomp" => {
                 parsed.seccomp = match value {
                     "unconfined" => Seccomp::Unconfined,
-                    "builtin" => Seccomp::Default,
+                    "builtin" => Seccomp::BuiltIn,
                     profile => Seccomp::Profile(profile.to_owned()),
                 }
             }

@@ -48,7 +48,7 @@ pub(super) fn linux(
         cgroups_path: Some(cgroup_path(container, &facts.cgroup_parent)),
         namespaces: namespaces(container, facts),
         devices: devices(container, facts)?,
-        seccomp: seccomp(container, options, granted)?,
+        seccomp: seccomp(container, facts, options, granted)?,
         rootfs_propagation: None,
         masked_paths: host.masked_paths.clone().unwrap_or_else(default_masks),
         readonly_paths: host.readonly_paths.clone().unwrap_or_else(default_read_only),
@@ -145,15 +145,17 @@ fn devices(container: &Container, facts: &Facts) -> Result<Vec<Device>> {
 
 fn seccomp(
     container: &Container,
+    facts: &Facts,
     options: &Options,
     granted: &[String],
 ) -> Result<Option<oci::runtime::Seccomp>> {
     if container.host.privileged {
         return Ok(None);
     }
-    match &options.seccomp {
+    let wanted = if options.seccomp == Seccomp::Default { &facts.seccomp } else { &options.seccomp };
+    match wanted {
         Seccomp::Unconfined => Ok(None),
-        Seccomp::Default => Ok(Some(runtime::default_seccomp(granted))),
+        Seccomp::Default | Seccomp::BuiltIn => Ok(Some(runtime::default_seccomp(granted))),
         Seccomp::Profile(text) => super::super::profile::parse(text, granted).map(Some),
     }
 }

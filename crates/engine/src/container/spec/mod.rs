@@ -32,6 +32,8 @@ pub(super) struct Facts {
     pub(super) available: Vec<String>,
     /// Default of `no_new_privs`.
     pub(super) no_new_privileges: bool,
+    /// Default seccomp profile.
+    pub(super) seccomp: security::Seccomp,
     /// Default of `--init`.
     pub(super) init: bool,
     /// The executable to bind at [`INIT`].
