@@ -77,10 +77,29 @@ pub fn busybox_layer() -> Vec<u8> {
     layer(&entries)
 }
 
-/// Writes a docker archive of one image to `path`. `config` is the image's `config` object.
+/// Writes a docker archive of one image for this machine to `path`. `config` is the image's `config` object.
 pub fn write_archive(path: &Path, names: &[&str], layers: &[Vec<u8>], config: &Value) {
+    write_archive_for(path, names, layers, config, architecture());
+}
+
+/// This machine's architecture, as images name it.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "aarch64" => "arm64",
+        _ => "amd64",
+    }
+}
+
+/// Writes a docker archive of one image for another machine.
+pub fn write_archive_for(
+    path: &Path,
+    names: &[&str],
+    layers: &[Vec<u8>],
+    config: &Value,
+    architecture: &str,
+) {
     let hash = |bytes: &[u8]| hex::encode(Sha256::digest(bytes));
-    let document = config_document(layers, config);
+    let document = config_document(layers, config, architecture);
     let config_name = format!("{}.json", hash(&document));
     let layer_names: Vec<String> = layers.iter().map(|layer| format!("{}/layer.tar", hash(layer))).collect();
     let manifest = json!([{"Config": config_name, "RepoTags": names, "Layers": layer_names}]);
@@ -108,7 +127,8 @@ impl Parts {
     /// Makes an image of layers.
     pub fn new(layers: &[Vec<u8>], config: &Value) -> Self {
         let digest = |bytes: &[u8]| format!("sha256:{}", hex::encode(Sha256::digest(bytes)));
-        let documents = std::iter::once(config_document(layers, config)).chain(layers.iter().cloned());
+        let documents =
+            std::iter::once(config_document(layers, config, architecture())).chain(layers.iter().cloned());
         let blobs: Vec<(String, Vec<u8>)> = documents.map(|bytes| (digest(&bytes), bytes)).collect();
         let mut descriptors = blobs.iter().enumerate().map(|(index, (digest, bytes))| {
             let kind = if index == 0 { "config.v1+json" } else { "layer.v1.tar" };
@@ -129,13 +149,9 @@ impl Parts {
 }
 
 /// Returns an image's config.
-fn config_document(layers: &[Vec<u8>], config: &Value) -> Vec<u8> {
+fn config_document(layers: &[Vec<u8>], config: &Value, architecture: &str) -> Vec<u8> {
     let hash = |bytes: &[u8]| hex::encode(Sha256::digest(bytes));
     let diff_ids: Vec<String> = layers.iter().map(|layer| format!("sha256:{}", hash(layer))).collect();
-    let architecture = match std::env::consts::ARCH {
-        "aarch64" => "arm64",
-        _ => "amd64",
-    };
     let document = json!({
         "architecture": architecture, "os": "linux", "created": "2023-11-14T22:13:20Z", "config": config,
         "rootfs": {"type": "layers", "diff_ids": diff_ids},

@@ -7,6 +7,7 @@
 #![expect(clippy::expect_used, reason = "a measurement that cannot be set up ends with the reason")]
 
 mod build;
+mod images;
 mod memory;
 mod peer;
 mod rows;
@@ -41,6 +42,9 @@ fn main() {
     {
         let result = rows::measure(row, &peers);
         println!("{result}");
+    }
+    for line in images::table(&peers, &wanted) {
+        println!("{line}");
     }
     if wanted.is_empty() || wanted.iter().any(|want| want == "memory") {
         for line in memory::table(&peers) {

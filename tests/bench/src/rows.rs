@@ -107,9 +107,9 @@ fn remove_talker(peer: &Peer) {
 /// What a row gave.
 #[derive(Debug)]
 pub(crate) struct Measured {
-    name: &'static str,
+    pub(crate) name: &'static str,
     /// By peer: the rounds' wall times, and busy time of all processors in all rounds.
-    peers: Vec<(&'static str, Vec<Duration>, Duration)>,
+    pub(crate) peers: Vec<(&'static str, Vec<Duration>, Duration)>,
 }
 
 /// Measures a row.
@@ -133,7 +133,7 @@ pub(crate) fn measure(row: &Row, peers: &[Peer]) -> Measured {
 }
 
 /// Busy time of all processors since boot (/proc/stat, in ticks of 10 ms).
-fn busy_time() -> Duration {
+pub(crate) fn busy_time() -> Duration {
     let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
     let fields: Vec<u64> = stat
         .lines()
