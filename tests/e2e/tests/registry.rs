@@ -280,3 +280,138 @@ fn dockerd_pushes_and_pulls() {
         assert!(success, "docker {step:?}: {output}");
     }
 }
+
+/// A token server, and a place for events: `token` signs with a key whose certificate the registry trusts.
+const TOKEN_SERVER: &str = r#"
+import base64, hashlib, http.server, json, subprocess, sys, time, urllib.parse
+folder, form = sys.argv[1], sys.argv[2]
+def openssl(*arguments, data=None):
+    return subprocess.run(["openssl", *arguments], input=data, stdout=subprocess.PIPE, check=True).stdout
+def encode(data):
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+public = openssl("pkey", "-in", folder + "/token.key", "-pubout", "-outform", "DER")
+short = base64.b32encode(hashlib.sha256(public).digest()[:30]).decode()
+header = {"typ": "JWT", "alg": "RS256"}
+if form == "kid":
+    header["kid"] = ":".join(short[i:i + 4] for i in range(0, 48, 4))
+else:
+    header["x5c"] = [base64.b64encode(openssl("x509", "-in", folder + "/token.crt", "-outform", "DER")).decode()]
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        query = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)
+        user = base64.b64decode(self.headers.get("Authorization", "Basic Og==").split()[1]).decode()
+        if user not in (":", "alice:secret"):
+            self.send_response(401); self.end_headers(); return
+        access = []
+        for scope in " ".join(query.get("scope", [])).split():
+            kind, name, actions = scope.split(":")
+            allowed = actions.split(",") if user != ":" else [a for a in actions.split(",") if a == "pull" and name.startswith("public/")]
+            access.append({"type": kind, "name": name, "actions": allowed})
+        now = int(time.time())
+        claims = {"iss": "Tokens", "sub": user.split(":")[0], "aud": query["service"][0], "exp": now + 60, "nbf": now - 5, "access": access}
+        signed = encode(json.dumps(header).encode()) + "." + encode(json.dumps(claims).encode())
+        signature = openssl("dgst", "-sha256", "-sign", folder + "/token.key", data=signed.encode())
+        body = json.dumps({"token": signed + "." + encode(signature)}).encode()
+        self.send_response(200); self.end_headers(); self.wfile.write(body)
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        with open(folder + "/events", "ab") as log:
+            log.write(body + b"\n")
+        self.send_response(200); self.end_headers()
+    def log_message(self, *arguments):
+        pass
+http.server.ThreadingHTTPServer(("127.0.0.1", 5001), Handler).serve_forever()
+"#;
+
+/// Everything that a test with tokens needs; ended when dropped.
+struct Tokens {
+    process: std::process::Child,
+    files: Scratch,
+}
+
+impl Tokens {
+    fn start(namespaces: &Namespaces, form: &str) -> Self {
+        let files = Scratch::new();
+        let made = std::process::Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=tokens"])
+            .arg("-keyout")
+            .arg(files.join("token.key"))
+            .arg("-out")
+            .arg(files.join("token.crt"))
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        std::fs::write(files.join("server.py"), TOKEN_SERVER).unwrap();
+        let mut command = namespaces.command("python3");
+        command.arg(files.join("server.py")).arg(files.path()).arg(form);
+        let process = command.spawn().unwrap();
+        until("the token server to answer", Duration::from_secs(20), || {
+            (status(namespaces, &["http://127.0.0.1:5001/?service=x"]) == "200").then_some(())
+        });
+        Self { process, files }
+    }
+
+    fn config(&self) -> String {
+        format!(
+            "auth: {{token: {{realm: \"http://127.0.0.1:5001/token\", service: reg, issuer: Tokens, rootcertbundle: {}}}}}\n\
+             notifications: {{endpoints: [{{name: log, url: \"http://127.0.0.1:5001/events\", ignore: {{actions: [pull]}}}}]}}\n",
+            self.files.join("token.crt").display()
+        )
+    }
+
+    fn events(&self) -> Vec<serde_json::Value> {
+        let text = std::fs::read_to_string(self.files.join("events")).unwrap_or_default();
+        let envelopes = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        envelopes.flat_map(|envelope| envelope.get("events").unwrap().as_array().unwrap().clone()).collect()
+    }
+}
+
+impl Drop for Tokens {
+    fn drop(&mut self) {
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}
+
+#[test]
+fn tokens_and_events() {
+    for form in ["kid", "x5c"] {
+        let engine = Engine::start();
+        let namespaces = engine.namespaces();
+        let tokens = Tokens::start(namespaces, form);
+        let _registry = Registry::start_own(namespaces, Registry::HOST, &tokens.config());
+        let archive = format!("docker-archive:{}", busybox(&tokens.files).display());
+        for name in ["public/box:1", "private/box:1"] {
+            let address = format!("docker://{}/{name}", Registry::HOST);
+            let copy = ["copy", "-q", "--dest-tls-verify=false", "--dest-creds", "alice:secret"];
+            skopeo(namespaces, &[&copy[..], &[archive.as_str(), address.as_str()]].concat());
+        }
+        let name = |name: &str| format!("{}/{name}", Registry::HOST);
+        engine.wharf(&["pull", "-q", &name("public/box:1")]).ok();
+        let refused = engine.wharf(&["pull", "-q", &name("private/box:1")]);
+        assert!(refused.code == 1 && refused.stderr.contains("denied"), "{form}: {}", refused.stderr);
+        let wrong = engine.wharf(&["login", "-u", "alice", "-p", "wrong", Registry::HOST]);
+        assert_eq!(wrong.code, 1, "{form}: {wrong:?}");
+        engine.wharf(&["login", "-u", "alice", "-p", "secret", Registry::HOST]).ok();
+        engine.wharf(&["pull", "-q", &name("private/box:1")]).ok();
+        engine.wharf(&["tag", &name("private/box:1"), &name("other/box:2")]).ok();
+        engine.wharf(&["push", "-q", &name("other/box:2")]).ok();
+        until("the events to come", Duration::from_secs(20), || {
+            let last = tokens.events().into_iter().rfind(|event| event["target"]["tag"] == "2");
+            let event = last?;
+            assert_eq!(
+                (&event["action"], &event["actor"]["name"]),
+                (&"push".into(), &"alice".into()),
+                "{event}"
+            );
+            assert_eq!(event["target"]["repository"], "other/box", "{event}");
+            Some(())
+        });
+        let actions: Vec<_> = tokens.events().iter().map(|event| event["action"].clone()).collect();
+        assert!(
+            actions.iter().any(|action| action == "mount"),
+            "blobs of a known repository are not sent again: {actions:?}"
+        );
+        assert!(actions.iter().all(|action| action != "pull"));
+    }
+}

@@ -278,7 +278,7 @@ fn hostile_archives_are_refused() {
     check(one().file("a/.wh...", b""), "unpack layer: entry \"a/.wh...\": invalid whiteout");
     check(
         one().link("a", Kind::Symlink, "b").link("b", Kind::Symlink, "a").file("a/x", b""),
-        "unpack layer: open \"a\": Too many levels of symbolic links (os error 40)",
+        "unpack layer: open \"a\": too many levels of symbolic links",
     );
     check(
         one().entry(Entry { name: b"zero".to_vec(), kind: Kind::CharacterDevice, ..Entry::default() }, b""),
