@@ -358,6 +358,28 @@ impl Images {
         self.state().images.keys().cloned().collect()
     }
 
+    /// Forgets one platform of an index: its manifest goes, and its content with the next collection unless others
+    /// need it. Does nothing if another image has the same manifest; says whether it did something.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], and those of the database.
+    pub fn drop_platform(&self, id: &Digest, manifest: &Digest) -> Result<bool> {
+        let key = Key::Blob(manifest.clone());
+        let others = self.ids().into_iter().filter(|other| other != id);
+        let mut targets = others.filter_map(|other| self.target(&other));
+        if targets.any(|target| self.reachable_anyway(&target).contains(&key)) {
+            return Ok(false);
+        }
+        self.blobs.remove(manifest)?;
+        self.forget_parsed();
+        let name = key.to_string();
+        self.database.transaction(Durability::Durable, move |transaction| {
+            transaction.delete(content::BUCKET, &name).map(drop)
+        })?;
+        Ok(true)
+    }
+
     /// Returns all names that an image has, also if its documents cannot be read.
     pub fn names_of(&self, id: &Digest) -> Vec<Reference> {
         let state = self.state();

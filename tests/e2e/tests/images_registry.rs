@@ -152,3 +152,77 @@ fn registries_are_configured_while_the_daemon_runs() {
     let found = engine.wharf(&["search", "--format", "{{.Name}}", "box"]).ok();
     assert_eq!(found, "10.99.0.2:5000/library/box\n", "a search asks mirrors as well");
 }
+
+#[test]
+fn images_for_several_platforms() {
+    let engine = Engine::start();
+    let files = Scratch::new();
+    let namespaces = engine.namespaces();
+    let registry = Registry::start_own(namespaces, Registry::HOST, "");
+    let host = Registry::HOST;
+    let mut entries = Vec::new();
+    for architecture in ["amd64", "s390x"] {
+        let archive = files.join(&format!("{architecture}.tar"));
+        let own = image::layer(&[image::Entry::File("machine", 0o644, architecture.as_bytes())]);
+        let config = serde_json::json!({"Cmd": ["cat", "/machine"]});
+        image::write_archive_for(&archive, &["m:1"], &[image::busybox_layer(), own], &config, architecture);
+        registry.push(namespaces, &archive, &format!("m:{architecture}"));
+        let address = format!("http://{host}/v2/m/manifests/{architecture}");
+        let head = engine.run("curl", &["-sI", &address]).ok().to_lowercase();
+        let field = |name: &str| {
+            head.lines().find_map(|line| line.strip_prefix(name)).expect("a header").trim().to_owned()
+        };
+        let size: u64 = field("content-length:").parse().expect("a size");
+        entries.push(serde_json::json!({
+            "mediaType": field("content-type:"), "digest": field("docker-content-digest:"), "size": size,
+            "platform": {"architecture": architecture, "os": "linux"},
+        }));
+    }
+    let kind = "application/vnd.docker.distribution.manifest.list.v2+json";
+    let index = serde_json::json!({"schemaVersion": 2, "mediaType": kind, "manifests": entries});
+    let put = [
+        "-s",
+        "-f",
+        "-X",
+        "PUT",
+        "-H",
+        &format!("Content-Type: {kind}"),
+        "--data-binary",
+        &index.to_string(),
+    ];
+    engine.run("curl", &[&put[..], &[&format!("http://{host}/v2/m/manifests/all")]].concat()).ok();
+    let name = format!("{host}/m:all");
+    engine.wharf(&["pull", "-q", &name]).ok();
+    engine.wharf(&["pull", "-q", "--platform", "linux/s390x", &name]).ok();
+    let architecture = |platform: &str| {
+        both(&engine, &["image", "inspect", "--platform", platform, "-f", "{{.Architecture}}", &name])
+    };
+    assert_eq!(architecture("linux/s390x").line(), "s390x");
+    assert_eq!(architecture("linux/amd64").line(), "amd64");
+    let saved = files.join("saved.tar").display().to_string();
+    engine.wharf(&["save", "-o", &saved, &name]).ok();
+    let missing = engine.wharf(&["rmi", "--platform", "linux/riscv64", &name]);
+    assert!(missing.code == 1 && missing.stderr.contains("linux/riscv64"), "{missing:?}");
+    assert!(engine.wharf(&["rmi", "--platform", "linux/s390x", &name]).ok().starts_with("Deleted: sha256:"));
+    assert_eq!(architecture("linux/s390x").code, 1);
+    assert_eq!(architecture("linux/amd64").line(), "amd64");
+    assert_eq!(engine.wharf(&["system", "check"]).ok(), "No problems found\n");
+    // The last one goes with the image and its name.
+    assert!(
+        engine
+            .wharf(&["rmi", "--platform", "linux/amd64", &name])
+            .ok()
+            .contains(&format!("Untagged: {name}"))
+    );
+    assert_eq!(engine.wharf(&["images", "-q"]).line(), "");
+    engine.wharf(&["load", "-q", "--platform", "linux/s390x", "-i", &saved]).ok();
+    assert_eq!(architecture("linux/s390x").line(), "s390x");
+    assert_eq!(architecture("linux/amd64").code, 1);
+    engine.wharf(&["rmi", &name]).ok();
+    let missing = engine.wharf(&["load", "-q", "--platform", "linux/riscv64", "-i", &saved]);
+    assert!(
+        missing.code == 1 && missing.stderr.contains("requested platform (linux/riscv64) not found"),
+        "{missing:?}"
+    );
+    assert_eq!(engine.wharf(&["images", "-q"]).line(), "");
+}

@@ -18,11 +18,19 @@ pub(crate) const RMI_FLAGS: &[Flag] = &[
 pub(crate) fn rmi(cli: &Cli, matches: &Matches) -> Result<()> {
     let force = matches.switch("force");
     let mut only_missing = true;
+    let platforms: Vec<String> = matches
+        .list("platform")
+        .iter()
+        .map(|text| super::list::platform_json(text))
+        .collect::<Result<_>>()?;
     let result = each(&matches.args, |name| {
-        let deleted = request(cli, "DELETE", name, "")?
+        let mut delete = request(cli, "DELETE", name, "")?
             .flag("force", force)
-            .flag("noprune", matches.switch("no-prune"))
-            .decode::<Vec<DeleteItem>>();
+            .flag("noprune", matches.switch("no-prune"));
+        for platform in &platforms {
+            delete = delete.query("platforms", platform);
+        }
+        let deleted = delete.decode::<Vec<DeleteItem>>();
         match deleted {
             Ok(items) => {
                 for item in items {

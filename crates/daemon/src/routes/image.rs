@@ -120,7 +120,16 @@ pub(super) fn users(containers: &[Arc<Container>]) -> Vec<User> {
 
 async fn remove(images: Images, engine: Arc<Engine>, call: Call) -> Answer {
     let force = call.query.flag("force");
-    let answer = blocking(move || images.remove(call.name(), force, &users(&engine.containers.list())));
+    let platforms = call.query.all("platforms").filter(|_| call.at_least(50)).map(parse_platform);
+    let platforms = platforms.collect::<Result<Vec<_>, _>>()?;
+    let answer = blocking(move || {
+        let users = users(&engine.containers.list());
+        if platforms.is_empty() {
+            images.remove(call.name(), force, &users)
+        } else {
+            images.remove_platforms(call.name(), &platforms, force, &users)
+        }
+    });
     Ok(body::ok(&answer.await?))
 }
 
@@ -254,8 +263,10 @@ fn reference(name: &str, tag: &str) -> Result<Reference, Failure> {
 async fn load(images: Images, mut call: Call) -> Answer {
     let mut reader = call.take_reader();
     let quiet = call.query.flag("quiet");
+    let platform = platform(&call, 48)?;
     progress::answer(move |teller: Teller| async move {
-        blocking(move || images.load(&mut reader, quiet, &mut |message| teller.tell(message))).await?;
+        let mut tell = move |message| teller.tell(message);
+        blocking(move || images.load(&mut reader, quiet, platform.as_ref(), &mut tell)).await?;
         Ok(())
     })
     .await

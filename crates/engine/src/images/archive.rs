@@ -48,7 +48,7 @@ pub struct Commit {
 }
 
 impl Images {
-    /// Loads the images of an archive; `tell` gets Docker's lines: progress of layers unless `quiet`, and what was
+    /// Loads the images of an archive, or only their `platform`; `tell` gets Docker's lines: progress of layers unless `quiet`, and what was
     /// loaded.
     ///
     /// # Errors
@@ -58,6 +58,7 @@ impl Images {
         &self,
         reader: &mut dyn Read,
         quiet: bool,
+        platform: Option<&Platform>,
         tell: &mut dyn FnMut(Message),
     ) -> Result<Vec<Loaded>> {
         let mut last: Option<Instant> = None;
@@ -74,6 +75,9 @@ impl Images {
             tell(Message::progress(id, "Loading layer", signed(step.current), signed(step.total)));
         };
         let loaded = store::archive::load(self.store(), reader, &mut progress)?;
+        if let Some(platform) = platform {
+            self.keep_platform(&loaded, platform)?;
+        }
         for image in &loaded {
             let line = |text: String| Message { stream: text, ..Message::default() };
             for name in &image.names {

@@ -182,6 +182,80 @@ impl Images {
         Ok(done)
     }
 
+    /// Removes some platforms of an image; if none is left, the image and its names. `users` are all containers.
+    ///
+    /// # Errors
+    ///
+    /// As [`Images::remove`]; `NotFound` for a platform that is not here.
+    pub fn remove_platforms(
+        &self,
+        text: &str,
+        platforms: &[Platform],
+        force: bool,
+        users: &[User],
+    ) -> Result<Vec<DeleteItem>> {
+        let id = self.store().images().find_id(text)?;
+        let here = self.store().images().platforms(&id)?;
+        let is_wanted = |image: &Image| platforms.iter().any(|wanted| wanted.matches(&image.platform));
+        for platform in platforms {
+            if !here.iter().any(|image| platform.matches(&image.platform)) {
+                return Err(Error::not_found(format!(
+                    "image with reference {text} was found but does not provide the specified platform ({platform})"
+                )));
+            }
+        }
+        if here.iter().all(is_wanted) {
+            return self.remove(text, force, users);
+        }
+        let _changes = self.changes().lock().unwrap_or_else(PoisonError::into_inner);
+        let mut done = Vec::new();
+        for image in here.iter().filter(|image| is_wanted(image)) {
+            let user = users.iter().find(|user| user.image == id && user.layers == image.diff_ids);
+            if let Some(user) = user.filter(|user| user.running || !force) {
+                return Err(Error::conflict(format!(
+                    "conflict: unable to delete platform {} of {} - container {} is using it",
+                    image.platform,
+                    id.short(),
+                    user.container.short()
+                )));
+            }
+            if self.store().images().drop_platform(&id, &image.manifest.digest)? {
+                let deleted = image.manifest.digest.to_string();
+                done.push(DeleteItem { deleted, ..DeleteItem::default() });
+            }
+        }
+        self.store().collect(&self.kept(users))?;
+        Ok(done)
+    }
+
+    /// Leaves only `platform` of images that were just loaded.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if one does not have it; that one is gone then.
+    pub(super) fn keep_platform(&self, loaded: &[store::archive::Loaded], platform: &Platform) -> Result<()> {
+        let images = self.store().images();
+        for loaded in loaded {
+            let id = &loaded.target.digest;
+            let here = images.platforms(id)?;
+            let (fit, other): (Vec<_>, Vec<_>) =
+                here.iter().partition(|image| platform.matches(&image.platform));
+            if fit.is_empty() {
+                for name in &loaded.names {
+                    images.untag(name)?;
+                }
+                images.remove(id)?;
+                return Err(Error::not_found(format!(
+                    "requested platform ({platform}) not found: image might be filtered out"
+                )));
+            }
+            for image in other {
+                images.drop_platform(id, &image.manifest.digest)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Removes images that no container uses: dangling ones, or all with the filter `dangling=false`.
     ///
     /// # Errors

@@ -584,7 +584,7 @@ async fn images_go_out_and_come_in() {
     let images = other.images();
     let (_, mut events) = images.events().subscribe();
     let mut lines = Vec::new();
-    images.load(&mut saved.as_slice(), false, &mut |line| lines.push(line)).unwrap();
+    images.load(&mut saved.as_slice(), false, None, &mut |line| lines.push(line)).unwrap();
     assert_eq!(lines.last().unwrap().stream, format!("Loaded image: {full}\n"));
     assert!(lines.iter().any(|line| line.status == "Loading layer"));
     assert_eq!(images.find(&full, None).unwrap().id(), &manifest.digest);
