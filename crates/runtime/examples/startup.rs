@@ -5,8 +5,11 @@
 #![expect(clippy::print_stdout, reason = "what it finds is for a person to read")]
 #![expect(clippy::expect_used, reason = "a tool for developers may stop where it stands")]
 
+#[path = "../tests/common/mod.rs"]
+mod common;
+
 use cgroups::Manager;
-use oci::runtime::{Capabilities, Linux, Mount, Namespace, NamespaceKind, Process, Spec};
+use oci::runtime::{NamespaceKind, Spec};
 use runtime::{Launch, Overlay, RootSwitch, Rootfs, Stdio};
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -73,53 +76,14 @@ fn once(rootfs: &Path, program: &[String], empty: bool, round: usize) -> [u128; 
     [micros(begin, ready), micros(ready, started), micros(started, ended), micros(ended, cleaned)]
 }
 
+/// The document of the tests, with Docker's filter; the network stays the host's, as the engine gives it one.
 fn spec(program: &[String]) -> Spec {
-    let mount = |destination: &str, kind: &str, options: &str| Mount {
-        destination: destination.to_owned(),
-        kind: Some(kind.to_owned()),
-        source: Some(kind.to_owned()),
-        options: options.split(',').map(str::to_owned).collect(),
-        ..Mount::default()
-    };
-    let names = "CHOWN DAC_OVERRIDE FSETID FOWNER MKNOD NET_RAW SETGID SETUID SETFCAP SETPCAP NET_BIND_SERVICE SYS_CHROOT \
-                 KILL AUDIT_WRITE";
-    let granted: Vec<String> = names.split(' ').map(|name| format!("CAP_{name}")).collect();
-    let kinds = [NamespaceKind::Mount, NamespaceKind::Uts, NamespaceKind::Pid, NamespaceKind::Ipc];
-    let list = |paths: &str| paths.split(' ').map(str::to_owned).collect();
-    Spec {
-        process: Some(Process {
-            args: program.to_vec(),
-            env: vec!["PATH=/bin".to_owned()],
-            cwd: "/".to_owned(),
-            capabilities: Some(Capabilities {
-                bounding: granted.clone(),
-                effective: granted.clone(),
-                permitted: granted.clone(),
-                ..Capabilities::default()
-            }),
-            oom_score_adj: Some(0),
-            ..Process::default()
-        }),
-        hostname: Some("box".to_owned()),
-        mounts: vec![
-            mount("/proc", "proc", "nosuid,noexec,nodev"),
-            mount("/dev", "tmpfs", "nosuid,strictatime,mode=755,size=65536k"),
-            mount("/dev/pts", "devpts", "nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5"),
-            mount("/sys", "sysfs", "nosuid,noexec,nodev,ro"),
-            mount("/sys/fs/cgroup", "cgroup", "nosuid,noexec,nodev,ro"),
-            mount("/dev/mqueue", "mqueue", "nosuid,noexec,nodev"),
-            mount("/dev/shm", "tmpfs", "nosuid,noexec,nodev,mode=1777,size=65536k"),
-        ],
-        linux: Some(Linux {
-            namespaces: kinds.into_iter().map(Namespace::new).collect(),
-            seccomp: Some(runtime::default_seccomp(&granted)),
-            masked_paths: list(
-                "/proc/acpi /proc/asound /proc/interrupts /proc/kcore /proc/keys /proc/latency_stats /proc/sched_debug \
-                 /proc/scsi /proc/timer_list /proc/timer_stats /sys/devices/virtual/powercap /sys/firmware",
-            ),
-            readonly_paths: list("/proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger"),
-            ..Linux::default()
-        }),
-        ..Spec::default()
+    let program: Vec<&str> = program.iter().map(String::as_str).collect();
+    let mut spec = common::document(&program);
+    let capabilities = spec.process.as_ref().and_then(|process| process.capabilities.clone());
+    if let Some(linux) = &mut spec.linux {
+        linux.namespaces.retain(|one| one.kind != NamespaceKind::Network);
+        linux.seccomp = Some(runtime::default_seccomp(&capabilities.unwrap_or_default().bounding));
     }
+    spec
 }

@@ -78,57 +78,7 @@ impl Bench {
 
     /// Docker's usual document for `arguments`.
     pub(crate) fn spec(&self, arguments: &[&str]) -> Spec {
-        let mount = |destination: &str, kind: &str, options: &str| Mount {
-            destination: destination.into(),
-            kind: Some(kind.into()),
-            source: Some(kind.into()),
-            options: options.split(',').map(str::to_owned).collect(),
-            ..Mount::default()
-        };
-        let names: Vec<String> = DEFAULT_CAPABILITIES.iter().map(|name| format!("CAP_{name}")).collect();
-        Spec {
-            oci_version: oci::runtime::VERSION.into(),
-            process: Some(Process {
-                args: arguments.iter().map(|&one| one.into()).collect(),
-                env: vec!["PATH=/usr/bin:/bin".into()],
-                cwd: "/".into(),
-                capabilities: Some(Capabilities {
-                    bounding: names.clone(),
-                    effective: names.clone(),
-                    permitted: names,
-                    ..Capabilities::default()
-                }),
-                oom_score_adj: Some(0),
-                ..Process::default()
-            }),
-            root: Some(Root { path: "rootfs".into(), readonly: false }),
-            hostname: Some("box".into()),
-            mounts: vec![
-                mount("/proc", "proc", "nosuid,noexec,nodev"),
-                mount("/dev", "tmpfs", "nosuid,strictatime,mode=755,size=65536k"),
-                mount("/dev/pts", "devpts", "nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5"),
-                mount("/sys", "sysfs", "nosuid,noexec,nodev,ro"),
-                mount("/sys/fs/cgroup", "cgroup", "nosuid,noexec,nodev,ro"),
-                mount("/dev/mqueue", "mqueue", "nosuid,noexec,nodev"),
-                mount("/dev/shm", "tmpfs", "nosuid,noexec,nodev,mode=1777,size=65536k"),
-            ],
-            linux: Some(Linux {
-                namespaces: [
-                    NamespaceKind::Mount,
-                    NamespaceKind::Network,
-                    NamespaceKind::Uts,
-                    NamespaceKind::Pid,
-                    NamespaceKind::Ipc,
-                ]
-                .into_iter()
-                .map(Namespace::new)
-                .collect(),
-                masked_paths: MASKED.iter().map(|&path| path.into()).collect(),
-                readonly_paths: READ_ONLY.iter().map(|&path| path.into()).collect(),
-                ..Linux::default()
-            }),
-            ..Spec::default()
-        }
+        document(arguments)
     }
 
     pub(crate) fn launch(&self, spec: Spec, stdio: Stdio) -> Launch {
@@ -206,6 +156,61 @@ impl Bench {
 
     pub(crate) fn process(&self, arguments: &[&str]) -> Process {
         self.spec(arguments).process.unwrap()
+    }
+}
+
+/// Docker's usual document for `arguments`.
+pub(crate) fn document(arguments: &[&str]) -> Spec {
+    let mount = |destination: &str, kind: &str, options: &str| Mount {
+        destination: destination.into(),
+        kind: Some(kind.into()),
+        source: Some(kind.into()),
+        options: options.split(',').map(str::to_owned).collect(),
+        ..Mount::default()
+    };
+    let names: Vec<String> = DEFAULT_CAPABILITIES.iter().map(|name| format!("CAP_{name}")).collect();
+    Spec {
+        oci_version: oci::runtime::VERSION.into(),
+        process: Some(Process {
+            args: arguments.iter().map(|&one| one.into()).collect(),
+            env: vec!["PATH=/usr/bin:/bin".into()],
+            cwd: "/".into(),
+            capabilities: Some(Capabilities {
+                bounding: names.clone(),
+                effective: names.clone(),
+                permitted: names,
+                ..Capabilities::default()
+            }),
+            oom_score_adj: Some(0),
+            ..Process::default()
+        }),
+        root: Some(Root { path: "rootfs".into(), readonly: false }),
+        hostname: Some("box".into()),
+        mounts: vec![
+            mount("/proc", "proc", "nosuid,noexec,nodev"),
+            mount("/dev", "tmpfs", "nosuid,strictatime,mode=755,size=65536k"),
+            mount("/dev/pts", "devpts", "nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5"),
+            mount("/sys", "sysfs", "nosuid,noexec,nodev,ro"),
+            mount("/sys/fs/cgroup", "cgroup", "nosuid,noexec,nodev,ro"),
+            mount("/dev/mqueue", "mqueue", "nosuid,noexec,nodev"),
+            mount("/dev/shm", "tmpfs", "nosuid,noexec,nodev,mode=1777,size=65536k"),
+        ],
+        linux: Some(Linux {
+            namespaces: [
+                NamespaceKind::Mount,
+                NamespaceKind::Network,
+                NamespaceKind::Uts,
+                NamespaceKind::Pid,
+                NamespaceKind::Ipc,
+            ]
+            .into_iter()
+            .map(Namespace::new)
+            .collect(),
+            masked_paths: MASKED.iter().map(|&path| path.into()).collect(),
+            readonly_paths: READ_ONLY.iter().map(|&path| path.into()).collect(),
+            ..Linux::default()
+        }),
+        ..Spec::default()
     }
 }
 
