@@ -55,9 +55,10 @@ fn the_executable_of_the_runtime_cannot_be_written() {
     let before = std::fs::read(&executable).unwrap();
     bundle.arguments(&["/proc/self/exe", "features"]);
     bundle.run();
-    let watch = "echo ready; while :; do for p in /proc/[0-9]*; do case $(readlink $p/exe) in /bin/busybox|'') continue;; esac; \
-                 { exec 9<$p/exe; } 2>/dev/null || continue; echo opened; \
-                 for i in 1 2 3 4 5 6 7 8 9; do { echo x > /proc/self/fd/9; } 2>/dev/null && echo written; done; done; done";
+    // A subshell, since a failed `exec` ends the shell.
+    let watch = "while :; do for p in /proc/[0-9]*; do case $(readlink $p/exe) in /bin/busybox|'') continue;; esac; \
+                 ( exec 9<$p/exe; echo opened; for i in 1 2 3 4 5 6 7 8 9; do sleep 0.01; echo x > /proc/self/fd/9 && echo written; done ) \
+                 2>/dev/null; done; done";
     bundle.script(watch).start();
     for _ in 0..20 {
         bundle.runtime(&["exec", "c", "true"]).ok();
