@@ -86,8 +86,11 @@ fn containerd() {
     let ctr = |arguments: &[&str]| engine.run("ctr", &[&["--address", &socket], arguments].concat());
     ctr(&["image", "import", &engine.path("busybox.tar").display().to_string()]).ok();
     let image = "docker.io/library/busybox:latest";
+    let parent = format!("/wharf-test-containerd-{}", std::process::id());
     let run = |flags: &[&str], name: &str, command: &[&str]| {
-        ctr(&[&["run", "--runc-binary", &runtime], flags, &[image, name], command].concat())
+        let group = format!("{parent}/{name}");
+        ctr(&[&["run", "--runc-binary", &runtime, "--cgroup", &group], flags, &[image, name], command]
+            .concat())
     };
     assert_eq!(run(&["--rm"], "one", &["echo", "hello"]).ok(), "hello\n");
     assert_eq!(run(&["--rm"], "two", &["sh", "-c", "exit 7"]).code, 7);
@@ -105,8 +108,12 @@ fn containerd() {
     });
     ctr(&["task", "rm", "four"]);
     ctr(&["container", "rm", "four"]).ok();
-    let line = format!("ctr --address {socket} run --rm --tty --runc-binary {runtime} {image} five tty");
+    let line = format!(
+        "ctr --address {socket} run --rm --tty --cgroup {parent}/five --runc-binary {runtime} {image} five tty"
+    );
     assert!(engine.run_in_terminal(&line).ok().contains("/dev/pts/0"));
+    drop(engine);
+    no_groups(&parent);
 }
 
 #[test]
@@ -152,6 +159,11 @@ fn dockerd() {
     assert_eq!(docker(&["wait", "lasting"]).ok(), "137\n");
     docker(&["rm", "lasting"]).ok();
     drop(engine);
+    no_groups(&parent);
+}
+
+/// Looks for what an engine's parent group still has.
+fn no_groups(parent: &str) {
     for hierarchy in std::fs::read_dir("/sys/fs/cgroup").expect("list the hierarchies").flatten() {
         let group = hierarchy.path().join(parent.trim_start_matches('/'));
         assert!(!group.exists() || removed(&group), "{} is still there", group.display());
