@@ -1,6 +1,6 @@
 //! The executable: picks the role, nothing else.
 //!
-//! `wharf daemon …`, `wharf registry …`, `wharf runtime …` (also when called `wharf-runtime` or `runc`) and the command line for people; and, by the first argument or the name it is called by, the roles
+//! `wharf daemon …`, `wharf registry …` (also when called `registry`), `wharf runtime …` (also when called `wharf-runtime` or `runc`) and the command line for people; and, by the first argument or the name it is called by, the roles
 //! that Wharf starts by itself: zygote, supervisor, and the init of containers with `--init`.
 
 use std::io::Write as _;
@@ -16,6 +16,8 @@ fn main() -> ExitCode {
         Some("wharf-runtime" | "runc") => {
             return runtime::command::program(arguments.get(1..).unwrap_or_default());
         }
+        // As the entry point of images made for the well-known registry's commands.
+        Some("registry") => return registry::main(arguments.get(1..).unwrap_or_default()),
         _ => {}
     }
     if let Ok(setting) = std::env::var(base::failpoint::VARIABLE)
