@@ -190,17 +190,9 @@ fn engine(given: &Given, facts: &HostFacts, debug: bool) -> Result<Settings, Val
         max_concurrent_downloads: positive(given, "max-concurrent-downloads", 3, "max concurrent downloads")?,
         max_concurrent_uploads: positive(given, "max-concurrent-uploads", 5, "max concurrent uploads")?,
         max_download_attempts: positive(given, "max-download-attempts", 5, "max download attempts")?,
-        registry_mirrors: given
-            .all("registry-mirror")
-            .iter()
-            .map(|url| mirror(url))
-            .collect::<Result<_, _>>()?,
+        registry_mirrors: mirrors(given)?,
         insecure_registries: given.all("insecure-registry").to_vec(),
-        proxies: distribution::Proxies {
-            http: text("http-proxy", &facts.proxies.http),
-            https: text("https-proxy", &facts.proxies.https),
-            no: text("no-proxy", &facts.proxies.no),
-        },
+        proxies: proxies(given, facts),
         labels,
         debug,
         experimental: switch(given, "experimental", false),
@@ -210,6 +202,20 @@ fn engine(given: &Given, facts: &HostFacts, debug: bool) -> Result<Settings, Val
             Some(other) => return error(format!("invalid compat: {other}")),
         },
     })
+}
+
+fn mirrors(given: &Given) -> Result<Vec<String>, ValueError> {
+    given.all("registry-mirror").iter().map(|url| mirror(url)).collect()
+}
+
+/// Proxies of the configuration, and those of the environment for what it leaves open.
+fn proxies(given: &Given, facts: &HostFacts) -> distribution::Proxies {
+    let text = |name: &str, default: &str| given.last(name).unwrap_or(default).to_owned();
+    distribution::Proxies {
+        http: text("http-proxy", &facts.proxies.http),
+        https: text("https-proxy", &facts.proxies.https),
+        no: text("no-proxy", &facts.proxies.no),
+    }
 }
 
 fn bridge(given: &Given) -> Result<BridgeSettings, ValueError> {
