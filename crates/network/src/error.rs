@@ -85,7 +85,7 @@ pub enum Error {
 /// What else is to be said when the kernel does not know what it was told.
 fn lacking(errno: Errno) -> &'static str {
     match errno {
-        Errno::OPNOTSUPP | Errno::PROTONOSUPPORT | Errno::AFNOSUPPORT | Errno::NOENT => {
+        Errno::OPNOTSUPP | Errno::PROTONOSUPPORT | Errno::AFNOSUPPORT => {
             " (the kernel lacks nf_tables or a part of it: ct, fib, masq, nat; --iptables=false goes without)"
         }
         _ => "",

@@ -200,7 +200,7 @@ fn full_child() {
     let store = Store::open(&paths).unwrap();
     let error = archive::load(&store, &mut &*bytes, &mut |_| {}).unwrap_err();
     let text = base::chain(&error);
-    assert!(text.contains("No space left on device"), "{text}");
+    assert!(text.contains("no space left on device"), "{text}");
     assert!(store.images().ids().len() < 2);
     store.collect(&Keep::default()).unwrap();
     store.wait_for_deletion();
