@@ -138,10 +138,18 @@ pub(crate) fn frames(source: &mut impl Read, stdout: bool, stderr: bool) -> Resu
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(()),
             Err(error) => return Err(Error::file("read", "stream")(error)),
         };
+        // What came at once and follows one another on one stream is written at once.
+        let mut out = Vec::new();
         let outcome = decoder.push(buffer.get(..length).unwrap_or_default(), |stream, payload| {
             let written = match stream {
-                Stream::Stdin | Stream::Stdout if stdout => write(&mut io::stdout(), payload),
-                Stream::Stderr if stderr => write(&mut io::stderr(), payload),
+                Stream::Stdin | Stream::Stdout if stdout => {
+                    out.extend_from_slice(payload);
+                    Ok(())
+                }
+                Stream::Stderr if stderr => {
+                    let before = write(&mut io::stdout(), &std::mem::take(&mut out));
+                    before.and_then(|()| write(&mut io::stderr(), payload))
+                }
                 Stream::SystemError => {
                     let text = String::from_utf8_lossy(payload);
                     Err(Error::message(format!("error from daemon in stream: {text}")))
@@ -150,6 +158,7 @@ pub(crate) fn frames(source: &mut impl Read, stdout: bool, stderr: bool) -> Resu
             };
             written.map_err(Stop::Failed)
         });
+        write(&mut io::stdout(), &out)?;
         match outcome {
             Ok(()) => {}
             Err(Stop::Unknown(unknown)) => return Err(Error::message(unknown.to_string())),
@@ -159,6 +168,9 @@ pub(crate) fn frames(source: &mut impl Read, stdout: bool, stderr: bool) -> Resu
 }
 
 fn write(output: &mut impl Write, bytes: &[u8]) -> Result<()> {
+    if bytes.is_empty() {
+        return Ok(());
+    }
     output.write_all(bytes).and_then(|()| output.flush()).map_err(|error| match error.kind() {
         io::ErrorKind::BrokenPipe => Error::Exit(1),
         _ => Error::file("write", "output")(error),

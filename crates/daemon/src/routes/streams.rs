@@ -170,10 +170,11 @@ async fn logs(engine: Arc<Engine>, call: Call) -> Answer {
         timestamps: query.flag("timestamps"),
         details: query.flag("details"),
     };
+    let followed = query.flag("follow");
     let (writer, response) = body::streamed(content_type(&call, terminal));
     let stopper = reader.stopper();
     let watched = writer.clone();
-    let passing = tokio::task::spawn_blocking(move || pass(reader, format, &writer));
+    let passing = tokio::task::spawn_blocking(move || pass(reader, format, followed, &writer));
     tokio::spawn(async move {
         let mut passing = passing;
         let ended = async {
@@ -207,16 +208,28 @@ fn time(call: &Call, name: &str) -> Result<Option<Timestamp>, Failure> {
     }
 }
 
-/// Passes entries on until the log ends or the client goes.
-fn pass(reader: logs::Reader, format: Format, writer: &Writer) {
+/// How many bytes of a log go into one piece of the answer.
+const PIECE: usize = 64 << 10;
+
+/// Passes entries on until the log ends or the client goes; each at once if the log is `followed`.
+fn pass(reader: logs::Reader, format: Format, followed: bool, writer: &Writer) {
+    let mut piece = Vec::new();
     for entry in reader {
         let entry = match entry {
             Ok(entry) => entry,
             Err(error) => return tracing::error!(error = base::chain(&error), "a log cannot be read"),
         };
-        if format.wants(&entry) && writer.write_blocking(format.line(&entry)).is_err() {
+        if format.wants(&entry) {
+            piece.extend_from_slice(&format.line(&entry));
+        }
+        let full = !piece.is_empty() && (followed || piece.len() >= PIECE);
+        if full && writer.write_blocking(std::mem::take(&mut piece)).is_err() {
             return;
         }
+    }
+    if !piece.is_empty() {
+        // Nobody reads it if the client is gone.
+        writer.write_blocking(piece).ok();
     }
 }
 
