@@ -179,11 +179,22 @@ pub fn output(mut command: Command) -> Output {
     let scratch = Scratch::new();
     // Files, as a pipe would end only with the last process that has it.
     let file = |name: &str| std::fs::File::create(scratch.join(name)).expect("make a file");
-    let status = command.stdout(file("out")).stderr(file("err")).status().expect("run a program");
+    let mut child = command.stdout(file("out")).stderr(file("err")).spawn().expect("run a program");
+    let input = child.stdin.take(); // open for as long as the program runs
+    let status = child.wait().expect("wait for a program");
+    drop(input);
     let text = |name: &str| {
         String::from_utf8_lossy(&std::fs::read(scratch.join(name)).expect("read a file")).into_owned()
     };
     Output { stdout: text("out"), stderr: text("err"), code: status.code().unwrap_or(-1) }
+}
+
+/// Runs a shell's line in a terminal of its own, as a user at a keyboard does who types nothing.
+///
+/// `script` is script(1), where and how it is to be run. Its input stays open: at the end of one it would type a character.
+pub fn in_terminal(mut script: Command, line: &str) -> Output {
+    script.args(["--quiet", "--return", "--command", line, "/dev/null"]).stdin(Stdio::piped());
+    output(script)
 }
 
 /// Says on standard error why a test does nothing here.

@@ -2,6 +2,7 @@
 //! dies meanwhile.
 #![expect(clippy::expect_used, reason = "test code: a failed set-up ends the test")]
 
+use e2e::bundle::in_terminal;
 use std::process::Command;
 use std::time::Duration;
 use testkit::{Engine, Registry, Scratch, image, until};
@@ -46,12 +47,12 @@ fn a_web_server_from_a_registry_outlives_the_daemon() {
     let script = "set -e; . /etc/os-release; dpkg --verify base-passwd; echo $ID $(id -un) $(ls /var/lib/dpkg | wc -l)";
     let shell = engine.wharf(&["run", "--rm", "-h", "box", &name, "bash", "-c", script]).ok();
     assert!(shell.starts_with("debian root "), "{shell}");
-    // A terminal of its own, as a user at a keyboard has it: script(1) plays the keyboard's terminal.
+    // A terminal of its own, as a user at a keyboard has it.
     let session = format!(
         "{} run -it --rm -h box {name} bash -c 'tty; stty size; exit 3'",
         Engine::executable().display()
     );
-    let session = engine.run("script", &["-qec", &session, "/dev/null"]);
+    let session = in_terminal(engine.command("script"), &session);
     assert_eq!((session.code, session.stdout.lines().next()), (3, Some("/dev/pts/0")), "{session:?}");
     let serve = "echo 'a page' > /var/www/html/index.html; exec nginx -g 'daemon off;'";
     engine.wharf(&["run", "-d", "--name", "web", "-p", "8080:80", &name, "bash", "-c", serve]).ok();

@@ -1,6 +1,6 @@
 //! `wharf runtime`: what a document can ask for.
 
-use e2e::bundle::{Bundle, output, skipped};
+use e2e::bundle::{Bundle, in_terminal, output, skipped};
 use serde_json::{Value, json};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
@@ -84,12 +84,10 @@ fn a_terminal_is_there_with_mapped_users_too() {
         }
         bundle.set("/process", "terminal", json!(true)).script("tty; ls /dev/console; test -t 0 && echo yes");
         bundle.write();
-        // script(1) gives the command a terminal of its own; its end of input comes as `^@`.
-        let line = bundle.line(&["run", "c"]);
-        let mut command = std::process::Command::new("script");
-        command.args(["--quiet", "--return", "--command", &line, "/dev/null"]).current_dir(bundle.path());
-        let said = output(command);
-        assert_eq!(said.stdout.replace(['\r', '^', '@'], ""), "/dev/pts/0\n/dev/console\nyes\n", "{said:?}");
+        let mut script = std::process::Command::new("script");
+        script.current_dir(bundle.path());
+        let said = in_terminal(script, &bundle.line(&["run", "c"]));
+        assert_eq!(said.stdout.replace('\r', ""), "/dev/pts/0\n/dev/console\nyes\n", "{said:?}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
-use e2e::bundle::{Bundle, output};
+use e2e::bundle::{Bundle, in_terminal};
 use serde_json::json;
 use std::os::unix::fs::symlink;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -164,9 +164,9 @@ fn races_of_dev_do_not_lead_out() {
     let line = bundle.line(&["run", "c"]);
     exchanging(&bundle.inside("dev"), &bundle.inside("link"), || {
         for _ in 0..20 {
-            let mut command = std::process::Command::new("script");
-            command.args(["--quiet", "--command", &line, "/dev/null"]).current_dir(bundle.path());
-            let said = output(command);
+            let mut script = std::process::Command::new("script");
+            script.current_dir(bundle.path());
+            let said = in_terminal(script, &line);
             assert!(!said.stdout.contains("secret"), "{said:?}");
         }
     });

@@ -2,7 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "a failed step fails the test")]
 
-use e2e::bundle::{output, skipped};
+use e2e::bundle::{in_terminal, output, skipped};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -45,16 +45,23 @@ impl Other {
         self.scratch.join(name)
     }
 
-    fn run(&self, program: &str, arguments: &[&str]) -> Output {
+    /// Prepares a program, which gets a minute.
+    fn command(&self, program: &str) -> Command {
         let mut command = self.namespaces.command("timeout");
-        command.args(["-k", "1", "60", program]).args(arguments).stdin(Stdio::null());
+        command.args(["-k", "1", "60", program]).stdin(Stdio::null());
         command.env("DOCKER_HOST", format!("unix://{}", self.path("docker.sock").display()));
+        command
+    }
+
+    fn run(&self, program: &str, arguments: &[&str]) -> Output {
+        let mut command = self.command(program);
+        command.args(arguments);
         output(command)
     }
 
     /// Runs it with a terminal.
     fn run_in_terminal(&self, line: &str) -> Output {
-        self.run("script", &["--quiet", "--return", "--command", line, "/dev/null"])
+        in_terminal(self.command("script"), line)
     }
 }
 
