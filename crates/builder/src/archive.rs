@@ -10,13 +10,9 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek as _, Write as _};
+use std::io::{BufRead, BufReader, Read, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use store::tar::{Entry, Kind, Reader, Time};
-
-/// How bzip2 and xz begin.
-const BZIP2: &[u8] = b"BZh";
-const XZ: &[u8] = b"\xfd7zXZ\0";
 
 /// How much an archive may unpack to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +42,7 @@ pub fn unpack(
     limits: Limits,
     reader: &mut dyn Read,
 ) -> Result<()> {
-    let decoder = decompress(root, reader)?;
+    let decoder = store::decompress(reader).map_err(broken)?;
     let mut archive = Reader::new(BufReader::with_capacity(1 << 16, decoder));
     let make = Make { uid: 0, gid: 0 };
     let top =
@@ -62,38 +58,6 @@ pub fn unpack(
         place.entry(&entry, &mut archive)?;
     }
     place.finish()
-}
-
-/// Returns what `reader` holds, decompressed. What can only be decompressed as a whole goes through a file without a
-/// name in `folder`.
-///
-/// # Errors
-///
-/// What is damaged; the system's.
-pub(crate) fn decompress<'a>(folder: BorrowedFd<'_>, reader: &'a mut dyn Read) -> Result<Box<dyn Read + 'a>> {
-    let mut start = Vec::new();
-    (&mut *reader).take(XZ.len() as u64).read_to_end(&mut start).map_err(broken)?;
-    let whole = std::io::Cursor::new(start.clone()).chain(reader);
-    if start.starts_with(BZIP2) {
-        return Ok(Box::new(bzip2_rs::DecoderReader::new(whole)));
-    }
-    if start == XZ {
-        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        let fd =
-            openat(folder, c".", flags, Mode::RUSR | Mode::WUSR).map_err(Error::name("create", b"a file"))?;
-        let mut file = File::from(fd);
-        let mut writer = std::io::BufWriter::new(&mut file);
-        let outcome = lzma_rs::xz_decompress(&mut BufReader::new(whole), &mut writer);
-        outcome.map_err(|error| match error {
-            lzma_rs::error::Error::IoError(error) => broken(error),
-            other => Error::Invalid(format!("Error processing tar file: {other:?}")),
-        })?;
-        writer.flush().map_err(broken)?;
-        drop(writer);
-        file.rewind().map_err(broken)?;
-        return Ok(Box::new(file));
-    }
-    store::decompress(whole).map_err(broken)
 }
 
 fn broken(error: std::io::Error) -> Error {
@@ -276,12 +240,6 @@ fn remove_tree(parent: BorrowedFd<'_>, name: &[u8], levels: usize) -> Result<(),
     unlinkat(parent, name, AtFlags::REMOVEDIR)
 }
 
-/// Says whether a file begins as an archive that can be taken apart: by its content, not its name.
-pub(crate) fn is_archive(start: &[u8]) -> bool {
-    let compressed = oci::Compression::sniff(start) != oci::Compression::None;
-    compressed || start.starts_with(BZIP2) || start.starts_with(XZ) || is_tar(start)
-}
-
 /// Says whether a file begins as an archive that is not compressed.
 pub(crate) fn is_tar(start: &[u8]) -> bool {
     start.get(257..262) == Some(b"ustar")
@@ -324,7 +282,6 @@ mod tests {
         for (name, hex) in [("xz", XZ_ARCHIVE), ("bzip2", BZIP2_ARCHIVE)] {
             let bytes: Vec<u8> =
                 hex.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
-            assert!(is_archive(&bytes), "{name}");
             let scratch = Scratch::new();
             let root = File::open(scratch.path()).unwrap();
             unpack(root.as_fd(), "in", None, Limits::default(), &mut bytes.as_slice()).unwrap();

@@ -325,7 +325,7 @@ impl Item {
                 transfer::write(root, target, new, &mut text.as_bytes(), options)
             }
             Self::File { mut file, name, time, .. } => {
-                if order.add.is_some_and(|add| add.unpack == Some(true)) && looks_packed(root, &mut file)? {
+                if order.add.is_some_and(|add| add.unpack == Some(true)) && looks_packed(&mut file)? {
                     return archive::unpack(root, target, None, archive::Limits::default(), &mut file);
                 }
                 file.rewind().map_err(Error::name("read", name.as_bytes()))?;
@@ -346,28 +346,20 @@ fn unpacked(found: &Found, add: &Add, root: BorrowedFd<'_>, target: &str) -> Res
     }
     let name = found.place.path.join(&b'/');
     let mut file = File::from(tree::open_file(found.place.parent.as_fd(), &found.place.name, &name)?);
-    if !looks_packed(root, &mut file)? {
+    if !looks_packed(&mut file)? {
         return Ok(false);
     }
     archive::unpack(root, target, None, archive::Limits::default(), &mut file)?;
     Ok(true)
 }
 
-/// Says whether a file is an archive: compressed ones are looked into.
-fn looks_packed(root: BorrowedFd<'_>, file: &mut File) -> Result<bool> {
-    let failed = || Error::name("read", b"a file");
+/// Says whether a file is an archive: by its content, not its name. Compressed ones are looked into.
+fn looks_packed(file: &mut File) -> Result<bool> {
     let mut start = Vec::new();
-    let outcome = (&mut *file).take(START as u64).read_to_end(&mut start);
-    outcome.map_err(failed())?;
-    file.rewind().map_err(failed())?;
-    if !archive::is_archive(&start) {
-        return Ok(false);
-    }
-    let mut inner = Vec::new();
     // What cannot be decompressed is no archive, and copied as it is.
-    let is_tar = archive::decompress(root, file).is_ok_and(|decoder| {
-        decoder.take(START as u64).read_to_end(&mut inner).is_ok() && archive::is_tar(&inner)
+    let is_tar = store::decompress(&mut *file).is_ok_and(|decoder| {
+        decoder.take(START as u64).read_to_end(&mut start).is_ok() && archive::is_tar(&start)
     });
-    file.rewind().map_err(failed())?;
+    file.rewind().map_err(Error::name("read", b"a file"))?;
     Ok(is_tar)
 }

@@ -73,7 +73,7 @@ pub struct Store {
     images: Images,
 }
 
-/// Returns what `reader` holds, inflated if it is gzip or zstd.
+/// Returns what `reader` holds, decompressed if it is gzip, zstd, xz or bzip2.
 ///
 /// # Errors
 ///
