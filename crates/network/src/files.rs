@@ -62,6 +62,21 @@ pub fn hosts(plan: &Hosts) -> String {
     text
 }
 
+/// Gives the line of `/etc/hosts` that has exactly these names another address; all else stays as users left it.
+pub fn readdress(text: &str, names: &str, address: IpAddr) -> String {
+    let mut changed = String::with_capacity(text.len());
+    for old in text.lines() {
+        match old.split_once('\t') {
+            Some((_, named)) if named == names => line(&mut changed, address, names),
+            _ => {
+                changed.push_str(old);
+                changed.push('\n');
+            }
+        }
+    }
+    changed
+}
+
 fn line(text: &mut String, address: IpAddr, names: &str) {
     // Writing to a String cannot fail.
     writeln!(text, "{address}\t{names}").unwrap_or_default();

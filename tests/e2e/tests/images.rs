@@ -26,6 +26,10 @@ fn pull_run_save_load_remove() {
     );
     assert_eq!(engine.docker(&["image", "inspect", "-f", "{{.Id}}", "mine:2"]).line(), id);
     both(&engine, &["images", "--format", "{{.Repository}}:{{.Tag}} {{.ID}} {{.Size}}"]);
+    // A list of some names has no others, be they the same image's.
+    engine.wharf(&["tag", "mine:2", "other"]).ok();
+    assert_eq!(both(&engine, &["images", "--format", "{{.Repository}}", "other"]).ok(), "other\n");
+    engine.wharf(&["rmi", "other"]).ok();
     assert_eq!(engine.wharf(&["run", "--rm", "mine:2", "echo", "again"]).stdout, "again\n");
 }
 

@@ -1,6 +1,7 @@
 //! User-defined networks: containers find each other by name, whoever comes and goes, daemon or not. And ports that
 //! another process of the host has.
 
+use e2e::both;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 use testkit::{Engine, until};
@@ -83,6 +84,55 @@ fn containers_of_a_network_find_each_other() {
     assert_eq!(lookup(&engine, "first", "second"), at(&engine, "second"));
     run(&engine, "fourth", &["--network", "one"]);
     assert_eq!(lookup(&engine, "first", "fourth"), at(&engine, "fourth"));
+}
+
+#[test]
+fn links_name_containers_of_the_default_bridge() {
+    let engine = Engine::with_busybox();
+    run(&engine, "db", &["--expose", "5432", "-e", "SECRET=s"]);
+    run(&engine, "web", &["--link", "db:store", "--link", "db"]);
+    let hosts = || engine.wharf(&["exec", "web", "cat", "/etc/hosts"]).ok();
+    let line = |names: &str| format!("{}\t{names}\n", address(&engine, "db", "bridge").concat());
+    let short = engine.wharf(&["inspect", "-f", "{{slice .Id 0 12}}", "db"]).line();
+    let (store, plain) = (format!("store {short} db"), format!("db {short}"));
+    assert!(hosts().contains(&line(&store)) && hosts().contains(&line(&plain)), "{}", hosts());
+    let environment = engine.wharf(&["exec", "web", "env"]).ok();
+    for variable in ["STORE_NAME=/web/store\n", "STORE_PORT_5432_TCP_PORT=5432\n", "STORE_ENV_SECRET=s\n"] {
+        assert!(environment.contains(variable), "{variable} in {environment}");
+    }
+    assert_eq!(
+        both(&engine, &["inspect", "-f", "{{.HostConfig.Links}}", "web"]).line(),
+        "[/db:/web/store /db:/web/db]"
+    );
+    assert_eq!(both(&engine, &["inspect", "-f", "{{.Name}}", "web/store"]).line(), "/db");
+    let names = ["ps", "--no-trunc", "--format", "{{.Names}}"];
+    assert_eq!(both(&engine, &names).ok(), "web\ndb,web/store,web/db\n");
+    // It comes back with another address, and what the user wrote stays.
+    engine.wharf(&["exec", "web", "sh", "-c", "echo '192.0.2.1\tmine' >> /etc/hosts"]).ok();
+    let before = line(&store);
+    engine.wharf(&["stop", "-t", "0", "db"]).ok();
+    run(&engine, "between", &[]);
+    engine.wharf(&["start", "db"]).ok();
+    assert_ne!(before, line(&store), "the address was to change");
+    assert!(hosts().contains(&line(&store)) && hosts().ends_with("192.0.2.1\tmine\n"), "{}", hosts());
+    assert_eq!(engine.wharf(&["rm", "--link", "/web/store"]).line(), "/web/store");
+    assert!(!hosts().contains("store") && hosts().contains(&line(&plain)), "{}", hosts());
+    let refused = both(&engine, &["rm", "--link", "web/store"]);
+    assert_eq!(refused.stderr.trim(), "Error response from daemon: No such container: web/store");
+    // Both have to run; a link goes with the container it leads to.
+    engine.wharf(&["stop", "-t", "0", "db", "web"]).ok();
+    let refused = both(&engine, &["start", "web"]).stderr;
+    assert!(refused.contains("Cannot link to a non running container: /db AS /web/db"), "{refused}");
+    engine.wharf(&["rm", "db"]).ok();
+    engine.wharf(&["start", "web"]).ok();
+    let refused = engine.wharf(&["create", "--link", "nosuch", "busybox"]);
+    let text = "Error response from daemon: could not get container for nosuch: No such container: nosuch";
+    assert!(refused.stderr.contains(text), "{refused:?}");
+    let refused = engine.wharf(&["create", "--network", "host", "--link", "web", "busybox"]).stderr;
+    assert!(
+        refused.contains("conflicting options: host type networking can't be used with links"),
+        "{refused}"
+    );
 }
 
 #[test]

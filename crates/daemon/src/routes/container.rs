@@ -23,7 +23,7 @@ pub(super) fn routes() -> Vec<Route<Handler<Services>>> {
         route(Method::GET, "/containers/json", |s, call| Box::pin(list(Arc::clone(&s.engine), call))),
         route(Method::POST, "/containers/create", |s, call| Box::pin(create(Arc::clone(&s.engine), call))),
         route(Method::POST, "/containers/prune", |s, call| Box::pin(prune(Arc::clone(&s.engine), call))),
-        route(Method::GET, "/containers/{name}/json", |s, call| {
+        route(Method::GET, "/containers/{name...}/json", |s, call| {
             Box::pin(inspect(Arc::clone(&s.engine), call))
         }),
         route(Method::POST, "/containers/{name}/start", |s, call| {
@@ -63,7 +63,9 @@ pub(super) fn routes() -> Vec<Route<Handler<Services>>> {
                 engine.containers.export(call.name(), sink).map_err(Failure::from)
             }))
         }),
-        route(Method::DELETE, "/containers/{name}", |s, call| Box::pin(remove(Arc::clone(&s.engine), call))),
+        route(Method::DELETE, "/containers/{name...}", |s, call| {
+            Box::pin(remove(Arc::clone(&s.engine), call))
+        }),
     ]
 }
 
@@ -94,13 +96,14 @@ pub(super) fn summaries(
 ) -> Result<Vec<api::container::Summary>, Failure> {
     let ancestor = |name: &str| engine.store.images().find_id(name).into_iter().collect();
     let records = container_list::select(engine.containers.list(), wanted, ancestor)?;
-    let now = now();
+    let (now, mut names) = (now(), engine.containers.link_names());
     let entry = |record: &Arc<Container>| {
         let context = Context {
             data: &engine.settings.data,
             version,
             execs: Vec::new(),
             size: sized.then(|| size(engine, record)),
+            links: names.remove(&record.id).unwrap_or_default(),
         };
         view::summary(record, shown_image(engine, record), now, &context)
     };
@@ -130,6 +133,7 @@ async fn inspect(engine: Arc<Engine>, call: Call) -> Answer {
             version: call.version,
             execs: engine.containers.execs_of(&record.id).iter().map(ToString::to_string).collect(),
             size: call.query.flag("size").then(|| size(&engine, &record)),
+            links: engine.containers.shown_links(&record),
         };
         Ok::<_, Failure>(view::inspect(&record, &context))
     });
@@ -236,6 +240,9 @@ async fn changes(engine: Arc<Engine>, call: Call) -> Answer {
 }
 
 async fn remove(engine: Arc<Engine>, call: Call) -> Answer {
+    if call.query.flag("link") {
+        return done(move || engine.containers.remove_link(call.name())).await;
+    }
     let options = RemoveOptions { force: call.query.flag("force"), volumes: call.query.flag("v") };
     done(move || engine.containers.remove(call.name(), options)).await
 }

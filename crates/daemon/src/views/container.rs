@@ -2,7 +2,7 @@
 
 use super::duration::human;
 use api::container::{Port, Summary, SummaryHostConfig, SummaryNetworkSettings};
-use api::host_config::PortBinding;
+use api::host_config::{HostConfig, PortBinding};
 use api::image::DriverData;
 use api::inspect::{self, HealthcheckResult, InspectResponse, NetworkSettings};
 use api::network::EndpointSettings;
@@ -36,6 +36,8 @@ pub struct Context<'a> {
     pub execs: Vec<String>,
     /// Its size, if it was asked for.
     pub size: Option<Size>,
+    /// The names it has by others' links in a list, its own links in an inspection.
+    pub links: Vec<String>,
 }
 
 /// What a container is doing, in the API's words.
@@ -164,7 +166,10 @@ pub fn inspect(record: &Container, context: &Context<'_>) -> InspectResponse {
         driver: DRIVER.to_owned(),
         platform: "linux".to_owned(),
         exec_ids: Some(context.execs.clone()).filter(|execs| !execs.is_empty()),
-        host_config: record.host.clone(),
+        host_config: HostConfig {
+            links: Some(context.links.clone()).filter(|links| !links.is_empty()),
+            ..record.host.clone()
+        },
         graph_driver: DriverData { data: None, name: DRIVER.to_owned() },
         size_rw: context.size.map(|size| size.writable),
         size_root_fs: context.size.map(|size| size.total),
@@ -274,7 +279,7 @@ pub fn summary(record: &Container, image: String, now: Timestamp, context: &Cont
     });
     Summary {
         id: record.id.to_string(),
-        names: vec![format!("/{}", record.name)],
+        names: [format!("/{}", record.name)].into_iter().chain(context.links.iter().cloned()).collect(),
         image,
         image_id: record.image.id.to_string(),
         image_manifest_descriptor: None,
@@ -369,6 +374,7 @@ pub(super) mod tests {
             }],
             mounts: Vec::new(),
             log: LogChoice { driver: "json-file".to_owned(), options: BTreeMap::new() },
+            links: Vec::new(),
             health: None,
         }
     }
@@ -383,7 +389,7 @@ pub(super) mod tests {
     }
 
     fn context(data: &DataPaths, minor: u16) -> Context<'_> {
-        Context { data, version: ApiVersion::new(1, minor), execs: Vec::new(), size: None }
+        Context { data, version: ApiVersion::new(1, minor), execs: Vec::new(), size: None, links: Vec::new() }
     }
 
     #[test]

@@ -42,6 +42,7 @@ impl Containers {
         self.default_host(&mut host);
         let log = self.log_choice(&host)?;
         super::ports::wishes(&config, &host)?;
+        let links = self.take_links(&mut host)?;
         let endpoints =
             self.endpoints(&config, &host, networking_config.endpoints_config.unwrap_or_default())?;
         let mounts = self.plan_mounts(&config, &host)?;
@@ -85,6 +86,7 @@ impl Containers {
             ports: Vec::new(),
             mounts: made,
             log,
+            links,
             health: None,
         };
         // The spec is made at each start; making it here refuses now what could never start.

@@ -226,7 +226,7 @@ impl Containers {
         let container = handle.get();
         let config = &exec.config;
         let variables: Vec<String> =
-            self.links(&container)?.into_iter().flat_map(|link| link.variables).collect();
+            self.follow_links(&container)?.into_iter().flat_map(|link| link.variables).collect();
         let facts = self.facts(&container, &variables)?;
         let mut process = spec::process(&container, &facts)?;
         process.args = config.cmd.clone().unwrap_or_default();

@@ -1,22 +1,13 @@
 //! The files the engine writes for a container: `hosts`, `hostname`, `resolv.conf`; and the first contents of its volumes.
 
+use super::links::Linked;
 use super::record::Container;
 use super::{Containers, spec};
 use crate::error::{Error, Result};
-use ::network::IpNet;
 use ::network::files::{Hosts, ResolvConf, hosts, resolv_conf};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use store::Store;
-
-/// A linked container: its address and the names it gets.
-#[derive(Debug, Clone)]
-pub(super) struct Link {
-    pub(super) address: IpAddr,
-    pub(super) names: Vec<String>,
-    /// Environment variables for the linking container.
-    pub(super) variables: Vec<String>,
-}
 
 impl Containers {
     /// Writes the three files for the coming run. A file the user changed inside is written anew, as in Docker.
@@ -24,7 +15,7 @@ impl Containers {
     /// # Errors
     ///
     /// Fails if one cannot be written, or an extra host cannot be read.
-    pub(super) fn write_files(&self, container: &Container, own: &[IpAddr], links: &[Link]) -> Result<()> {
+    pub(super) fn write_files(&self, container: &Container, own: &[IpAddr], links: &[Linked]) -> Result<()> {
         let folder = self.settings.data.container(&container.id);
         let facts = spec::Facts { hostname: container.id.short(), ..spec::Facts::default() };
         let hostname = match container.host.uts_mode.as_str() {
@@ -123,70 +114,6 @@ impl Containers {
         let bridge = self.networks.get("bridge").ok()?;
         bridge.subnets.first().map(|subnet| subnet.gateway)
     }
-
-    /// Resolves `--link`: the linked containers must run on the default bridge.
-    ///
-    /// # Errors
-    ///
-    /// Fails if one does not exist or run.
-    pub(super) fn links(&self, container: &Container) -> Result<Vec<Link>> {
-        let mut links = Vec::new();
-        for text in container.host.links.iter().flatten() {
-            let (name, alias) = text.split_once(':').unwrap_or((text, text));
-            let alias = alias.rsplit('/').next().unwrap_or(alias);
-            let other = self.get(name)?;
-            let address: Option<IpNet> = other
-                .endpoints
-                .values()
-                .find_map(|endpoint| format!("{}/{}", endpoint.address, endpoint.prefix_len).parse().ok());
-            let (Some(address), true) = (address, other.state.run().is_some()) else {
-                return Err(Error::conflict(format!(
-                    "Cannot link to a non running container: /{} AS /{}/{alias}",
-                    other.name, container.name
-                )));
-            };
-            let address = address.address();
-            let mut names = vec![alias.to_owned(), other.id.short()];
-            if other.name != alias {
-                names.push(other.name.clone());
-            }
-            links.push(Link { address, names, variables: link_variables(container, &other, alias, address) });
-        }
-        Ok(links)
-    }
-}
-
-/// Docker's variables of a link: `ALIAS_NAME`, `ALIAS_PORT…`, `ALIAS_ENV_…`.
-fn link_variables(container: &Container, other: &Container, alias: &str, address: IpAddr) -> Vec<String> {
-    let prefix = alias.to_uppercase().replace('-', "_");
-    let mut variables = vec![format!("{prefix}_NAME=/{}/{alias}", container.name)];
-    let mut ports: Vec<(u16, &str)> = other
-        .config
-        .exposed_ports
-        .keys()
-        .filter_map(|text| {
-            let (port, protocol) = super::ports::port(text).ok()?;
-            Some((port, protocol.as_str()))
-        })
-        .collect();
-    ports.sort_unstable();
-    if let Some((port, protocol)) = ports.first() {
-        variables.push(format!("{prefix}_PORT={protocol}://{address}:{port}"));
-    }
-    for (port, protocol) in ports {
-        let name = format!("{prefix}_PORT_{port}_{}", protocol.to_uppercase());
-        variables.push(format!("{name}={protocol}://{address}:{port}"));
-        variables.push(format!("{name}_ADDR={address}"));
-        variables.push(format!("{name}_PORT={port}"));
-        variables.push(format!("{name}_PROTO={protocol}"));
-    }
-    for variable in other.config.env.iter().flatten() {
-        let name = variable.split('=').next().unwrap_or_default();
-        if !matches!(name, "HOME" | "PATH") {
-            variables.push(format!("{prefix}_ENV_{variable}"));
-        }
-    }
-    variables
 }
 
 pub(super) fn write(path: &Path, text: &str) -> Result<()> {

@@ -16,6 +16,7 @@ mod finish;
 mod handle;
 mod host;
 mod intent;
+mod links;
 mod logs;
 mod mounts;
 mod names;

@@ -41,6 +41,9 @@ pub struct Container {
     pub mounts: Vec<MountPoint>,
     /// The driver of its log and the driver's options, defaults filled in.
     pub log: LogChoice,
+    /// Whom it calls how on the default bridge.
+    #[serde(default)]
+    pub links: Vec<Link>,
     /// Health as last told by the supervisor; `None` without a health check.
     #[serde(default)]
     pub health: Option<Health>,
@@ -101,6 +104,16 @@ pub struct PublishedPort {
     pub host_port: u16,
     /// The container's port.
     pub container_port: u16,
+}
+
+/// A link to another container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// Where it leads.
+    #[serde(with = "hex_id")]
+    pub child: ContainerId,
+    /// What the linking container calls it.
+    pub alias: String,
 }
 
 /// What kind of thing is mounted.

@@ -67,6 +67,7 @@ impl Containers {
                 })?;
                 self.tell_at(&container, "start", &[], started.started_at);
                 self.hub.listen(handle.id, stream)?;
+                self.tell_linking(&container);
                 if let Some(told) = told {
                     // Those who came since this one's table was made.
                     self.tell_names(handle, &mut std::collections::BTreeMap::new());
@@ -107,7 +108,7 @@ impl Containers {
         // A supervisor that is gone already will be missed by the launch.
         handle.live().supervisor = sys::pidfd::open(supervisor).ok();
         let joined = self.joined(&container)?;
-        let links = self.links(&container)?;
+        let links = self.follow_links(&container)?;
         let netns = self.namespace(&container)?;
         let attached = match &netns {
             Some(netns) => self.attach_networks(handle, netns.as_fd())?,

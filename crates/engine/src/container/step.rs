@@ -161,6 +161,7 @@ impl Containers {
             ports: Vec::new(),
             mounts: process.mounts.iter().map(mount_point).collect(),
             log: LogChoice { driver: "none".to_owned(), options: BTreeMap::new() },
+            links: Vec::new(),
             health: None,
         }
     }

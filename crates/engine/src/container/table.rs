@@ -22,6 +22,7 @@ impl Table {
     pub(super) fn find(&self, text: &str) -> Result<Arc<Handle>> {
         let name = text.strip_prefix('/').unwrap_or(text);
         let exact = ContainerId::parse(text).ok().or_else(|| self.names.get(name).copied());
+        let exact = exact.or_else(|| self.linked(name));
         if let Some(handle) = exact.and_then(|id| self.by_id.get(&id)) {
             return Ok(Arc::clone(handle));
         }
@@ -36,6 +37,13 @@ impl Table {
                 Err(Error::invalid(format!("multiple IDs found with provided prefix: {text}")))
             }
         }
+    }
+
+    /// What a link leads to by its name, `PARENT/ALIAS`.
+    fn linked(&self, name: &str) -> Option<ContainerId> {
+        let (parent, alias) = name.split_once('/')?;
+        let parent = self.by_id.get(self.names.get(parent)?)?.get();
+        parent.links.iter().find(|link| link.alias == alias).map(|link| link.child)
     }
 
     /// Returns all containers, newest first.

@@ -54,9 +54,7 @@ impl Images {
         }
         let mut listed = Vec::new();
         for image in self.store().images().list()? {
-            if select::is_listed(&image, filters, age)? {
-                listed.push(image);
-            }
+            listed.extend(select::listed(image, filters, age)?);
         }
         listed.sort_by_key(|image| std::cmp::Reverse(image.created));
         Ok(listed)

@@ -30,28 +30,32 @@ impl Age {
     }
 }
 
-/// Says whether a list shows `image`.
-pub(super) fn is_listed(image: &Image, filters: &Filters, age: Age) -> Result<bool> {
+/// Returns what a list shows of `image`: all of it, or with a `reference` filter the names that fit; `None` if nothing.
+pub(super) fn listed(mut image: Image, filters: &Filters, age: Age) -> Result<Option<Image>> {
     if let Some(dangling) = filters.boolean("dangling").map_err(|error| invalid(&error))? {
         let bare = image.names.is_empty() && image.repo_digests.is_empty();
         if (dangling && !image.names.is_empty()) || (!dangling && bare) {
-            return Ok(false);
+            return Ok(None);
         }
     }
     if !age.covers(image.created) || !fits_labels(&image.config.config.labels, filters) {
-        return Ok(false);
+        return Ok(None);
     }
-    if !filters.contains("reference") {
-        return Ok(true);
-    }
-    for pattern in filters.get("reference") {
-        for reference in image.names.iter().chain(&image.repo_digests) {
-            if fits_pattern(pattern, reference)? {
-                return Ok(true);
+    if filters.contains("reference") {
+        for names in [&mut image.names, &mut image.repo_digests] {
+            let mut fitting = Vec::new();
+            for name in names.drain(..) {
+                if fits_any(filters, &name)? {
+                    fitting.push(name);
+                }
             }
+            *names = fitting;
+        }
+        if image.names.is_empty() && image.repo_digests.is_empty() {
+            return Ok(None);
         }
     }
-    Ok(false)
+    Ok(Some(image))
 }
 
 /// Says whether a prune takes `image`, as far as the image itself is concerned.
@@ -64,6 +68,15 @@ pub(super) fn is_pruned(image: &Image, filters: &Filters, age: Age) -> Result<bo
 
 fn fits_labels(labels: &BTreeMap<String, String>, filters: &Filters) -> bool {
     filters.labels("label", labels) && !(filters.contains("label!") && filters.labels("label!", labels))
+}
+
+fn fits_any(filters: &Filters, reference: &Reference) -> Result<bool> {
+    for pattern in filters.get("reference") {
+        if fits_pattern(pattern, reference)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Says whether a `reference` pattern fits the familiar reference or the familiar name alone.
@@ -111,15 +124,19 @@ mod tests {
         }
     }
 
-    fn listed(image: &Image, filters: &str) -> bool {
-        is_listed(image, &Filters::parse(filters).unwrap(), Age::default()).unwrap()
+    fn shown(image: &Image, filters: &str) -> Option<Image> {
+        listed(image.clone(), &Filters::parse(filters).unwrap(), Age::default()).unwrap()
+    }
+
+    fn is_listed(image: &Image, filters: &str) -> bool {
+        shown(image, filters).is_some()
     }
 
     #[test]
     fn dangling_means_without_tag() {
         let (tagged, by_digest, bare) =
             (image(&["a:1"], &["a@"], None, &[]), image(&[], &["a@"], None, &[]), image(&[], &[], None, &[]));
-        let check = |filters: &str| [&tagged, &by_digest, &bare].map(|image| listed(image, filters));
+        let check = |filters: &str| [&tagged, &by_digest, &bare].map(|image| is_listed(image, filters));
         assert_eq!(check(""), [true, true, true]);
         assert_eq!(check(r#"{"dangling":["true"]}"#), [false, true, true]);
         assert_eq!(check(r#"{"dangling":["false"]}"#), [true, true, false]);
@@ -134,19 +151,28 @@ mod tests {
     #[test]
     fn references_are_patterns_of_familiar_names() {
         let image = image(&["alpine:3.19", "localhost:5000/x/y:v1"], &["alpine@"], None, &[]);
+        let (first, second) = ("alpine:3.19", "localhost:5000/x/y:v1");
         for (pattern, expected) in [
-            ("alpine", true),
-            ("alp*", true),
-            ("alpine:3.*", true),
-            ("alpine:3.18", false),
-            ("docker.io/library/alpine", false),
-            ("*/*/*", true),
-            ("localhost:5000/x/*", true),
-            ("localhost:5000/*", false),
+            ("alpine", &[first, "alpine@"][..]),
+            ("alp*", &[first, "alpine@"]),
+            ("alpine:3.*", &[first]),
+            ("alpine:3.18", &[]),
+            ("docker.io/library/alpine", &[]),
+            ("*/*/*", &[second]),
+            ("localhost:5000/x/*", &[second]),
+            ("localhost:5000/*", &[]),
         ] {
-            assert_eq!(listed(&image, &format!(r#"{{"reference":["{pattern}"]}}"#)), expected, "{pattern}");
+            let shown = shown(&image, &format!(r#"{{"reference":["{pattern}"]}}"#));
+            let names = shown.iter().flat_map(|image| image.names.iter().chain(&image.repo_digests));
+            let digest = image.target.digest.to_string();
+            let names: Vec<_> = names.map(|name| name.familiar().replace(&digest, "")).collect();
+            assert_eq!(
+                (names, shown.is_some()),
+                (expected.iter().map(|&name| name.to_owned()).collect(), !expected.is_empty()),
+                "{pattern}"
+            );
         }
-        let broken = is_listed(&image, &Filters::parse(r#"{"reference":["["]}"#).unwrap(), Age::default());
+        let broken = listed(image, &Filters::parse(r#"{"reference":["["]}"#).unwrap(), Age::default());
         assert!(broken.unwrap_err().to_string().contains("syntax error in pattern"));
     }
 
@@ -156,11 +182,11 @@ mod tests {
         let within = |before: Option<i64>, since: Option<i64>| {
             let age =
                 Age { before: before.map(Timestamp::from_nanos), since: since.map(Timestamp::from_nanos) };
-            is_listed(&image, &Filters::default(), age).unwrap()
+            listed(image.clone(), &Filters::default(), age).unwrap().is_some()
         };
         assert_eq!([within(Some(101), None), within(Some(100), None)], [true, false]);
         assert_eq!([within(None, Some(99)), within(None, Some(100))], [true, false]);
-        assert!(listed(&image, r#"{"label":["k=v"]}"#) && !listed(&image, r#"{"label":["k=w"]}"#));
-        assert!(!listed(&image, r#"{"label!":["k"]}"#) && listed(&image, r#"{"label!":["other"]}"#));
+        assert!(is_listed(&image, r#"{"label":["k=v"]}"#) && !is_listed(&image, r#"{"label":["k=w"]}"#));
+        assert!(!is_listed(&image, r#"{"label!":["k"]}"#) && is_listed(&image, r#"{"label!":["other"]}"#));
     }
 }
