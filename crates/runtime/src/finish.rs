@@ -48,7 +48,7 @@ pub(crate) struct Finish {
     /// How many descriptors from 3 on the program keeps.
     pub(crate) preserved: u32,
     /// Scheduling policy.
-    pub(crate) scheduler: Option<crate::bare::SchedulerAttributes>,
+    pub(crate) scheduler: Option<raw::SchedulerAttributes>,
     /// The processors it runs on.
     pub(crate) affinity: Option<CpuSet>,
     /// I/O priority.
@@ -304,7 +304,7 @@ fn prepare(finish: &Finish, channel: BorrowedFd<'_>) -> Result<usize, (Part, Err
         rustix::process::setrlimit(*resource, *limit).map_err(at(Part::Limit))?;
     }
     if let Some(scheduler) = finish.scheduler {
-        crate::bare::set_scheduler(scheduler).map_err(at(Part::Scheduler))?;
+        raw::set_scheduler(scheduler).map_err(at(Part::Scheduler))?;
     }
     if let Some(processors) = &finish.affinity {
         rustix::thread::sched_setaffinity(None, processors).map_err(at(Part::Affinity))?;

@@ -167,7 +167,7 @@ impl Program {
     fn run(&self, state: BorrowedFd<'_>, null: BorrowedFd<'_>) -> Result<(), Errno> {
         rustix::fs::seek(state, SeekFrom::Start(0))?;
         // SAFETY: this process has one thread, and the child makes bare calls only.
-        let pidfd = match unsafe { crate::bare::fork() }? {
+        let pidfd = match unsafe { raw::fork() }? {
             Cloned::Child => self.execute(state, null),
             Cloned::Parent { pidfd, .. } => pidfd,
         };

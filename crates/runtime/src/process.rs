@@ -1,6 +1,5 @@
 //! A process of the document, made ready for the child: strings, sets and numbers instead of words.
 
-use crate::bare::SchedulerAttributes;
 use crate::channel::above_stdio;
 use crate::finish::{Capabilities, Finish, Strings};
 use crate::hooks::Inside;
@@ -15,6 +14,7 @@ use rustix::thread::CpuSet;
 use std::ffi::CString;
 use std::path::Path;
 use sys::capability::{self, Set, Sets};
+use sys::raw::SchedulerAttributes;
 
 /// Makes a C string of what a document says.
 pub(crate) fn text(what: &str, value: impl Into<Vec<u8>>) -> Result<CString, Error> {

@@ -88,6 +88,11 @@ pub unsafe fn clone3(
     let result = unsafe {
         libc::syscall(libc::SYS_clone3, std::ptr::from_ref(&arguments), size_of::<CloneArguments>())
     };
+    parted(result, pidfd)
+}
+
+/// Tells the two sides of a clone apart; `pidfd` is what `CLONE_PIDFD` stored.
+fn parted(result: c_long, pidfd: c_int) -> Result<Cloned, Errno> {
     match checked(result)? {
         0 => Ok(Cloned::Child),
         pid => {
@@ -97,6 +102,27 @@ pub unsafe fn clone3(
             Ok(Cloned::Parent { pid, pidfd })
         }
     }
+}
+
+/// clone(2) as fork(2) makes it, with a descriptor: for where a filter may forbid [`clone3`]. The number in the parent's
+/// answer is as this process sees it.
+///
+/// # Safety
+///
+/// In the child, until exec or exit, nothing may be used that another thread of the parent may have locked.
+///
+/// # Errors
+///
+/// Those of clone(2).
+pub unsafe fn fork() -> Result<Cloned, Errno> {
+    let mut pidfd: c_int = -1;
+    let flags = c_long::from(libc::CLONE_PIDFD | libc::SIGCHLD);
+    // SAFETY: without CLONE_VM the child has its own copy of everything; the third argument is where CLONE_PIDFD stores,
+    // on every architecture; it outlives the call.
+    let result = unsafe {
+        libc::syscall(libc::SYS_clone, flags, 0_usize, std::ptr::from_mut(&mut pidfd), 0_usize, 0_usize)
+    };
+    parted(result, pidfd)
 }
 
 /// `struct mount_attr` of `mount_setattr(2)`.
@@ -434,4 +460,39 @@ pub(crate) fn knows(number: c_long) -> bool {
     // SAFETY: the callers name calls alone that check these arguments first; none of them is a valid pointer.
     let answer = unsafe { libc::syscall(number, -1_i64, 0_i64, 0_i64, -1_i64, -1_i64, -1_i64) };
     answer >= 0 || std::io::Error::last_os_error().raw_os_error() != Some(libc::ENOSYS)
+}
+
+/// `struct sched_attr` of `sched_setattr(2)`, first version.
+#[repr(C)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct SchedulerAttributes {
+    /// Set by [`set_scheduler`].
+    pub size: u32,
+    /// `SCHED_*`.
+    pub policy: u32,
+    /// `SCHED_FLAG_*`.
+    pub flags: u64,
+    /// For the ordinary policies.
+    pub nice: i32,
+    /// For the real-time policies.
+    pub priority: u32,
+    /// Nanoseconds, for the deadline policy.
+    pub runtime: u64,
+    /// Nanoseconds, for the deadline policy.
+    pub deadline: u64,
+    /// Nanoseconds, for the deadline policy.
+    pub period: u64,
+}
+
+/// `sched_setattr(2)` for the calling thread.
+///
+/// # Errors
+///
+/// Those of `sched_setattr(2)`.
+pub fn set_scheduler(attributes: SchedulerAttributes) -> Result<(), Errno> {
+    const SIZE: u32 = 48;
+    let attributes = SchedulerAttributes { size: SIZE, ..attributes };
+    // SAFETY: the structure is as long as its first field says.
+    checked(unsafe { libc::syscall(libc::SYS_sched_setattr, 0_i64, std::ptr::from_ref(&attributes), 0_i64) })
+        .map(drop)
 }

@@ -67,7 +67,7 @@ fn enter_granted(uids: &[IdMapping], gids: &[IdMapping]) -> Result<(), Failure> 
     let (ready, go) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let pid = std::process::id();
     // SAFETY: this process has one thread, so nothing is locked in the child.
-    match unsafe { crate::bare::fork() }? {
+    match unsafe { sys::raw::fork() }? {
         Cloned::Child => {
             drop(go);
             let told = rustix::io::read(&ready, &mut [0_u8; 1]) == Ok(1);
