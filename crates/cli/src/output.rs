@@ -4,6 +4,7 @@ use crate::error::{Error, Result, reason};
 use crate::program::stdout_is_terminal;
 use std::fs;
 use std::io::{self, Read};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
 /// Refuses to write an archive to a terminal, or to a file that cannot be one.
@@ -29,6 +30,16 @@ pub(crate) fn check(verb: &str, path: &str) -> Result<()> {
             "failed to {verb} image: invalid output path: {path:?} must be a regular file"
         )));
     }
+    refuse_device(path)
+        .map_err(|reason| Error::message(format!("failed to {verb} image: invalid output path: {reason}")))
+}
+
+/// Refuses to put a file in the place of a device, such as `/dev/null`.
+pub(crate) fn refuse_device(path: &str) -> std::result::Result<(), String> {
+    let kind = fs::metadata(path).map(|metadata| metadata.file_type());
+    if kind.is_ok_and(|kind| kind.is_char_device() || kind.is_block_device()) {
+        return Err(format!("{path:?} must be a directory or a regular file: got a device"));
+    }
     Ok(())
 }
 
@@ -48,4 +59,18 @@ pub(crate) fn write(mut source: impl Read, path: &str) -> Result<()> {
         drop(fs::remove_file(&partial));
     }
     copied
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_is_not_replaced() {
+        let reason = r#""/dev/null" must be a directory or a regular file: got a device"#;
+        assert_eq!(refuse_device("/dev/null").unwrap_err(), reason);
+        let error = check("save", "/dev/null").unwrap_err().to_string();
+        assert_eq!(error, format!("failed to save image: invalid output path: {reason}"));
+        assert!(refuse_device("/nonexistent").is_ok() && refuse_device("/").is_ok());
+    }
 }

@@ -180,6 +180,10 @@ impl<R: Read> Read for Counted<R> {
 }
 
 fn from_container(cli: &Cli, matches: &Matches, (container, path): (&str, &str), local: &str) -> Result<()> {
+    if local != "-" {
+        let refused = |reason| Error::message(format!("invalid output path: {reason}"));
+        crate::output::refuse_device(local).map_err(refused)?;
+    }
     let mut path = path.to_owned();
     let mut followed = None;
     if matches.switch("follow-link")
