@@ -124,6 +124,11 @@ impl ExecPaths {
         self.container(id).join("exit.json")
     }
 
+    /// The state of the OCI runtime called `name`, which is another program.
+    pub fn runtime(&self, name: &str) -> PathBuf {
+        self.root.join("runtimes").join(name)
+    }
+
     /// The log of a daemon that a command line started by itself.
     pub fn daemon_log(&self) -> PathBuf {
         self.root.join("daemon.log")

@@ -44,6 +44,10 @@ pub struct Settings {
     pub private_cgroupns: Option<bool>,
     /// What `host-gateway` stands for in `--add-host`; the default bridge's address if empty.
     pub host_gateways: Vec<IpAddr>,
+    /// OCI runtimes that are other programs, by name.
+    pub runtimes: BTreeMap<String, OciRuntime>,
+    /// The runtime of containers that name none: one of `runtimes`, or one of [`BUILT_IN_RUNTIMES`].
+    pub default_runtime: String,
     /// Size of `/dev/shm` in bytes.
     pub shm_size: u64,
     /// How long `stop` waits for a container that does not say.
@@ -68,6 +72,18 @@ pub struct Settings {
     pub experimental: bool,
     /// Whether defaults that differ from Docker's are Docker's.
     pub strict: bool,
+}
+
+/// Names of the built-in runtime: our own, and Docker's, which scripts and clients give.
+pub const BUILT_IN_RUNTIMES: [&str; 3] = ["wharf", "runc", "io.containerd.runc.v2"];
+
+/// An OCI runtime that is another program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OciRuntime {
+    /// The program.
+    pub path: String,
+    /// Its first arguments.
+    pub arguments: Vec<String>,
 }
 
 /// The default bridge network's configuration (daemon.json `bridge`, `bip`, …).

@@ -16,7 +16,6 @@
 #[cfg(test)]
 extern crate self as runtime;
 
-mod bare;
 mod bind;
 mod channel;
 mod child;
@@ -44,7 +43,7 @@ pub use create::{Created, Init, create};
 pub use error::{Error, Problem};
 pub use exec::{Join, Joined, exec};
 pub use seccomp::default_seccomp;
-pub use user::ImageUser;
+pub use user::{ImageUser, resolve_user};
 
 use oci::runtime::Spec;
 use std::os::fd::OwnedFd;

@@ -100,6 +100,15 @@ fn out_of_range() -> Error {
     Error::User("uids and gids must be in range 0-2147483647".to_owned())
 }
 
+/// Resolves `image` by the files of the container whose root directory is `root`, for who runs it by other means.
+///
+/// # Errors
+///
+/// [`Error::User`] in Docker's words.
+pub fn resolve_user(image: &ImageUser, root: BorrowedFd<'_>) -> Result<User, Error> {
+    resolve(image, &Files::read(root))
+}
+
 /// Resolves `image`; the umask is left to the document.
 ///
 /// # Errors

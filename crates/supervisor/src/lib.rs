@@ -13,6 +13,7 @@ mod client;
 mod connection;
 mod detach;
 mod error;
+mod foreign;
 mod health;
 pub mod init;
 mod poller;

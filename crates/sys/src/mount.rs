@@ -193,6 +193,16 @@ pub fn isolate() -> Result<()> {
         .map_err(Error::on("mount", "/ as private"))
 }
 
+/// Lets what is mounted elsewhere come into this mount namespace, and nothing of it travel out.
+///
+/// # Errors
+///
+/// Those of mount(2).
+pub fn follow() -> Result<()> {
+    rustix::mount::mount_change(c"/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+        .map_err(Error::on("mount", "/ as slave"))
+}
+
 /// One line of `/proc/PID/mountinfo` (proc(5)).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {

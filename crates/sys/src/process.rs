@@ -251,6 +251,26 @@ impl<'fd> Command<'fd> {
     }
 }
 
+/// Returns the number of a child that has ended and is not reaped yet, which stays so; `None` if there is none.
+///
+/// # Errors
+///
+/// Those of waitid(2); `CHILD` if there are no children at all.
+pub fn ended_child() -> Result<Option<i32>> {
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: all zeros is a value of this structure of numbers.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `info` outlives the call.
+    let result = unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, options) };
+    if result < 0 {
+        let errno = Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL);
+        return Err(Error::new("waitid", "children", errno));
+    }
+    // SAFETY: waitid(2) fills in this member, or leaves the zero.
+    let pid = unsafe { info.si_pid() };
+    Ok((pid > 0).then_some(pid))
+}
+
 fn pointers(texts: &[CString]) -> Vec<*const c_char> {
     texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
 }

@@ -21,6 +21,8 @@ pub enum Kind {
     Switches,
     /// `NAME=SOFT[:HARD]`; an object of `{Name, Hard, Soft}` in daemon.json.
     Ulimits,
+    /// `NAME=PATH`, any number of times; an object of `{path, runtimeArgs}` by name in daemon.json.
+    Runtimes,
     /// `base=CIDR,size=N`; an array of `{base, size}` in daemon.json.
     Pools,
 }
@@ -40,6 +42,7 @@ impl Kind {
             Self::List => "list",
             Self::Map | Self::Switches => "map",
             Self::Ulimits => "ulimit",
+            Self::Runtimes => "runtime",
             Self::Pools => "pool-options",
         }
     }
@@ -99,10 +102,11 @@ impl Flag {
     }
 }
 
-use Kind::{List, Map, Number, Pools, Switch, Switches, Text, Ulimits};
+use Kind::{List, Map, Number, Pools, Runtimes, Switch, Switches, Text, Ulimits};
 
 /// Every option.
 pub const FLAGS: &[Flag] = &[
+    flag("add-runtime", Runtimes, "runtimes", "Register an additional OCI compatible runtime"),
     flag("bip", Text, "bip", "IPv4 address for the default bridge"),
     flag("bridge", Text, "bridge", "Attach containers to a network bridge").short('b'),
     flag("cgroup-parent", Text, "cgroup-parent", "Set parent cgroup for all containers"),
@@ -135,8 +139,7 @@ pub const FLAGS: &[Flag] = &[
         "default-stop-timeout",
         "Default stop timeout (in seconds) for containers that do not say",
     ),
-    flag("default-runtime", Text, "default-runtime", "Default OCI runtime for containers")
-        .only(&["runc", "wharf", "io.containerd.runc.v2"], "containers run in the built-in runtime"),
+    flag("default-runtime", Text, "default-runtime", "Default OCI runtime for containers"),
     flag("default-shm-size", Text, "default-shm-size", "Default shm size for containers"),
     flag("default-ulimit", Ulimits, "default-ulimits", "Default ulimits for containers"),
     flag("dns", List, "dns", "DNS server to use"),

@@ -303,6 +303,7 @@ fn texts(flag: &Flag, key: &str, value: &Value) -> Result<Vec<String>, ParseErro
         (Kind::Switches, _) => Err(wrong(key, value, "map[string]bool")),
         (Kind::Ulimits, _) => ulimits(key, value),
         (Kind::Pools, _) => pools(key, value),
+        (Kind::Runtimes, _) => runtimes(key, value),
     }
 }
 
@@ -325,6 +326,35 @@ fn ulimits(key: &str, value: &Value) -> Result<Vec<String>, ParseError> {
             Ok(format!("{name}={}:{}", number(item, "Soft")?, number(item, "Hard")?))
         })
         .collect()
+}
+
+/// Turns `{"NAME": {"path": …, "runtimeArgs": […]}}` into what is typed, with a NUL before each argument.
+fn runtimes(key: &str, value: &Value) -> Result<Vec<String>, ParseError> {
+    let entries = value.as_object().ok_or_else(|| wrong(key, value, "map[string]system.Runtime"))?;
+    let mut texts = Vec::new();
+    for (name, item) in entries {
+        let fields = item.as_object().ok_or_else(|| wrong(key, item, "system.Runtime"))?;
+        let mut unknown = fields.keys().filter(|field| !matches!(field.as_str(), "path" | "runtimeArgs"));
+        if let Some(field) = unknown.next() {
+            // `runtimeType` and `options` are for containerd's shims, of which there are none here.
+            return Err(ParseError::UnknownKeys(format!("{key}.{name}.{field}")));
+        }
+        let path = fields
+            .get("path")
+            .map_or(Ok(String::new()), |path| text(path).ok_or_else(|| wrong(key, path, "string")))?;
+        let arguments = match fields.get("runtimeArgs") {
+            None | Some(Value::Null) => &[][..],
+            Some(Value::Array(arguments)) => arguments,
+            Some(other) => return Err(wrong(key, other, "[]string")),
+        };
+        let mut line = format!("{name}={path}");
+        for argument in arguments {
+            line.push('\0');
+            line.push_str(argument.as_str().ok_or_else(|| wrong(key, argument, "string"))?);
+        }
+        texts.push(line);
+    }
+    Ok(texts)
 }
 
 fn pools(key: &str, value: &Value) -> Result<Vec<String>, ParseError> {
@@ -394,7 +424,8 @@ mod tests {
         let given = file(
             r#"{"debug": true, "hosts": ["fd://"], "mtu": 1400, "log-opts": {"max-size": "10m"},
                 "features": {"buildkit": true}, "default-ulimits": {"nofile": {"Name": "nofile", "Hard": 2, "Soft": 1}},
-                "default-address-pools": [{"base": "10.0.0.0/8", "size": 24}], "bip": null}"#,
+                "default-address-pools": [{"base": "10.0.0.0/8", "size": 24}], "bip": null,
+                "runtimes": {"crun": {"path": "/c", "runtimeArgs": ["--debug", "-x"]}}}"#,
         )
         .unwrap();
         for (name, expect) in [
@@ -404,6 +435,7 @@ mod tests {
             ("log-opt", "max-size=10m"),
             ("feature", "buildkit=true"),
             ("default-ulimit", "nofile=1:2"),
+            ("add-runtime", "crun=/c\0--debug\0-x"),
             ("default-address-pool", "base=10.0.0.0/8,size=24"),
         ] {
             assert_eq!(given.last(name), Some(expect));
@@ -422,6 +454,10 @@ mod tests {
             (
                 r#"{"debug": "yes"}"#,
                 "json: cannot unmarshal string into Go struct field Config.debug of type bool",
+            ),
+            (
+                r#"{"runtimes": {"kata": {"runtimeType": "io.containerd.kata.v2"}}}"#,
+                "the following directives don't match any configuration option: runtimes.kata.runtimeType",
             ),
         ] {
             assert_eq!(file(text).unwrap_err().to_string(), expect);

@@ -3,8 +3,9 @@
 use super::parse::Given;
 use crate::http::listen::TlsFiles;
 use base::paths::{self, DataPaths, ExecPaths};
-use engine::{BridgeSettings, LogSettings, Settings};
+use engine::{BUILT_IN_RUNTIMES, BridgeSettings, LogSettings, OciRuntime, Settings};
 use network::IpNet;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -130,7 +131,10 @@ fn engine(given: &Given, facts: &HostFacts, debug: bool) -> Result<Settings, Val
         return error(format!("bad attribute format: {label}"));
     }
     let text = |name: &str, default: &str| given.last(name).unwrap_or(default).to_owned();
+    let (runtimes, default_runtime) = runtimes(given)?;
     Ok(Settings {
+        runtimes,
+        default_runtime,
         data: DataPaths::new(text("data-root", paths::DEFAULT_DATA)),
         exec: ExecPaths::new(text("exec-root", paths::DEFAULT_EXEC)),
         executable: facts.executable.clone(),
@@ -202,6 +206,39 @@ fn engine(given: &Given, facts: &HostFacts, debug: bool) -> Result<Settings, Val
             Some(other) => return error(format!("invalid compat: {other}")),
         },
     })
+}
+
+/// The runtime of containers that name none.
+const DEFAULT_RUNTIME: &str = "wharf";
+
+/// Reads the runtimes as dockerd's `RuntimeOpt` does, and finds the default one.
+fn runtimes(given: &Given) -> Result<(BTreeMap<String, OciRuntime>, String), ValueError> {
+    let mut runtimes = BTreeMap::new();
+    for text in given.all("add-runtime") {
+        let mut parts = text.split('\0');
+        let typed = parts.next().unwrap_or_default();
+        let (name, path) = typed.split_once('=').unwrap_or((typed, ""));
+        let (name, path) = (name.trim().to_ascii_lowercase(), path.trim().to_owned());
+        if name.is_empty() || path.is_empty() {
+            return error(format!("invalid runtime argument: {typed}"));
+        }
+        if BUILT_IN_RUNTIMES.contains(&name.as_str()) {
+            return error(format!("runtime name '{name}' is reserved"));
+        }
+        if name.contains('/') || name.starts_with('.') {
+            // It becomes a folder's name.
+            return error(format!("invalid runtime name: {name}"));
+        }
+        let runtime = OciRuntime { path, arguments: parts.map(str::to_owned).collect() };
+        if runtimes.insert(name.clone(), runtime).is_some() {
+            return error(format!("runtime '{name}' was already defined"));
+        }
+    }
+    let default = given.last("default-runtime").filter(|name| !name.is_empty()).unwrap_or(DEFAULT_RUNTIME);
+    if !runtimes.contains_key(default) && !BUILT_IN_RUNTIMES.contains(&default) {
+        return error(format!("specified default runtime '{default}' does not exist"));
+    }
+    Ok((runtimes, default.to_owned()))
 }
 
 fn mirrors(given: &Given) -> Result<Vec<String>, ValueError> {
@@ -506,6 +543,11 @@ mod tests {
             (&["-l", "loud"], "invalid logging level: loud"),
             (&["--log-format", "xml"], "invalid log format: xml"),
             (&["--label", "x"], "bad attribute format: x"),
+            (&["--add-runtime", "x"], "invalid runtime argument: x"),
+            (&["--add-runtime", "runc=/x"], "runtime name 'runc' is reserved"),
+            (&["--add-runtime", "a=/x", "--add-runtime", "A=/y"], "runtime 'a' was already defined"),
+            (&["--add-runtime", "../a=/x"], "invalid runtime name: ../a"),
+            (&["--default-runtime", "x"], "specified default runtime 'x' does not exist"),
             (&["--max-concurrent-downloads=-1"], "invalid max concurrent downloads: -1"),
             (&["--default-shm-size", "1x"], "invalid size: '1x'"),
             (

@@ -79,7 +79,6 @@ pub fn info(settings: &Settings, host: &HostInfo, counts: &Counts, id: &str, now
     let running = those(|state| matches!(state, State::Running(_) | State::Restarting(_)));
     let paused = those(|state| matches!(state, State::Paused(_)));
     let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
-    let runtime = |name: &str| (name.to_owned(), Runtime { path: "wharf".to_owned(), ..Runtime::default() });
     let pools = settings.address_pools.iter();
     let has = |name: &str| host.controllers.iter().any(|controller| controller == name);
     Info {
@@ -129,8 +128,8 @@ pub fn info(settings: &Settings, host: &HostInfo, counts: &Counts, id: &str, now
         labels: settings.labels.clone(),
         experimental_build: settings.experimental,
         server_version: VERSION.to_owned(),
-        runtimes: BTreeMap::from([runtime("runc"), runtime("wharf")]),
-        default_runtime: "wharf".to_owned(),
+        runtimes: runtimes(settings),
+        default_runtime: settings.default_runtime.clone(),
         swarm: Swarm::default(),
         live_restore_enabled: true,
         init_binary: "wharf".to_owned(),
@@ -144,6 +143,20 @@ pub fn info(settings: &Settings, host: &HostInfo, counts: &Counts, id: &str, now
         firewall_backend: Some(Firewall { driver: "nftables".to_owned(), info: Vec::new() }),
         ..Default::default()
     }
+}
+
+/// The built-in runtime under each of its names, and those that were added.
+fn runtimes(settings: &Settings) -> BTreeMap<String, Runtime> {
+    let built_in = ["runc", "wharf"].map(|name| (name, "wharf", Vec::new()));
+    let added = settings
+        .runtimes
+        .iter()
+        .map(|(name, runtime)| (name.as_str(), runtime.path.as_str(), runtime.arguments.clone()));
+    let all = built_in.into_iter().chain(added);
+    all.map(|(name, path, runtime_args)| {
+        (name.to_owned(), Runtime { path: path.to_owned(), runtime_args, ..Runtime::default() })
+    })
+    .collect()
 }
 
 fn seccomp(profile: &str) -> String {

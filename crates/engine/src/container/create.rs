@@ -6,6 +6,7 @@ use super::state::State;
 use super::{Containers, intent, mounts, names, now, spec};
 use crate::error::{Error, Result};
 use crate::events::random_id;
+use crate::settings::{BUILT_IN_RUNTIMES, OciRuntime};
 use api::container::CreateRequest;
 use api::host_config::HostConfig;
 use base::id::is_restricted_name;
@@ -40,6 +41,7 @@ impl Containers {
         let capacity = intent::Capacity { processors: self.host.processors };
         let warnings = intent::check(&config, &host, capacity)?;
         self.default_host(&mut host);
+        self.runtime(&host.runtime)?;
         let log = self.log_choice(&host)?;
         super::ports::wishes(&config, &host)?;
         let links = self.take_links(&mut host)?;
@@ -145,6 +147,9 @@ impl Containers {
             let default = if self.settings.bridge.name.is_some() { "bridge" } else { "none" };
             default.clone_into(&mut host.network_mode);
         }
+        if host.runtime.is_empty() {
+            host.runtime.clone_from(&self.settings.default_runtime);
+        }
         if host.restart_policy.name.is_empty() {
             "no".clone_into(&mut host.restart_policy.name);
         }
@@ -170,6 +175,26 @@ impl Containers {
         if host.log_config.driver.is_empty() {
             host.log_config.driver.clone_from(&self.settings.log.driver);
         }
+    }
+
+    /// Returns the program that is the runtime `name`; `None` for the built-in one.
+    ///
+    /// # Errors
+    ///
+    /// `unknown or invalid runtime name: X`.
+    pub(super) fn runtime(&self, name: &str) -> Result<Option<supervisor::protocol::ForeignRuntime>> {
+        if let Some(OciRuntime { path, arguments }) = self.settings.runtimes.get(name) {
+            return Ok(Some(supervisor::protocol::ForeignRuntime {
+                path: path.into(),
+                arguments: arguments.clone(),
+                root: self.settings.exec.runtime(name),
+            }));
+        }
+        // A record from before runtimes could be chosen has no name.
+        if name.is_empty() || BUILT_IN_RUNTIMES.contains(&name) {
+            return Ok(None);
+        }
+        Err(Error::invalid(format!("unknown or invalid runtime name: {name}")))
     }
 
     fn log_choice(&self, host: &HostConfig) -> Result<LogChoice> {

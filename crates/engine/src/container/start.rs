@@ -313,6 +313,7 @@ impl Containers {
             id: container.id,
             health: super::finish::health_check(container, &spec),
             spec,
+            runtime: self.runtime(&container.host.runtime)?,
             rootfs: say::Rootfs::Overlay(overlay),
             user: Some(say::ImageUser {
                 user: container.config.user.clone(),

@@ -213,6 +213,7 @@ impl Containers {
         };
         let user = process.user.clone();
         Ok(say::Launch {
+            runtime: None,
             id: container.id,
             spec: spec::spec(container, &facts)?,
             rootfs: say::Rootfs::Overlay(overlay),

@@ -19,6 +19,8 @@ pub struct Launch {
     /// `linux.cgroups_path` is the control group. The path of a `network` namespace is replaced by the one that comes
     /// along if [`Launch::netns`].
     pub spec: Spec,
+    /// The program that runs the container; `None`: our own runtime.
+    pub runtime: Option<ForeignRuntime>,
     /// The root file system; mounted afresh for each run.
     pub rootfs: Rootfs,
     /// As whom, looked up in the container's own files; overrides `spec.process.user`.
@@ -48,6 +50,17 @@ pub struct Launch {
     pub stop_signal: Option<i32>,
     /// The health check.
     pub health: Option<Health>,
+}
+
+/// An OCI runtime that is another program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForeignRuntime {
+    /// The program; one without a slash is looked for where programs are.
+    pub path: PathBuf,
+    /// Its first arguments.
+    pub arguments: Vec<String>,
+    /// Where it keeps its state (`--root`).
+    pub root: PathBuf,
 }
 
 /// The root file system.

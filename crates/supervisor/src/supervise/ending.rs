@@ -1,6 +1,6 @@
 //! The end of a run, and what follows: another one, or the end for good.
 
-use super::run::{End, Run};
+use super::run::{End, Run, clean_up};
 use super::{DRAIN_LIMIT, FLUSH_LIMIT, LINGER_LIMIT, Phase, Supervisor, now};
 use crate::protocol::{Event, ExitRecord, Reply, Rootfs};
 use crate::{Error, restart};
@@ -74,7 +74,7 @@ impl Supervisor {
             by_user: run.by_user,
             ran: end.time.since(run.started_at),
         };
-        let cgroup = run.cgroup.clone();
+        let (cgroup, foreign) = (run.cgroup.clone(), run.foreign.take());
         let mounts = run.mounts.take();
         let again = run.restart.take();
         let waiting = run.stop.take().map(|stop| stop.waiting).unwrap_or_default();
@@ -84,7 +84,7 @@ impl Supervisor {
             (Some(asker), _) => {
                 self.pause_between(record, Duration::ZERO, number);
                 drop(mounts);
-                cgroup.delete().ok();
+                clean_up(foreign.as_deref(), &cgroup);
                 let reply = self.start_again();
                 self.peers.reply(asker, reply, &self.poller);
                 self.answer_stops(waiting);
@@ -94,14 +94,13 @@ impl Supervisor {
                 self.history.restart_count = self.history.restart_count.saturating_add(1);
                 self.pause_between(record, delay, number);
                 drop(mounts);
-                // One that cannot be removed is taken as it is by the next start.
-                cgroup.delete().ok();
+                clean_up(foreign.as_deref(), &cgroup);
                 self.answer_stops(waiting);
             }
             (None, None) => {
                 self.end_for_good(record, Some(number));
                 drop(mounts);
-                cgroup.delete().ok();
+                clean_up(foreign.as_deref(), &cgroup);
                 self.answer_stops(waiting);
             }
         }
@@ -244,15 +243,17 @@ impl Supervisor {
     /// Kills the first process, and lets it die if it is frozen.
     pub(super) fn kill(&mut self) {
         let Phase::Running(run) = &mut self.phase else { return };
-        // One that has just ended needs no signal.
-        sys::pidfd::send_signal(run.pidfd.as_fd(), KILL).ok();
+        // One that has just ended needs no signal; and one that another runtime does not kill is killed all the same.
+        if run.signal(KILL).is_err() {
+            sys::pidfd::send_signal(run.pidfd.as_fd(), KILL).ok();
+        }
         self.thaw();
     }
 
     /// Lets a paused container go on; tells if it was paused.
     pub(super) fn thaw(&mut self) {
         let Phase::Running(run) = &mut self.phase else { return };
-        if run.paused && run.cgroup.thaw().is_ok() {
+        if run.paused && run.thaw().is_ok() {
             run.paused = false;
             self.peers.tell(Event::Unpaused, &self.poller);
         }

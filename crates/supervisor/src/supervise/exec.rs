@@ -73,16 +73,22 @@ impl Supervisor {
         let Phase::Running(run) = &self.phase else {
             return Err(Failure::conflict("the container is not running"));
         };
-        let joined = runtime::exec(runtime::Join {
-            init_pid: run.pid,
-            init_pidfd: run.pidfd.as_fd(),
-            process: job.process.clone(),
-            seccomp: self.launch.spec.linux.as_ref().and_then(|linux| linux.seccomp.clone()),
-            stdio,
-            user: job.user.map(image_user),
-            cgroup: &run.cgroup,
-        })
-        .map_err(|error| Failure::runtime(&error))?;
+        let joined = if let Some(foreign) = &run.foreign {
+            let user = job.user.map(image_user);
+            let made = foreign.exec((run.pid, user.as_ref()), job.process, stdio)?;
+            runtime::Joined { pid: made.pid, pidfd: made.pidfd, terminal: made.terminal }
+        } else {
+            runtime::exec(runtime::Join {
+                init_pid: run.pid,
+                init_pidfd: run.pidfd.as_fd(),
+                process: job.process.clone(),
+                seccomp: self.launch.spec.linux.as_ref().and_then(|linux| linux.seccomp.clone()),
+                stdio,
+                user: job.user.map(image_user),
+                cgroup: &run.cgroup,
+            })
+            .map_err(|error| Failure::runtime(&error))?
+        };
         let number = self.take_number();
         let ends = match joined.terminal {
             Some(master) => Ends::of_terminal(master).map_err(Failure::system("set up terminal"))?,

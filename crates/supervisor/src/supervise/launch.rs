@@ -2,23 +2,26 @@
 
 use super::run::Run;
 use super::{Phase, Supervisor, now};
+use crate::foreign::{Foreign, Made, Order};
 use crate::poller::{Interest, Source};
 use crate::protocol::{ImageUser, Overlay, Reply, Resolver, Rootfs};
 use crate::streams::{Ends, InputEnd, Streams, input_pipe, output_pipe};
 use base::{Classify, Kind};
+use cgroups::Cgroup;
 use logs::{Defaults, Driver, Writer};
 use oci::runtime::NamespaceKind;
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
+use std::rc::Rc;
 
 /// Why a process could not be started, as the daemon is told.
 #[derive(Debug)]
-pub(super) struct Failure {
-    pub(super) kind: Kind,
-    pub(super) message: String,
-    pub(super) exit_code: i32,
+pub(crate) struct Failure {
+    pub(crate) kind: Kind,
+    pub(crate) message: String,
+    pub(crate) exit_code: i32,
 }
 
 /// Docker's exit code for what is neither "not found" nor "not executable".
@@ -29,7 +32,7 @@ impl Failure {
         Self { kind: error.kind(), message: base::chain(error), exit_code: OTHER_FAILURE }
     }
 
-    pub(super) fn system(what: &str) -> impl FnOnce(Errno) -> Self {
+    pub(crate) fn system(what: &str) -> impl FnOnce(Errno) -> Self {
         move |errno| Self {
             kind: Kind::Internal,
             message: format!("{what}: {}", sys::message(errno)),
@@ -37,20 +40,39 @@ impl Failure {
         }
     }
 
-    pub(super) fn io(what: &str) -> impl FnOnce(std::io::Error) -> Self {
+    pub(crate) fn io(what: &str) -> impl FnOnce(std::io::Error) -> Self {
         move |error| Self::system(what)(Errno::from_io_error(&error).unwrap_or(Errno::IO))
+    }
+
+    /// As [`Failure::system`], for a call that says itself what it was about.
+    pub(crate) fn call(what: &str) -> impl FnOnce(sys::Error) -> Self {
+        let what = what.to_owned();
+        move |error| Self::internal(format!("{what}: {}", base::chain(&error)))
+    }
+
+    pub(crate) fn internal(message: impl Into<String>) -> Self {
+        Self { kind: Kind::Internal, message: message.into(), exit_code: OTHER_FAILURE }
+    }
+
+    pub(crate) fn invalid(message: String) -> Self {
+        Self { kind: Kind::InvalidArgument, message, exit_code: OTHER_FAILURE }
     }
 
     pub(super) fn conflict(message: &str) -> Self {
         Self { kind: Kind::Conflict, message: message.to_owned(), exit_code: OTHER_FAILURE }
     }
 
-    pub(super) fn runtime(error: &runtime::Error) -> Self {
+    pub(crate) fn runtime(error: &runtime::Error) -> Self {
         Self { kind: error.kind(), message: base::chain(error), exit_code: error.exit_code() }
     }
 
     pub(super) fn into_reply(self) -> Reply {
         Reply::Failed { kind: self.kind, message: self.message, exit_code: self.exit_code }
+    }
+
+    /// The answer to a request that starts nothing.
+    pub(super) fn into_refusal(self) -> Reply {
+        Reply::Error { kind: self.kind, message: self.message }
     }
 }
 
@@ -83,6 +105,10 @@ impl Supervisor {
         }
         self.listen_on_ports(sockets)?;
         self.listen()?;
+        if let Some(runtime) = self.launch.runtime.clone() {
+            let id = self.launch.id.to_string();
+            self.foreign = Some(Rc::new(Foreign::prepare(runtime, &self.launch.exec_dir, id)?));
+        }
         Ok(clients)
     }
 
@@ -128,8 +154,7 @@ impl Supervisor {
         let number = self.take_number();
         let terminal = self.launch.spec.process.as_ref().is_some_and(|process| process.terminal);
         let (stdio, mut ends) = stdio(terminal, self.launch.open_stdin)?;
-        let launch = self.runtime_launch(stdio)?;
-        let mut created = runtime::create(launch).map_err(|error| Failure::runtime(&error))?;
+        let mut created = self.create(stdio)?;
         let pid = created.pid();
         let master = created.take_terminal();
         if let Some(master) = master {
@@ -148,7 +173,7 @@ impl Supervisor {
             Ok(init) => init,
             Err(error) => {
                 self.streams.remove(&number);
-                return Err(Failure::runtime(&error));
+                return Err(error);
             }
         };
         if let Err(errno) = self.poller.add(&init.pidfd, Source::Exit(number), Interest::READ) {
@@ -162,6 +187,7 @@ impl Supervisor {
             pid,
             pidfd: init.pidfd,
             cgroup: init.cgroup,
+            foreign: self.foreign.clone(),
             mounts: None,
             memory: None,
             started_at,
@@ -198,6 +224,34 @@ impl Supervisor {
         }
     }
 
+    /// Makes the container, by our own runtime or by another.
+    fn create(&self, stdio: runtime::Stdio) -> Result<Created, Failure> {
+        let Some(foreign) = &self.foreign else {
+            let created = runtime::create(self.runtime_launch(stdio)?);
+            return created.map(Created::Ours).map_err(|error| Failure::runtime(&error));
+        };
+        let order = Order {
+            spec: &self.launch.spec,
+            rootfs: &self.launch.rootfs,
+            user: self.launch.user.as_ref().map(image_user),
+            create_cwd: self.launch.create_cwd,
+            netns: self.netns.as_ref().map(AsFd::as_fd),
+        };
+        let made = foreign.create(&order, stdio)?;
+        let linux = self.launch.spec.linux.as_ref();
+        let path = linux.and_then(|linux| linux.cgroups_path.as_deref()).unwrap_or_default();
+        let cgroup = cgroups::Manager::detect()
+            .and_then(|hierarchy| Cgroup::open(&hierarchy, path))
+            .map_err(|error| Failure::new(&runtime::Error::Cgroup(error)));
+        match cgroup {
+            Ok(cgroup) => Ok(Created::Foreign { foreign: Rc::clone(foreign), made, cgroup }),
+            Err(failure) => {
+                foreign.delete();
+                Err(failure)
+            }
+        }
+    }
+
     fn runtime_launch(&self, stdio: runtime::Stdio) -> Result<runtime::Launch, Failure> {
         let mut spec = self.launch.spec.clone();
         if let (Some(netns), Some(linux)) = (&self.netns, &mut spec.linux) {
@@ -215,6 +269,42 @@ impl Supervisor {
             create_cwd: self.launch.create_cwd,
             cgroup: None,
         })
+    }
+}
+
+/// A container whose program has not begun.
+enum Created {
+    Ours(runtime::Created),
+    Foreign { foreign: Rc<Foreign>, made: Made, cgroup: Cgroup },
+}
+
+impl Created {
+    fn pid(&self) -> i32 {
+        match self {
+            Self::Ours(created) => created.pid(),
+            Self::Foreign { made, .. } => made.pid,
+        }
+    }
+
+    fn take_terminal(&mut self) -> Option<OwnedFd> {
+        match self {
+            Self::Ours(created) => created.take_terminal(),
+            Self::Foreign { made, .. } => made.terminal.take(),
+        }
+    }
+
+    /// Lets the program begin.
+    fn start(self) -> Result<runtime::Init, Failure> {
+        match self {
+            Self::Ours(created) => created.start().map_err(|error| Failure::runtime(&error)),
+            Self::Foreign { foreign, made, cgroup } => match foreign.start() {
+                Ok(()) => Ok(runtime::Init { pid: made.pid, pidfd: made.pidfd, cgroup }),
+                Err(failure) => {
+                    foreign.delete();
+                    Err(failure)
+                }
+            },
+        }
     }
 }
 

@@ -19,6 +19,7 @@ mod probe;
 mod requests;
 mod run;
 
+use crate::foreign::Foreign;
 use crate::poller::{Number, Poller, Ready, Source};
 use crate::protocol::{Event, ExecExit, ExitRecord, Launch, Reply, Request, RestartPolicy, Target};
 use crate::streams::Streams;
@@ -26,6 +27,7 @@ use crate::zygote::null;
 use crate::{Error, protocol, restart, wire};
 use base::Timestamp;
 use exec::Exec;
+pub(crate) use launch::Failure;
 use logs::{Stream, Writer};
 use network::proxy::Proxy;
 use network::resolver::Resolver;
@@ -35,6 +37,7 @@ use run::Run;
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
 /// So much is read from a container at once. As much as a pipe holds.
@@ -134,6 +137,8 @@ struct Supervisor {
     listener: Option<OwnedFd>,
     /// The container as it was launched; kept for the next starts.
     launch: Launch,
+    /// Another runtime, if the container is not run by our own.
+    foreign: Option<Rc<Foreign>>,
     policy: RestartPolicy,
     history: restart::History,
     netns: Option<OwnedFd>,
@@ -166,6 +171,7 @@ impl Supervisor {
             poller,
             peers: Peers::default(),
             listener: None,
+            foreign: None,
             policy: launch.restart,
             history,
             netns: None,
@@ -240,7 +246,19 @@ impl Supervisor {
             self.serve(event);
         }
         self.tick(Instant::now());
+        if self.foreign.is_some() {
+            self.reap_strangers();
+        }
         Ok(())
+    }
+
+    /// Reaps what another runtime has left to this process, but for what is watched.
+    fn reap_strangers(&self) {
+        let mut known: Vec<i32> = self.execs.values().map(|exec| exec.pid).collect();
+        if let Phase::Running(run) = &self.phase {
+            known.push(run.pid);
+        }
+        crate::foreign::reap_strangers(&known);
     }
 
     /// Gives memory back: the container is quiet, and may stay so for days.

@@ -56,8 +56,8 @@ impl Supervisor {
             Ok(run) => run,
             Err(refusal) => return refusal,
         };
-        if let Err(error) = sys::pidfd::send_signal(run.pidfd.as_fd(), signal) {
-            return refusal(Kind::Internal, base::chain(&error));
+        if let Err(failure) = run.signal(signal) {
+            return failure.into_refusal();
         }
         // moby, killWithSignal: any signal counts as the user's wish to end it, unless a stop signal is configured and
         // this is another one.
@@ -87,8 +87,8 @@ impl Supervisor {
         if run.paused {
             return conflict(format!("Container {id} is already paused"));
         }
-        if let Err(error) = run.cgroup.freeze() {
-            return refusal(Kind::Internal, base::chain(&error));
+        if let Err(failure) = run.freeze() {
+            return failure.into_refusal();
         }
         run.paused = true;
         self.peers.tell(Event::Paused, &self.poller);
@@ -104,8 +104,8 @@ impl Supervisor {
         if !run.paused {
             return conflict(format!("Container {id} is not paused"));
         }
-        if let Err(error) = run.cgroup.thaw() {
-            return refusal(Kind::Internal, base::chain(&error));
+        if let Err(failure) = run.thaw() {
+            return failure.into_refusal();
         }
         run.paused = false;
         self.peers.tell(Event::Unpaused, &self.poller);
@@ -136,12 +136,8 @@ impl Supervisor {
         if let Some(resources) = &update.resources {
             match &self.phase {
                 Phase::Running(run) if run.end.is_none() => {
-                    if let Err(error) = run.cgroup.apply(resources) {
-                        let kind = match &error {
-                            cgroups::Error::Unsupported { .. } => Kind::InvalidArgument,
-                            _ => Kind::Internal,
-                        };
-                        return refusal(kind, base::chain(&error));
+                    if let Err(failure) = run.apply(resources) {
+                        return failure.into_refusal();
                     }
                 }
                 Phase::Running(_) | Phase::Waiting { .. } | Phase::Ended { .. } => {}
@@ -234,7 +230,7 @@ impl Supervisor {
             (one, other) => one.or(other),
         };
         // A process that is just ending needs no signal, one that cannot be signalled is killed.
-        let sent = sys::pidfd::send_signal(run.pidfd.as_fd(), signal);
+        let sent = run.signal(signal);
         if timeout_ms == Some(0) || sent.is_err() {
             self.kill();
         } else {

@@ -1,10 +1,14 @@
 //! One run of the container: from a start to its end.
 
+use super::Failure;
 use super::memory::MemoryWatch;
+use crate::foreign::Foreign;
 use crate::poller::Number;
 use base::Timestamp;
 use cgroups::Cgroup;
-use std::os::fd::OwnedFd;
+use oci::runtime::Resources;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 use sys::pidfd::Exit;
 
@@ -17,6 +21,8 @@ pub(super) struct Run {
     pub(super) pid: i32,
     pub(super) pidfd: OwnedFd,
     pub(super) cgroup: Cgroup,
+    /// The program that runs it, if that is not our own runtime.
+    pub(super) foreign: Option<Rc<Foreign>>,
     /// Its mount namespace, held so that the kernel takes it apart when this is closed, not before it tells of the end.
     pub(super) mounts: Option<OwnedFd>,
     /// Tells of processes killed for want of memory.
@@ -31,6 +37,54 @@ pub(super) struct Run {
     pub(super) restart: Option<u32>,
     /// How it ended.
     pub(super) end: Option<End>,
+}
+
+impl Run {
+    /// Sends a signal to the first process.
+    pub(super) fn signal(&self, signal: i32) -> Result<(), Failure> {
+        match &self.foreign {
+            None => sys::pidfd::send_signal(self.pidfd.as_fd(), signal)
+                .map_err(|error| Failure::internal(base::chain(&error))),
+            Some(foreign) => foreign.kill(signal),
+        }
+    }
+
+    pub(super) fn freeze(&self) -> Result<(), Failure> {
+        match &self.foreign {
+            None => self.cgroup.freeze().map_err(|error| refused(&error)),
+            Some(foreign) => foreign.pause(),
+        }
+    }
+
+    pub(super) fn thaw(&self) -> Result<(), Failure> {
+        match &self.foreign {
+            None => self.cgroup.thaw().map_err(|error| refused(&error)),
+            Some(foreign) => foreign.resume(),
+        }
+    }
+
+    pub(super) fn apply(&self, resources: &Resources) -> Result<(), Failure> {
+        match &self.foreign {
+            None => self.cgroup.apply(resources).map_err(|error| refused(&error)),
+            Some(foreign) => foreign.update(resources),
+        }
+    }
+}
+
+fn refused(error: &cgroups::Error) -> Failure {
+    let message = base::chain(error);
+    match error {
+        cgroups::Error::Unsupported { .. } => Failure::invalid(message),
+        _ => Failure::internal(message),
+    }
+}
+
+/// Removes what a run has left. A group that cannot be removed is taken as it is by the next start.
+pub(super) fn clean_up(foreign: Option<&Foreign>, cgroup: &Cgroup) {
+    if let Some(foreign) = foreign {
+        foreign.delete();
+    }
+    cgroup.delete().ok();
 }
 
 /// A stop under way.
