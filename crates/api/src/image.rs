@@ -244,3 +244,35 @@ pub struct DistributionInspect {
     pub descriptor: Descriptor,
     pub platforms: Vec<Platform>,
 }
+
+/// A manifest at a registry (`GET /distribution/{name}/manifests`, which only Wharf has).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct RemoteManifest {
+    /// The full reference.
+    #[serde(rename = "Ref")]
+    pub reference: String,
+    pub descriptor: Descriptor,
+    /// The document, in base64.
+    pub raw: String,
+}
+
+/// What a reference names at its registry: one manifest, or those of an index.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct RemoteDocument {
+    /// Whether it is an index.
+    pub index: bool,
+    pub manifests: Vec<RemoteManifest>,
+}
+
+/// A manifest or index to be put (`POST /distribution/{name}/manifests`, which only Wharf has).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct PutManifest {
+    pub media_type: String,
+    /// The document, in base64.
+    pub raw: String,
+    /// A repository from which the blobs of a manifest are taken over first; empty for none.
+    pub from: String,
+}

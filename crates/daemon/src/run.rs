@@ -7,7 +7,7 @@ use crate::http::listen::{self, Acceptor, Listener};
 use crate::http::serve::Server;
 use crate::instance::{self, PidFile};
 use crate::journal::Volume;
-use crate::routes::{self, Services};
+use crate::routes::{self, ReloadRequest, Services};
 use crate::views::system::VERSION;
 use base::event::Type;
 use engine::Engine;
@@ -17,7 +17,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// What a reload needs.
 #[derive(Debug)]
@@ -92,6 +92,7 @@ async fn serve(engine: Engine, config: Config, reload: Reload) -> Result<(), Run
     let listeners = listeners(&config).await?;
     let engine = Arc::new(engine);
     let (shown, showing) = watch::channel(Arc::new(config.clone()));
+    let (asking, mut asked) = mpsc::channel::<ReloadRequest>(1);
     let software = format!("Wharf/{VERSION} (linux)");
     let server = Server {
         routes: routes::all(),
@@ -99,6 +100,7 @@ async fn serve(engine: Engine, config: Config, reload: Reload) -> Result<(), Run
             engine: Arc::clone(&engine),
             host: Arc::new(engine::system::host()),
             config: showing,
+            reloads: asking,
         },
         software: HeaderValue::from_str(&software).unwrap_or(HeaderValue::from_static("Wharf")),
         experimental: config.engine.experimental,
@@ -113,9 +115,20 @@ async fn serve(engine: Engine, config: Config, reload: Reload) -> Result<(), Run
     }
     tracing::info!(version = VERSION, "API listen");
     let mut current = config.clone();
-    while signals.next().await == Wanted::Reload {
-        current = reloaded(current, &reload, &engine);
+    loop {
+        let asker = tokio::select! {
+            wanted = signals.next() => match wanted {
+                Wanted::Stop => break,
+                Wanted::Reload => None,
+            },
+            Some(asker) = asked.recv() => Some(asker),
+        };
+        let outcome = reloaded(&mut current, &reload, &engine);
         shown.send_replace(Arc::new(current.clone()));
+        if let Some(asker) = asker {
+            // Whoever asked may have gone.
+            drop(asker.send(outcome));
+        }
     }
     tracing::info!("stopping; containers go on");
     // Fails only if nobody serves any more.
@@ -186,28 +199,45 @@ async fn listeners(config: &Config) -> Result<Vec<Listener>, listen::ListenError
 }
 
 /// Reads daemon.json again and applies what can change; keeps the old configuration if the new one is wrong.
-fn reloaded(old: Config, reload: &Reload, engine: &Engine) -> Config {
+fn reloaded(current: &mut Config, reload: &Reload, engine: &Engine) -> Result<Vec<&'static str>, String> {
     let new = config::read(reload.flags.clone())
         .and_then(|given| resolve::resolve(&given, &reload.facts).map_err(config::ConfigError::Value));
     let new = match new {
         Ok(new) => new,
         Err(error) => {
-            tracing::error!(error = base::chain(&error), "daemon.json is not reloaded");
-            return old;
+            let error = base::chain(&error);
+            tracing::error!(error, "daemon.json is not reloaded");
+            return Err(error);
         }
     };
-    let mut current = old;
-    for change in diff(&current, &new) {
+    let mut changed = Vec::new();
+    for change in diff(current, &new) {
         tracing::info!(?change, "reloaded");
+        changed.push(change.name());
         if let Change::LogLevel(level) = change {
             reload.volume.set(level);
         }
-        let registries = matches!(change, Change::Registries(_));
-        apply(&mut current, change);
-        if registries {
-            engine.reload_registries(&current.engine);
-        }
+        apply(current, change);
     }
-    engine.events.now(Type::Daemon, "reload", &engine.id, BTreeMap::new());
-    current
+    // Even if nothing of it has changed: certificates may have.
+    engine.reload_registries(&current.engine);
+    engine.events.now(Type::Daemon, "reload", &engine.id, attributes(current));
+    Ok(changed)
+}
+
+/// What the event tells: the options that a reload can change, in dockerd's names and forms.
+fn attributes(config: &Config) -> BTreeMap<String, String> {
+    let engine = &config.engine;
+    let list = |items: &[String]| serde_json::to_string(items).unwrap_or_default();
+    let mirrors: Vec<String> = engine.registry_mirrors.iter().map(|mirror| mirror.url.clone()).collect();
+    let pairs = [
+        ("debug", engine.debug.to_string()),
+        ("insecure-registries", list(&engine.insecure_registries)),
+        ("labels", list(&engine.labels)),
+        ("max-concurrent-downloads", engine.max_concurrent_downloads.to_string()),
+        ("max-concurrent-uploads", engine.max_concurrent_uploads.to_string()),
+        ("max-download-attempts", engine.max_download_attempts.to_string()),
+        ("registry-mirrors", list(&mirrors)),
+    ];
+    pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }

@@ -38,8 +38,11 @@ impl Blob {
         let current = repository.current();
         // The present one first, then the others from the origin on: a mirror that failed before comes last.
         let mut endpoints: Vec<usize> =
-            repository.endpoints().map(|(index, _)| index).filter(|&index| index != current).collect();
-        endpoints.push(current);
+            repository.endpoints().filter(|(_, endpoint)| endpoint.pull).map(|(index, _)| index).collect();
+        if let Some(position) = endpoints.iter().position(|&index| index == current) {
+            let current = endpoints.remove(position);
+            endpoints.push(current);
+        }
         let path = repository.path(&format!("blobs/{}", descriptor.digest));
         let name = descriptor.digest.to_string();
         Self {

@@ -1,13 +1,42 @@
 //! Which hosts serve a repository, and how far each is trusted.
 //!
 //! Pure. The rules are dockerd's: `docker.io` lives at `registry-1.docker.io`, its mirrors (`registry-mirrors`) come
-//! first; loopback and `insecure-registries` may speak plain HTTP or show any certificate; **everything else speaks
+//! first, as do those of any other registry; loopback and `insecure-registries` may speak plain HTTP or show any certificate; **everything else speaks
 //! verified HTTPS or not at all** (CVE-2014-5277).
 
+use crate::tls::HostFiles;
+use crate::uri;
+use http::{HeaderName, HeaderValue, Request};
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Docker Hub's registry, which serves the domain `docker.io`.
 const HUB: &str = "registry-1.docker.io";
+
+/// A mirror of a registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mirror {
+    /// Whose: `docker.io`, `quay.io`, `host:port`.
+    pub registry: String,
+    /// Its URL.
+    pub url: String,
+}
+
+/// What a host needs that others do not (`hosts.toml`).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Own {
+    /// Certificates to believe and to show, besides those of `certs.d`.
+    pub(crate) files: HostFiles,
+    /// Headers of every request.
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+    /// The registry that it stands for, as mirrors of several are told (`?ns=`); empty for itself.
+    pub(crate) namespace: String,
+    /// Whether the endpoint's prefix stands for `/v2` as well.
+    pub(crate) whole_path: bool,
+    /// How long a connection may take.
+    pub(crate) dial_timeout: Option<Duration>,
+}
 
 /// One host that may serve a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +49,45 @@ pub(crate) struct Endpoint {
     pub(crate) security: Security,
     /// Whether this is the registry that the reference names: only that one may see the user's credentials.
     pub(crate) origin: bool,
+    /// Whether content is to be had by digest.
+    pub(crate) pull: bool,
+    /// Whether it says what tags name.
+    pub(crate) resolve: bool,
+    /// What it needs that others do not.
+    pub(crate) own: Option<Arc<Own>>,
+}
+
+impl Endpoint {
+    fn new(authority: &str, security: Security, origin: bool) -> Self {
+        let authority = authority.to_owned();
+        let prefix = String::new();
+        Self { authority, prefix, security, origin, pull: true, resolve: true, own: None }
+    }
+
+    /// Says whether it may be asked for what has a digest, or else for what a tag names.
+    pub(crate) fn serves(&self, by_digest: bool) -> bool {
+        if by_digest { self.pull } else { self.resolve }
+    }
+
+    /// Returns the path and query for `path`, which begins with `/v2/`.
+    pub(crate) fn path(&self, path: &str) -> String {
+        let whole = self.own.as_deref().is_some_and(|own| own.whole_path);
+        let rest = if whole { path.strip_prefix("/v2").unwrap_or(path) } else { path };
+        let path = format!("{}{rest}", self.prefix);
+        match self.own.as_deref().map_or("", |own| own.namespace.as_str()) {
+            "" => path,
+            namespace => uri::with_query(&path, "ns", namespace),
+        }
+    }
+
+    /// Adds what the host needs to a request to it.
+    pub(crate) fn prepare<B>(&self, request: &mut Request<B>) {
+        let Some(own) = &self.own else { return };
+        for (name, value) in &own.headers {
+            request.headers_mut().append(name, value.clone());
+        }
+        request.extensions_mut().insert((self.security, Arc::clone(own)));
+    }
 }
 
 /// How to talk to a host.
@@ -29,24 +97,24 @@ pub(crate) enum Security {
     Verified,
     /// HTTPS with any certificate; plain HTTP if the host does not speak TLS.
     Insecure,
+    /// HTTPS with any certificate, and nothing else: `https://` with `skip_verify`.
+    Unverified,
     /// Plain HTTP: the user wrote `http://` for a mirror.
     Plain,
 }
 
 /// Returns the endpoints of a reference's `domain`, in the order to try them.
-pub(crate) fn endpoints(domain: &str, mirrors: &[String], insecure: &[String]) -> Vec<Endpoint> {
-    let mut endpoints = Vec::new();
-    if domain == "docker.io" {
-        endpoints.extend(mirrors.iter().filter_map(|mirror| from_mirror(mirror, insecure)));
-    }
-    let authority = if domain == "docker.io" { HUB } else { domain };
-    endpoints.push(Endpoint {
-        authority: authority.to_owned(),
-        prefix: String::new(),
-        security: security(authority, insecure),
-        origin: true,
-    });
+pub(crate) fn endpoints(domain: &str, mirrors: &[Mirror], insecure: &[String]) -> Vec<Endpoint> {
+    let own = mirrors.iter().filter(|mirror| mirror.registry == domain);
+    let mut endpoints: Vec<Endpoint> = own.filter_map(|mirror| from_mirror(&mirror.url, insecure)).collect();
+    let authority = authority(domain);
+    endpoints.push(Endpoint::new(authority, security(authority, insecure), true));
     endpoints
+}
+
+/// Returns the `host[:port]` of the registry that serves `domain`.
+pub(crate) fn authority(domain: &str) -> &str {
+    if domain == "docker.io" { HUB } else { domain }
 }
 
 fn from_mirror(mirror: &str, insecure: &[String]) -> Option<Endpoint> {
@@ -65,7 +133,7 @@ fn from_mirror(mirror: &str, insecure: &[String]) -> Option<Endpoint> {
     }
     let prefix = if prefix.is_empty() { String::new() } else { format!("/{prefix}") };
     let security = if plain { Security::Plain } else { security(authority, insecure) };
-    Some(Endpoint { authority: authority.to_owned(), prefix, security, origin: false })
+    Some(Endpoint { prefix, ..Endpoint::new(authority, security, false) })
 }
 
 /// Returns how far `authority` (`host[:port]`) is trusted.
@@ -150,9 +218,11 @@ mod tests {
     }
 
     #[test]
-    fn mirrors_serve_the_hub_only_and_never_as_origin() {
-        let mirrors =
-            strings(&["https://m1.example/cache/", "http://m2:8080", "m3.example", "ftp://x", "https://"]);
+    fn mirrors_serve_their_registry_and_never_as_origin() {
+        let mirror = |registry: &str, url: &str| Mirror { registry: registry.into(), url: url.into() };
+        let hub = ["https://m1.example/cache/", "http://m2:8080", "m3.example", "ftp://x", "https://"];
+        let mut mirrors: Vec<Mirror> = hub.iter().map(|url| mirror("docker.io", url)).collect();
+        mirrors.push(mirror("ghcr.io", "https://m4.example"));
         let hub = endpoints("docker.io", &mirrors, &[]);
         let summary: Vec<_> =
             hub.iter().map(|e| (e.authority.as_str(), e.prefix.as_str(), e.security, e.origin)).collect();
@@ -166,5 +236,7 @@ mod tests {
             ]
         );
         assert_eq!(endpoints("quay.io", &mirrors, &[]).len(), 1);
+        let other = endpoints("ghcr.io", &mirrors, &[]);
+        assert_eq!((other.len(), other[0].authority.as_str()), (2, "m4.example"));
     }
 }

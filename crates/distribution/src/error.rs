@@ -26,6 +26,14 @@ pub enum Error {
         #[source]
         source: Option<BoxError>,
     },
+    /// The file that says which hosts serve a registry cannot be used.
+    #[error("{}: {problem}", path.display())]
+    Hosts {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
     /// The repository may not be read, or does not exist: registries do not say which.
     #[error(
         "pull access denied for {name}, repository does not exist or may require 'docker login': {detail}"
@@ -265,6 +273,7 @@ impl Classify for Error {
             | Self::NoCredentials { .. }
             | Self::Redirect { .. }
             | Self::Certificate { .. }
+            | Self::Hosts { .. }
             | Self::Source(_) => Kind::Internal,
         }
     }

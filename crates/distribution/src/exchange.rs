@@ -5,7 +5,7 @@
 
 use crate::auth::{Authenticator, Subject};
 use crate::challenge;
-use crate::endpoint::Security;
+use crate::endpoint::{Endpoint, Security};
 use crate::error::Error;
 use crate::refusal;
 use crate::transport::{self, Transport};
@@ -86,7 +86,9 @@ impl Exchange {
     pub(crate) async fn answer(&self, subject: Subject<'_>, call: &Call) -> Result<Answer, Error> {
         let authority = &subject.endpoint.authority;
         match subject.endpoint.security {
-            Security::Verified => return self.authorized("https", subject, call).await,
+            Security::Verified | Security::Unverified => {
+                return self.authorized("https", subject, call).await;
+            }
             Security::Plain => return self.authorized("http", subject, call).await,
             Security::Insecure => {}
         }
@@ -113,7 +115,7 @@ impl Exchange {
     /// Gets any URL, without credentials; the answer's status is one of success.
     pub(crate) async fn get(&self, url: Uri) -> Result<Answer, Error> {
         let call = Call { method: Method::GET, path: String::new(), headers: Vec::new(), body: Bytes::new() };
-        let answer = self.follow(url, &call, None).await?;
+        let answer = self.follow(url, &call, None, None).await?;
         if answer.response.status().is_success() {
             return Ok(answer);
         }
@@ -135,7 +137,8 @@ impl Exchange {
         let url = url(scheme, subject, call)?;
         let mut authorization = self.authenticator.header(&self.transport, subject).await?;
         for _ in 0..MAX_CHALLENGES {
-            let answer = self.follow(url.clone(), call, authorization.as_ref()).await?;
+            let answer =
+                self.follow(url.clone(), call, authorization.as_ref(), Some(subject.endpoint)).await?;
             let ours = uri::same_origin(&answer.url, &url);
             if answer.response.status() != StatusCode::UNAUTHORIZED || !ours {
                 return Ok(answer);
@@ -155,7 +158,7 @@ impl Exchange {
             authorization = next;
             self.drain(answer).await;
         }
-        self.follow(url, call, authorization.as_ref()).await
+        self.follow(url, call, authorization.as_ref(), Some(subject.endpoint)).await
     }
 
     /// Sends `call` to `url` and where its answers point.
@@ -164,11 +167,16 @@ impl Exchange {
         url: Uri,
         call: &Call,
         authorization: Option<&HeaderValue>,
+        endpoint: Option<&Endpoint>,
     ) -> Result<Answer, Error> {
         let mut here = url.clone();
         for _ in 0..=MAX_REDIRECTS {
-            let authorization = authorization.filter(|_| uri::same_origin(&here, &url));
-            let response = self.transport.send(request(&here, call, authorization)?).await?;
+            let ours = uri::same_origin(&here, &url);
+            let mut request = request(&here, call, authorization.filter(|_| ours))?;
+            if let Some(endpoint) = endpoint.filter(|_| ours) {
+                endpoint.prepare(&mut request);
+            }
+            let response = self.transport.send(request).await?;
             let redirect = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
             if !redirect || !matches!(call.method, Method::GET | Method::HEAD) {
                 return Ok(Answer { url: here, response });
@@ -203,7 +211,7 @@ impl Exchange {
 fn url(scheme: &str, subject: Subject<'_>, call: &Call) -> Result<Uri, Error> {
     // An upload's location is a whole URL, perhaps at another host than the endpoint's.
     let text = if call.path.starts_with('/') {
-        format!("{scheme}://{}{}{}", subject.endpoint.authority, subject.endpoint.prefix, call.path)
+        format!("{scheme}://{}{}", subject.endpoint.authority, subject.endpoint.path(&call.path))
     } else {
         call.path.clone()
     };

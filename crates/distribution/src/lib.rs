@@ -22,6 +22,7 @@ mod download;
 mod endpoint;
 mod error;
 mod exchange;
+mod hosts;
 mod login;
 mod proxy;
 mod push;
@@ -36,7 +37,9 @@ mod uri;
 pub use blob::Blob;
 pub use credentials::{Credentials, InvalidHeader};
 pub use download::Download;
+pub use endpoint::Mirror;
 pub use error::{Error, Failure, Refusal};
+pub use login::domain_of;
 pub use proxy::Proxies;
 pub use push::{Progress, Source};
 pub use repository::{Access, Fetched, Repository};
@@ -56,12 +59,12 @@ pub(crate) const USER_AGENT: &str = concat!("wharf/", env!("CARGO_PKG_VERSION"))
 /// How a [`Client`] behaves. The defaults are dockerd's where it has them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// URLs of mirrors of Docker Hub, tried in this order before it (`registry-mirrors`).
-    pub mirrors: Vec<String>,
+    /// Mirrors, tried in this order before their registry (`registry-mirrors`).
+    pub mirrors: Vec<Mirror>,
     /// Hosts (`host`, `host:port`) and networks (`10.0.0.0/8`) that may speak plain HTTP or show any certificate
     /// (`insecure-registries`). Loopback always may.
     pub insecure: Vec<String>,
-    /// Directories with certificates by host, `DIRECTORY/HOST[:PORT]/{*.crt,*.cert,*.key}`.
+    /// Directories by host, with certificates (`DIRECTORY/HOST[:PORT]/{*.crt,*.cert,*.key}`) and `hosts.toml`.
     pub certs_dirs: Vec<PathBuf>,
     /// Proxies on the way to registries.
     pub proxies: Proxies,
@@ -104,6 +107,18 @@ impl Client {
     pub fn new(settings: Settings) -> Self {
         let transport = Transport::new(&settings);
         Self { inner: Arc::new(Inner { settings, exchange: Exchange::new(transport) }) }
+    }
+
+    /// Returns a client that also takes any certificate, and plain HTTP, from the registry `domain` (`--tls-verify=false`).
+    ///
+    /// It shares nothing with this one: what was learnt without verification is not used with it.
+    #[must_use]
+    pub fn trusting(&self, domain: &str) -> Self {
+        let mut settings = self.inner.settings.clone();
+        let authority = endpoint::authority(domain);
+        // Any port of the host: its token server is often there as well.
+        settings.insecure.push(endpoint::host(authority).to_owned());
+        Self::new(settings)
     }
 
     /// Returns the repository that `reference` names, as `credentials` see it.

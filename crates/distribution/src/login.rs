@@ -16,7 +16,7 @@ impl Client {
     ///
     /// `Unauthorized` if the registry does not take them; others as they come.
     pub async fn login(&self, server: &str, credentials: &Credentials) -> Result<(), Error> {
-        let domain = domain(server);
+        let domain = domain_of(server);
         let endpoints = endpoint::endpoints(domain, &[], &self.inner().settings.insecure);
         for endpoint in &endpoints {
             let subject = Subject { endpoint, credentials, scope: "" };
@@ -36,8 +36,8 @@ impl Client {
     }
 }
 
-/// Returns the domain of a server's address.
-fn domain(server: &str) -> &str {
+/// Returns the domain of a server's address, as [`Client::login`] takes it.
+pub fn domain_of(server: &str) -> &str {
     let server = server.split_once("://").map_or(server, |(_, rest)| rest);
     match server.split('/').next().unwrap_or_default() {
         "" | "docker.io" | "index.docker.io" | "registry-1.docker.io" => "docker.io",
@@ -58,7 +58,7 @@ mod tests {
             ("http://localhost:5000/v2/", "localhost:5000"),
             ("quay.io", "quay.io"),
         ] {
-            assert_eq!(domain(server), expected, "{server}");
+            assert_eq!(domain_of(server), expected, "{server}");
         }
     }
 }

@@ -199,6 +199,9 @@ impl Repository {
         if ours && let Some(authorization) = self.exchange().authorization(self.subject(endpoint)).await? {
             headers.insert(header::AUTHORIZATION, authorization);
         }
+        if ours {
+            endpoint.prepare(&mut request);
+        }
         let outcome = self.exchange().transport.send_while(request, &sent).await;
         if let Some(error) = failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take() {
             return Err(Error::Source(error));

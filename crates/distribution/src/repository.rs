@@ -3,10 +3,10 @@
 use crate::auth::Subject;
 use crate::blob::Blob;
 use crate::credentials::Credentials;
-use crate::endpoint::{self, Endpoint};
+use crate::endpoint::{self, Endpoint, Mirror};
 use crate::error::{Error, Refusal};
 use crate::exchange::{Answer, Call};
-use crate::{Client, uri};
+use crate::{Client, hosts, uri};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, header};
 use oci::{Descriptor, Digest, Document, Hasher, Reference, media_type};
@@ -56,6 +56,8 @@ struct Inner {
     access: Access,
     scope: String,
     endpoints: Vec<Endpoint>,
+    /// Why there are none.
+    unusable: Option<hosts::Unusable>,
     /// The endpoint that answered last: blobs are asked for where the manifest was.
     current: AtomicUsize,
 }
@@ -68,19 +70,44 @@ impl Repository {
         access: Access,
     ) -> Self {
         let settings = &client.inner().settings;
-        let mirrors: &[String] = match access {
+        let mirrors: &[Mirror] = match access {
             Access::Pull => &settings.mirrors,
             // Nobody pushes to a mirror.
             Access::Push => &[],
         };
-        let endpoints = endpoint::endpoints(reference.domain(), mirrors, &settings.insecure);
+        let mut endpoints = endpoint::endpoints(reference.domain(), mirrors, &settings.insecure);
+        // A small file, if there is one; containerd reads it as often.
+        let found = hosts::endpoints(&settings.certs_dirs, reference.domain(), &settings.insecure, access);
+        let unusable = match found {
+            Ok(None) => None,
+            Ok(Some(hosts)) => {
+                endpoints.pop();
+                endpoints.extend(hosts);
+                None
+            }
+            Err(error) => {
+                endpoints.clear();
+                Some(error)
+            }
+        };
         let actions = match access {
             Access::Pull => "pull",
             Access::Push => "pull,push",
         };
         let scope = format!("repository:{}:{actions}", reference.path());
         let current = AtomicUsize::new(0);
-        Self { inner: Arc::new(Inner { client, reference, credentials, access, scope, endpoints, current }) }
+        Self {
+            inner: Arc::new(Inner {
+                client,
+                reference,
+                credentials,
+                access,
+                scope,
+                endpoints,
+                unusable,
+                current,
+            }),
+        }
     }
 
     /// Returns the reference this repository was made for, with its tag or digest.
@@ -129,7 +156,8 @@ impl Repository {
         let name = digest.as_deref().or_else(|| reference.tag()).unwrap_or(oci::reference::DEFAULT_TAG);
         let call = manifest_call(Method::HEAD, self, name);
         let mut last = None;
-        for (index, endpoint) in self.endpoints() {
+        let by_digest = digest.is_some();
+        for (index, endpoint) in self.endpoints().filter(|(_, endpoint)| endpoint.serves(by_digest)) {
             match self.repeated(endpoint, &call).await {
                 Ok(answer) => {
                     self.inner.current.store(index, Ordering::Relaxed);
@@ -183,7 +211,8 @@ impl Repository {
     async fn fetch(&self, name: &str, expected: Option<&Digest>, announced: &str) -> Result<Fetched, Error> {
         let call = manifest_call(Method::GET, self, name);
         let mut last = None;
-        for (index, endpoint) in self.endpoints() {
+        let by_digest = expected.is_some();
+        for (index, endpoint) in self.endpoints().filter(|(_, endpoint)| endpoint.serves(by_digest)) {
             match self.fetch_from(endpoint, &call, expected, announced).await {
                 Ok(fetched) => {
                     self.inner.current.store(index, Ordering::Relaxed);
@@ -284,7 +313,13 @@ impl Repository {
     pub(crate) fn worded(&self, error: Option<Error>) -> Error {
         let reference = &self.inner.reference;
         let Some(error) = error else {
-            return Error::Protocol { url: reference.domain().to_owned(), problem: "no endpoint".to_owned() };
+            return match self.inner.unusable.clone() {
+                Some(hosts::Unusable { path, problem }) => Error::Hosts { path, problem },
+                None => {
+                    let problem = "no host serves this".to_owned();
+                    Error::Protocol { url: reference.domain().to_owned(), problem }
+                }
+            };
         };
         let Error::Refused { refusal } = &error else { return error };
         let detail = refusal.to_string();

@@ -7,10 +7,12 @@
 use crate::endpoint::Security;
 use crate::error::Error;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -23,7 +25,7 @@ const SYSTEM_BUNDLES: [&str; 4] = [
 ];
 
 /// The files of `certs.d` that concern one host.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct HostFiles {
     roots: Vec<PathBuf>,
     pairs: Vec<(PathBuf, PathBuf)>,
@@ -52,6 +54,24 @@ impl HostFiles {
         files
     }
 
+    /// Makes them of roots, and of certificates with their keys.
+    pub(crate) fn new(roots: Vec<PathBuf>, pairs: Vec<(PathBuf, PathBuf)>) -> Self {
+        Self { roots, pairs }
+    }
+
+    /// Adds those of `other`, which come first.
+    pub(crate) fn with(mut self, other: &Self) -> Self {
+        self.roots.splice(0..0, other.roots.iter().cloned());
+        self.pairs.splice(0..0, other.pairs.iter().cloned());
+        self
+    }
+
+    /// Returns how many there are.
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> usize {
+        self.roots.len() + self.pairs.len()
+    }
+
     /// Says whether there are none.
     pub(crate) fn is_empty(&self) -> bool {
         self.roots.is_empty() && self.pairs.is_empty()
@@ -64,32 +84,96 @@ pub(crate) fn client_config(security: Security, files: &HostFiles) -> Result<Cli
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| Error::Certificate { path: PathBuf::new(), problem: error.to_string() })?;
-    let builder = if security == Security::Verified {
-        builder.with_root_certificates(roots(files)?)
+    let verifier: Arc<dyn ServerCertVerifier> = if security == Security::Verified {
+        Arc::new(Verifier::new(files, provider)?)
     } else {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate { provider }))
+        Arc::new(AnyCertificate { provider })
     };
+    let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
     let Some((certificate, key)) = files.pairs.first() else { return Ok(builder.with_no_client_auth()) };
     let chain = certificates(certificate)?;
     let key = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, &error))?;
     builder.with_client_auth_cert(chain, key).map_err(|error| unusable(certificate, &error))
 }
 
-fn roots(files: &HostFiles) -> Result<RootCertStore, Error> {
-    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    for bundle in SYSTEM_BUNDLES {
-        // The host's bundle is a bonus: what cannot be read or parsed there is left out.
-        if let Ok(found) = certificates(Path::new(bundle)) {
-            roots.add_parsable_certificates(found);
-            break;
+/// Verifies by roots. A certificate that is itself one of them is believed as well, even if it says that it signs
+/// others: that is what `openssl req -x509` makes, and Docker's guides show.
+#[derive(Debug)]
+struct Verifier {
+    inner: Arc<WebPkiServerVerifier>,
+    /// All roots but those built in.
+    own: Vec<CertificateDer<'static>>,
+}
+
+impl Verifier {
+    fn new(files: &HostFiles, provider: Arc<CryptoProvider>) -> Result<Self, Error> {
+        let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        let mut own = Vec::new();
+        for bundle in SYSTEM_BUNDLES {
+            // The host's bundle is a bonus: what cannot be read or parsed there is left out.
+            if let Ok(found) = certificates(Path::new(bundle)) {
+                roots.add_parsable_certificates(found.iter().cloned());
+                own.extend(found);
+                break;
+            }
+        }
+        for path in &files.roots {
+            for certificate in certificates(path)? {
+                roots.add(certificate.clone()).map_err(|error| unusable(path, &error))?;
+                own.push(certificate);
+            }
+        }
+        let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
+        let inner =
+            inner.map_err(|error| Error::Certificate { path: PathBuf::new(), problem: error.to_string() })?;
+        Ok(Self { inner, own })
+    }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verified =
+            self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        match verified {
+            // webpki looks at the time before this, and at the name after.
+            Err(rustls::Error::InvalidCertificate(CertificateError::Other(why)))
+                if why.0.to_string() == "CaUsedAsEndEntity" && self.own.contains(end_entity) =>
+            {
+                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            verified => verified,
         }
     }
-    for path in &files.roots {
-        for certificate in certificates(path)? {
-            roots.add(certificate).map_err(|error| unusable(path, &error))?;
-        }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls12_signature(message, cert, dss)
     }
-    Ok(roots)
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {

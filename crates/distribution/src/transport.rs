@@ -3,7 +3,7 @@
 //! HTTP/1.1 only: each parallel blob then has a TCP connection of its own, with its own window, and a registry cannot
 //! play with HTTP/2's flow control. Nothing here knows registries, credentials or redirects.
 
-use crate::endpoint::{self, Security};
+use crate::endpoint::{self, Own, Security};
 use crate::error::{BoxError, Error, Failure};
 use crate::proxy;
 use crate::tls::{self, HostFiles};
@@ -22,7 +22,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// A request's body.
@@ -37,11 +37,11 @@ enum Http {
 }
 
 impl Http {
-    fn new(config: rustls::ClientConfig, proxy: Option<&Intercept>) -> Self {
+    fn new(config: rustls::ClientConfig, proxy: Option<&Intercept>, dial_timeout: Duration) -> Self {
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
         connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        connector.set_connect_timeout(Some(dial_timeout));
         connector.set_keepalive(Some(Duration::from_secs(30)));
         let tls = HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1();
         let mut builder = legacy::Client::builder(TokioExecutor::new());
@@ -69,7 +69,7 @@ impl Http {
 /// What makes connections differ: the host, if it has a set-up of its own, and the proxy.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Setup {
-    own: Option<(String, Security)>,
+    own: Option<(String, Security, Option<Arc<Own>>)>,
     proxy: Option<Uri>,
 }
 
@@ -119,7 +119,8 @@ impl Transport {
     pub(crate) async fn send_untimed(&self, request: Request<Body>) -> Result<Response<Incoming>, Error> {
         let method = method_name(request.method());
         let url = request.uri().clone();
-        let client = self.client(&url).await?;
+        let own = request.extensions().get::<(Security, Arc<Own>)>().cloned();
+        let client = self.client(&url, own).await?;
         client.request(request).await.map_err(|error| Error::Request {
             method,
             url: uri::without_query(&url),
@@ -168,12 +169,15 @@ impl Transport {
         Ok(all.freeze())
     }
 
-    async fn client(&self, url: &Uri) -> Result<Http, Error> {
+    async fn client(&self, url: &Uri, own: Option<(Security, Arc<Own>)>) -> Result<Http, Error> {
         let authority = url.authority().map(|authority| authority.as_str().to_owned()).unwrap_or_default();
-        let security = endpoint::security(&authority, &self.insecure);
+        let (security, needs) = match own {
+            Some((security, own)) => (security, Some(own)),
+            None => (endpoint::security(&authority, &self.insecure), None),
+        };
         let proxy = proxy::on_the_way(&self.proxies, url);
         let proxy_uri = proxy.as_ref().map(|proxy| proxy.uri().clone());
-        let own = Setup { own: Some((authority.clone(), security)), proxy: proxy_uri.clone() };
+        let own = Setup { own: Some((authority.clone(), security, needs.clone())), proxy: proxy_uri.clone() };
         // Verified hosts without files of their own share connections' set-up.
         let shared = Setup { own: None, proxy: proxy_uri };
         if let Some(client) = self.known(&own) {
@@ -183,10 +187,17 @@ impl Transport {
         let (directories, known) = (self.certs_dirs.clone(), self.known(&shared));
         let (setup, client) = tokio::task::spawn_blocking(move || {
             let files = HostFiles::find(&directories, &authority);
-            let setup = if files.is_empty() && security == Security::Verified { shared } else { own };
+            let files = needs.as_ref().map_or(files.clone(), |own| files.with(&own.files));
+            let dial_timeout = needs.as_ref().and_then(|own| own.dial_timeout);
+            let usual = files.is_empty() && security == Security::Verified && dial_timeout.is_none();
+            let setup = if usual { shared } else { own };
+            let dial_timeout = dial_timeout.unwrap_or(CONNECT_TIMEOUT);
             match known.filter(|_| setup.own.is_none()) {
                 Some(client) => Ok((setup, client)),
-                None => Ok((setup, Http::new(tls::client_config(security, &files)?, proxy.as_ref()))),
+                None => Ok((
+                    setup,
+                    Http::new(tls::client_config(security, &files)?, proxy.as_ref(), dial_timeout),
+                )),
             }
         })
         .await

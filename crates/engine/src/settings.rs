@@ -58,8 +58,8 @@ pub struct Settings {
     pub max_concurrent_uploads: usize,
     /// Attempts for a download.
     pub max_download_attempts: u32,
-    /// Mirrors of Docker Hub.
-    pub registry_mirrors: Vec<String>,
+    /// Mirrors of registries.
+    pub registry_mirrors: Vec<distribution::Mirror>,
     /// Registries spoken to without verified TLS: hosts or CIDR ranges.
     pub insecure_registries: Vec<String>,
     /// Proxies on the way to registries.

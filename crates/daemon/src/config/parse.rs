@@ -245,19 +245,36 @@ pub fn file(text: &str) -> Result<Given, ParseError> {
     };
     let mut given = Given::default();
     let mut unknown = Vec::new();
-    for (key, value) in &entries {
-        match flags::by_key(key) {
-            None => unknown.push(key.clone()),
-            Some(_) if value.is_null() => {}
-            Some(flag) => {
-                for text in texts(flag, key, value)? {
+    read(&mut given, &mut unknown, "", &entries)?;
+    unknown.sort();
+    if unknown.is_empty() { Ok(given) } else { Err(ParseError::UnknownKeys(unknown.join(", "))) }
+}
+
+/// Reads an object's keys, which begin with `within`; an object of options is read in turn.
+fn read(
+    given: &mut Given,
+    unknown: &mut Vec<String>,
+    within: &str,
+    entries: &serde_json::Map<String, Value>,
+) -> Result<(), ParseError> {
+    for (key, value) in entries {
+        let key = format!("{within}{key}");
+        let beneath = format!("{key}.");
+        let nested = within.is_empty() && flags::FLAGS.iter().any(|flag| flag.key.starts_with(&beneath));
+        match (flags::by_key(&key).filter(|flag| within.is_empty() != flag.key.contains('.')), value) {
+            (None, Value::Null) if nested => {}
+            (None, Value::Object(entries)) if nested => read(given, unknown, &beneath, entries)?,
+            (None, _) if nested => return Err(wrong(&key, value, "map[string]string")),
+            (None, _) => unknown.push(key),
+            (Some(_), Value::Null) => {}
+            (Some(flag), _) => {
+                for text in texts(flag, &key, value)? {
                     given.add(flag, text)?;
                 }
             }
         }
     }
-    unknown.sort();
-    if unknown.is_empty() { Ok(given) } else { Err(ParseError::UnknownKeys(unknown.join(", "))) }
+    Ok(())
 }
 
 fn wrong(key: &str, found: &Value, wanted: &'static str) -> ParseError {
@@ -286,6 +303,7 @@ fn texts(flag: &Flag, key: &str, value: &Value) -> Result<Vec<String>, ParseErro
         (Kind::List, Value::Array(items)) => {
             items.iter().map(|item| text(item).ok_or_else(|| wrong(key, item, "string"))).collect()
         }
+        (Kind::List, Value::Object(entries)) if flag.name == "registry-mirror" => mirrors(key, entries),
         (Kind::List, _) => Err(wrong(key, value, "[]string")),
         (Kind::Map, Value::Object(entries)) => entries
             .iter()
@@ -309,6 +327,19 @@ fn texts(flag: &Flag, key: &str, value: &Value) -> Result<Vec<String>, ParseErro
 
 fn text(value: &Value) -> Option<String> {
     value.as_str().map(str::to_owned)
+}
+
+/// Reads mirrors by registry: a URL each, or a list of them.
+fn mirrors(key: &str, entries: &serde_json::Map<String, Value>) -> Result<Vec<String>, ParseError> {
+    let mut mirrors = Vec::new();
+    for (registry, value) in entries {
+        let urls = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+        for url in urls {
+            let url = text(url).ok_or_else(|| wrong(key, url, "string"))?;
+            mirrors.push(format!("{registry}={url}"));
+        }
+    }
+    Ok(mirrors)
 }
 
 fn ulimits(key: &str, value: &Value) -> Result<Vec<String>, ParseError> {
@@ -425,7 +456,9 @@ mod tests {
             r#"{"debug": true, "hosts": ["fd://"], "mtu": 1400, "log-opts": {"max-size": "10m"},
                 "features": {"buildkit": true}, "default-ulimits": {"nofile": {"Name": "nofile", "Hard": 2, "Soft": 1}},
                 "default-address-pools": [{"base": "10.0.0.0/8", "size": 24}], "bip": null,
-                "runtimes": {"crun": {"path": "/c", "runtimeArgs": ["--debug", "-x"]}}}"#,
+                "runtimes": {"crun": {"path": "/c", "runtimeArgs": ["--debug", "-x"]}},
+                "proxies": {"http-proxy": "http://p:1", "no-proxy": null},
+                "registry-mirrors": {"quay.io": ["https://a", "https://b"], "docker.io": "https://c"}}"#,
         )
         .unwrap();
         for (name, expect) in [
@@ -437,8 +470,18 @@ mod tests {
             ("default-ulimit", "nofile=1:2"),
             ("add-runtime", "crun=/c\0--debug\0-x"),
             ("default-address-pool", "base=10.0.0.0/8,size=24"),
+            ("http-proxy", "http://p:1"),
         ] {
             assert_eq!(given.last(name), Some(expect));
+        }
+        let mirrors = ["quay.io=https://a", "quay.io=https://b", "docker.io=https://c"];
+        assert_eq!(given.all("registry-mirror"), mirrors);
+        assert!(!given.has("no-proxy"));
+        for (text, unknown) in [
+            (r#"{"proxies": {"x": "y"}}"#, "proxies.x"),
+            (r#"{"proxies.http-proxy": "y"}"#, "proxies.http-proxy"),
+        ] {
+            assert_eq!(file(text).unwrap_err(), ParseError::UnknownKeys(unknown.to_owned()));
         }
         assert!(!given.has("bip"));
         assert_eq!(file(" \n"), Ok(Given::default()));

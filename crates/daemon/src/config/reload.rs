@@ -18,10 +18,22 @@ pub enum Change {
     Registries(Box<Registries>),
 }
 
+impl Change {
+    /// Returns what changed, for the user who asked for it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::LogLevel(_) => "log-level",
+            Self::Debug(_) => "debug",
+            Self::Labels(_) => "labels",
+            Self::Registries(_) => "registries",
+        }
+    }
+}
+
 /// How registries are reached: mirrors, proxies, and how much at a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registries {
-    mirrors: Vec<String>,
+    mirrors: Vec<distribution::Mirror>,
     insecure: Vec<String>,
     proxies: distribution::Proxies,
     downloads: usize,

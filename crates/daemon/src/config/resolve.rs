@@ -241,8 +241,19 @@ fn runtimes(given: &Given) -> Result<(BTreeMap<String, OciRuntime>, String), Val
     Ok((runtimes, default.to_owned()))
 }
 
-fn mirrors(given: &Given) -> Result<Vec<String>, ValueError> {
-    given.all("registry-mirror").iter().map(|url| mirror(url)).collect()
+/// Mirrors: `URL` of Docker Hub, as in Docker, or `REGISTRY=URL`.
+fn mirrors(given: &Given) -> Result<Vec<distribution::Mirror>, ValueError> {
+    let mirror = |text: &String| {
+        let (registry, url) = match text.split_once('=') {
+            Some((registry, url)) if !registry.contains("://") => (registry, url),
+            _ => ("docker.io", text.as_str()),
+        };
+        if registry.is_empty() || registry.contains('/') {
+            return error(format!("invalid mirror: {registry:?} in {text:?} is not a registry"));
+        }
+        Ok(distribution::Mirror { registry: registry.to_owned(), url: mirror(url)? })
+    };
+    given.all("registry-mirror").iter().map(mirror).collect()
 }
 
 /// Proxies of the configuration, and those of the environment for what it leaves open.
@@ -559,6 +570,10 @@ mod tests {
         }
         assert!(resolved(&["--icc=false", "--iptables=false"]).is_err());
         assert!(resolved(&["--registry-mirror", "a.example"]).is_err());
+        assert!(resolved(&["--registry-mirror", "quay.io=a.example"]).is_err());
+        let of_others = resolved(&["--registry-mirror", "quay.io=https://a.example"]).unwrap();
+        let [mirror] = of_others.engine.registry_mirrors.as_slice() else { panic!("one mirror") };
+        assert_eq!((mirror.registry.as_str(), mirror.url.as_str()), ("quay.io", "https://a.example/"));
     }
 
     #[test]
@@ -585,7 +600,8 @@ mod tests {
         assert_eq!(engine.ulimits["nofile"], (1, 2));
         assert_eq!(engine.ulimits["core"], (0, 0));
         assert_eq!(engine.address_pools, [("10.0.0.0/8".parse().unwrap(), 24)]);
-        assert_eq!((engine.bridge.name, engine.registry_mirrors), (None, vec!["http://m:5000/".to_owned()]));
+        let mirror = distribution::Mirror { registry: "docker.io".into(), url: "http://m:5000/".into() };
+        assert_eq!((engine.bridge.name, engine.registry_mirrors), (None, vec![mirror]));
         assert_eq!(engine.log.options["max-size"], "1m");
         assert_eq!((engine.cgroup_parent.as_str(), config.ready_fd, config.pidfile), ("/a/b", Some(7), None));
         let tls = config.tls.unwrap();

@@ -26,7 +26,9 @@ const TOLD_EVERY: std::time::Duration = std::time::Duration::from_millis(100);
 
 pub(super) fn routes() -> Vec<Route<Handler<Services>>> {
     vec![
-        route(Method::GET, "/images/json", |s, call| Box::pin(list(s.engine.images.clone(), call))),
+        route(Method::GET, "/images/json", |s, call| {
+            Box::pin(list(s.engine.images.clone(), Arc::clone(&s.engine), call))
+        }),
         route(Method::POST, "/images/create", |s, call| Box::pin(create(s.engine.images.clone(), call))),
         route(Method::GET, "/images/search", |s, call| {
             Box::pin(search(s.engine.images.clone(), registries(&s.config.borrow()), call))
@@ -43,7 +45,7 @@ pub(super) fn routes() -> Vec<Route<Handler<Services>>> {
             Box::pin(prune(s.engine.images.clone(), Arc::clone(&s.engine), call))
         }),
         route(Method::GET, "/images/{name...}/json", |s, call| {
-            Box::pin(inspect(s.engine.images.clone(), call))
+            Box::pin(inspect(s.engine.images.clone(), Arc::clone(&s.engine), call))
         }),
         route(Method::GET, "/images/{name...}/history", |s, call| {
             Box::pin(history(s.engine.images.clone(), call))
@@ -81,18 +83,43 @@ pub(super) fn parse_platform(text: &str) -> Result<Platform, Failure> {
     }
 }
 
-async fn list(images: Images, call: Call) -> Answer {
+async fn list(images: Images, engine: Arc<Engine>, call: Call) -> Answer {
     let filters = call.filters()?;
     let until = until(&filters, now())?;
     let shared = call.query.flag("shared-size");
-    let summaries = blocking(move || images.summaries(&filters, until, shared)).await?;
+    let manifests = call.query.flag("manifests") && call.at_least(47);
+    let summaries = blocking(move || {
+        let mut summaries = images.summaries(&filters, until, shared)?;
+        if manifests {
+            let users = users(&engine.containers.list());
+            for summary in &mut summaries {
+                summary.manifests = images.manifests(&images.find(&summary.id, None)?, &users)?;
+            }
+        }
+        Ok::<_, Failure>(summaries)
+    })
+    .await?;
     let entries: Vec<_> = summaries.into_iter().map(|entry| view::summary(entry, call.version)).collect();
     Ok(body::ok(&entries))
 }
 
-async fn inspect(images: Images, call: Call) -> Answer {
+async fn inspect(images: Images, engine: Arc<Engine>, call: Call) -> Answer {
     let (platform, version) = (platform(&call, 49)?, call.version);
-    let answer = blocking(move || images.inspect(call.name(), platform.as_ref())).await?;
+    let manifests = call.query.flag("manifests") && call.at_least(48);
+    if manifests && platform.is_some() {
+        return Err(Failure::invalid(
+            "conflicting options: manifests and platform options cannot both be set",
+        ));
+    }
+    let answer = blocking(move || {
+        let mut answer = images.inspect(call.name(), platform.as_ref())?;
+        if manifests {
+            let users = users(&engine.containers.list());
+            answer.manifests = images.manifests(&images.find(call.name(), None)?, &users)?;
+        }
+        Ok::<_, Failure>(answer)
+    })
+    .await?;
     Ok(body::ok(&view::inspect(answer, version)))
 }
 
@@ -161,10 +188,15 @@ async fn check(images: Images, engine: Arc<Engine>, call: Call) -> Answer {
 }
 
 /// Reads the credentials that the client sends along.
-fn credentials(call: &Call) -> Result<Credentials, Failure> {
+pub(super) fn credentials(call: &Call) -> Result<Credentials, Failure> {
     let header = call.headers.get("x-registry-auth").map_or("", |value| value.to_str().unwrap_or_default());
     let parsed = Credentials::from_header(header);
     parsed.map(|(credentials, _server)| credentials).map_err(|error| Failure::invalid(error.to_string()))
+}
+
+/// Says whether the registry has to show a good certificate; `tlsVerify` is podman's name for it.
+pub(super) fn verify(call: &Call) -> bool {
+    call.query.flag_or("tlsVerify", true)
 }
 
 /// Answers `POST /images/create`: a pull.
@@ -176,6 +208,7 @@ async fn create(images: Images, call: Call) -> Answer {
         reference: reference(call.query.get("fromImage"), call.query.get("tag"))?,
         platform: platform(&call, 32)?,
         credentials: credentials(&call)?,
+        verify: verify(&call),
     };
     progress::answer(move |teller: Teller| async move {
         images.pull(&pull, Arc::new(move |step: Step| teller.tell(step.message()))).await?;
@@ -190,6 +223,7 @@ async fn push(images: Images, call: Call) -> Answer {
         reference: reference(call.name(), call.query.get("tag"))?,
         platform: platform(&call, 46)?,
         credentials: credentials(&call)?,
+        verify: verify(&call),
     };
     progress::answer(move |teller: Teller| async move {
         let told = teller.clone();
@@ -223,7 +257,7 @@ async fn distribution(images: Images, call: Call) -> Answer {
 /// The registries that are searched beside Docker Hub: mirrors, and those that are named as insecure.
 fn registries(config: &Config) -> Vec<String> {
     let mirrors = config.engine.registry_mirrors.iter();
-    let mirrors = mirrors.filter_map(|url| url.split_once("://")?.1.split('/').next());
+    let mirrors = mirrors.filter_map(|mirror| mirror.url.split_once("://")?.1.split('/').next());
     // Networks of addresses name no registry.
     let insecure = config.engine.insecure_registries.iter().map(String::as_str);
     let mut hosts = Vec::new();
@@ -250,7 +284,7 @@ async fn search(images: Images, registries: Vec<String>, call: Call) -> Answer {
 }
 
 /// Puts a name and a tag or digest together.
-fn reference(name: &str, tag: &str) -> Result<Reference, Failure> {
+pub(super) fn reference(name: &str, tag: &str) -> Result<Reference, Failure> {
     let text = match tag {
         "" => name.to_owned(),
         digest if digest.contains(':') => format!("{name}@{digest}"),

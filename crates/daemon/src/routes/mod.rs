@@ -8,6 +8,7 @@ mod commit;
 mod container;
 mod exec;
 mod image;
+mod manifest;
 mod network;
 mod progress;
 mod stats;
@@ -26,7 +27,7 @@ use engine::system::HostInfo;
 use http::Method;
 use std::sync::Arc;
 use std::time::SystemTime;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// What handlers work with.
 #[derive(Debug)]
@@ -37,7 +38,12 @@ pub(crate) struct Services {
     pub host: Arc<HostInfo>,
     /// The configuration in force.
     pub config: watch::Receiver<Arc<Config>>,
+    /// Takes requests to read the configuration again.
+    pub reloads: mpsc::Sender<ReloadRequest>,
 }
+
+/// Is told what a reload changed, or why there was none.
+pub(crate) type ReloadRequest = oneshot::Sender<Result<Vec<&'static str>, String>>;
 
 /// Runs what may block on a thread that may.
 ///
@@ -79,6 +85,7 @@ pub(crate) fn all() -> Vec<Route<Handler<Services>>> {
     all.extend(stats::routes());
     all.extend(exec::routes());
     all.extend(image::routes());
+    all.extend(manifest::routes());
     all.extend(network::routes());
     all.extend(volume::routes());
     all.extend(absent::routes());

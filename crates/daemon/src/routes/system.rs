@@ -1,6 +1,6 @@
 //! The engine itself: ping, version, info, events, credentials, disk usage.
 
-use super::{Services, blocking, container, now, route, volume};
+use super::{ReloadRequest, Services, blocking, container, now, route, volume};
 use crate::http::body::{self, Writer};
 use crate::http::router::Route;
 use crate::http::serve::Handler;
@@ -21,7 +21,7 @@ use http::header::{CACHE_CONTROL, HeaderValue, PRAGMA};
 use http::{Method, StatusCode};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 pub(super) fn routes() -> Vec<Route<Handler<Services>>> {
     vec![
@@ -39,12 +39,24 @@ pub(super) fn routes() -> Vec<Route<Handler<Services>>> {
         route(Method::GET, "/system/df", |services, call| {
             Box::pin(disk_usage(Arc::clone(&services.engine), call))
         }),
+        route(Method::POST, "/system/reload", |services, _| Box::pin(reload(services.reloads.clone()))),
         route(Method::POST, "/auth", |services, call| Box::pin(login(services.engine.images.clone(), call))),
         route(Method::GET, "/events", |services, call| {
             let events = services.engine.events.clone();
             Box::pin(async move { follow(&events, &call) })
         }),
     ]
+}
+
+/// Answers `POST /system/reload`, which only Wharf has: daemon.json is read again, as by SIGHUP, and the outcome told.
+async fn reload(requests: mpsc::Sender<ReloadRequest>) -> Answer {
+    let (asker, told) = oneshot::channel();
+    let gone = || Failure::new(base::Kind::Unavailable, "the daemon is stopping");
+    requests.send(asker).await.map_err(|_stopping| gone())?;
+    match told.await.map_err(|_stopping| gone())? {
+        Ok(changed) => Ok(body::ok(&serde_json::json!({ "Changed": changed }))),
+        Err(why) => Err(Failure::invalid(why)),
+    }
 }
 
 fn ping(text: &'static str) -> http::Response<body::Body> {
@@ -77,7 +89,7 @@ async fn login(images: Images, mut call: Call) -> Answer {
     let document: serde_json::Value = call.json().await?;
     let (credentials, server) = Credentials::from_json(document.to_string().as_bytes())
         .map_err(|error| Failure::invalid(error.to_string()))?;
-    images.login(&server, &credentials).await?;
+    images.login(&server, &credentials, super::image::verify(&call)).await?;
     Ok(body::ok(&AuthResponse { identity_token: String::new(), status: "Login Succeeded".to_owned() }))
 }
 

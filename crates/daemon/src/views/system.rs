@@ -121,6 +121,9 @@ pub fn info(settings: &Settings, host: &HostInfo, counts: &Counts, id: &str, now
         architecture: host.machine.clone(),
         index_server_address: "https://index.docker.io/v1/".to_owned(),
         registry_config: Some(registries(settings)),
+        http_proxy: without_password(&settings.proxies.http),
+        https_proxy: without_password(&settings.proxies.https),
+        no_proxy: settings.proxies.no.clone(),
         n_cpu: i64::from(host.processors),
         mem_total: i64::try_from(host.memory).unwrap_or(i64::MAX),
         docker_root_dir: settings.data.root().display().to_string(),
@@ -163,8 +166,21 @@ fn seccomp(profile: &str) -> String {
     format!("name=seccomp,profile={}", if profile.is_empty() { "builtin" } else { profile })
 }
 
+/// Hides who somebody is to a proxy, as dockerd does.
+fn without_password(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    match rest.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}://xxxxx:xxxxx@{host}"),
+        None => url.to_owned(),
+    }
+}
+
 fn registries(settings: &Settings) -> ServiceConfig {
-    let mirrors = Some(settings.registry_mirrors.clone());
+    let mirrors_of = |registry: &str| -> Vec<String> {
+        let own = settings.registry_mirrors.iter().filter(|mirror| mirror.registry == registry);
+        own.map(|mirror| mirror.url.clone()).collect()
+    };
+    let mirrors = Some(mirrors_of("docker.io"));
     let hub =
         IndexInfo { name: "docker.io".to_owned(), mirrors: mirrors.clone(), secure: true, official: true };
     let (ranges, hosts): (Vec<_>, Vec<_>) =
@@ -177,11 +193,14 @@ fn registries(settings: &Settings) -> ServiceConfig {
         }
     }
     let mut indexes = BTreeMap::from([("docker.io".to_owned(), hub)]);
-    indexes.extend(hosts.into_iter().map(|name| {
-        let info =
-            IndexInfo { name: name.clone(), mirrors: Some(Vec::new()), secure: false, official: false };
-        (name, info)
-    }));
+    let index = |name: &str, secure| {
+        let mirrors = Some(mirrors_of(name));
+        (name.to_owned(), IndexInfo { name: name.to_owned(), mirrors, secure, official: false })
+    };
+    let mirrored = settings.registry_mirrors.iter().map(|mirror| mirror.registry.as_str());
+    indexes
+        .extend(mirrored.filter(|registry| *registry != "docker.io").map(|registry| index(registry, true)));
+    indexes.extend(hosts.iter().map(|name| index(name, false)));
     ServiceConfig {
         insecure_registry_cidrs: Some(cidrs),
         index_configs: Some(indexes),

@@ -2,7 +2,7 @@
 
 use crate::registry::{Login, Registry, Reply};
 use base::{Classify, Kind};
-use distribution::{Access, Client, Credentials, Error, Repository, Settings};
+use distribution::{Access, Client, Credentials, Error, Mirror, Repository, Settings};
 use oci::{Descriptor, Digest, Reference, media_type};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -333,7 +333,8 @@ async fn mirrors_come_first_and_the_origin_is_the_last_resort() {
     mirror.put_manifest("library/app", "v1", media_type::OCI_MANIFEST, &manifest_of(&layer));
     let empty = Registry::start();
     let reference = Reference::parse_normalized("app:v1").unwrap();
-    let mirrors = vec![format!("http://{}", empty.host()), format!("http://{}/", mirror.host())];
+    let urls = [format!("http://{}", empty.host()), format!("http://{}/", mirror.host())];
+    let mirrors = urls.map(|url| Mirror { registry: "docker.io".to_owned(), url }).to_vec();
     let client = Client::new(Settings { mirrors, ..settings() });
     let repository = client.repository(&reference, &user("s3cret"), Access::Pull);
     repository.resolve().await.unwrap();

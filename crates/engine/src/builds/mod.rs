@@ -224,6 +224,7 @@ impl Finder {
             reference: reference.clone().with_default_tag(),
             platform: platform.cloned(),
             credentials: credentials.unwrap_or_default(),
+            verify: true,
         };
         let tell = Arc::clone(&self.around.pulls);
         let progress: PullProgress = Arc::new(move |step: Step| tell(step.message()));

@@ -110,7 +110,7 @@ impl Images {
         Ok(view::inspect(&self.find(text, platform)?))
     }
 
-    /// Returns the manifests of an image's index, for `manifests=true`; empty if it is no index. `users` are the
+    /// Returns the manifests of an image's index, for `manifests=true`, or the image's own. `users` are the
     /// containers to be named.
     ///
     /// # Errors
@@ -118,7 +118,10 @@ impl Images {
     /// As [`Images::find`].
     pub fn manifests(&self, image: &Image, users: &[User]) -> Result<Vec<ManifestSummary>> {
         let blobs = self.store().blobs();
-        let oci::Document::Index(index) = self.document(&image.target)? else { return Ok(Vec::new()) };
+        let entries = match self.document(&image.target)? {
+            oci::Document::Index(index) => index.manifests,
+            oci::Document::Manifest(_) => vec![image.target.clone()],
+        };
         let here = self.store().images().platforms(image.id())?;
         let using: Vec<String> = users
             .iter()
@@ -131,7 +134,7 @@ impl Images {
             let using = if is_ours { using.clone() } else { Vec::new() };
             view::manifest(entry, found, blobs.contains(&entry.digest), using)
         };
-        Ok(index.manifests.iter().map(summary).collect())
+        Ok(entries.iter().map(summary).collect())
     }
 
     /// Returns the answer to `GET /images/{name}/history`.

@@ -12,6 +12,7 @@ mod flight;
 mod flush;
 mod glob;
 mod layer;
+mod manifest;
 mod pipe;
 mod progress;
 mod pull;
@@ -26,6 +27,7 @@ pub mod view;
 pub use archive::{Commit, Import};
 pub use change::apply_changes;
 pub use check::Lines;
+pub use manifest::{Put, RemoteDocument, RemoteManifest};
 pub use progress::{BlobState, Progress, Step};
 pub use pull::Pull;
 pub use push::Push;
@@ -191,6 +193,12 @@ impl Images {
 
     fn client(&self) -> Client {
         self.remote().client
+    }
+
+    /// Returns the client for a registry: one that verifies what is not configured otherwise, or one that does not.
+    fn client_for(&self, domain: &str, verify: bool) -> Client {
+        let client = self.client();
+        if verify { client } else { client.trusting(domain) }
     }
 
     fn flights(&self) -> &Arc<Flights> {

@@ -31,6 +31,8 @@ pub struct Pull {
     pub platform: Option<Platform>,
     /// The user's credentials for the registry.
     pub credentials: Credentials,
+    /// Whether the registry has to show a certificate that verifies, unless it is configured as insecure.
+    pub verify: bool,
 }
 
 /// An image as its registry describes it, before its layers are here.
@@ -53,7 +55,8 @@ impl Images {
         let built_in = self.built_in(&pull.reference, &progress).await?;
         let bare = pull.reference.tag().is_none() && pull.reference.digest().is_none();
         let references = if bare && built_in.is_none() {
-            self.client().repository(&pull.reference, &pull.credentials, Access::Pull).tags().await
+            let client = self.client_for(pull.reference.domain(), pull.verify);
+            client.repository(&pull.reference, &pull.credentials, Access::Pull).tags().await
         } else {
             Ok(Vec::new())
         };
@@ -94,7 +97,8 @@ impl Images {
         pull: &Pull,
         progress: &Progress,
     ) -> Result<(Digest, bool)> {
-        let repository = self.client().repository(reference, &pull.credentials, Access::Pull);
+        let client = self.client_for(reference.domain(), pull.verify);
+        let repository = client.repository(reference, &pull.credentials, Access::Pull);
         if let Some(target) = self.unchanged(&repository, pull, progress).await? {
             return Ok((target, true));
         }

@@ -31,6 +31,8 @@ pub struct Push {
     pub platform: Option<Platform>,
     /// The user's credentials for the registry.
     pub credentials: Credentials,
+    /// Whether the registry has to show a certificate that verifies, unless it is configured as insecure.
+    pub verify: bool,
 }
 
 /// A manifest or index to be put.
@@ -86,7 +88,8 @@ impl Images {
     }
 
     async fn push_one(&self, reference: &Reference, push: &Push, progress: &Progress) -> Result<()> {
-        let repository = self.client().repository(reference, &push.credentials, Access::Push);
+        let client = self.client_for(reference.domain(), push.verify);
+        let repository = client.repository(reference, &push.credentials, Access::Push);
         let (images, name, platform) = (self.clone(), reference.clone(), push.platform.clone());
         let (content, others) = blocking(move || {
             let content = images.content(&name, platform.as_ref())?;

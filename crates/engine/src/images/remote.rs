@@ -151,8 +151,9 @@ impl Images {
     /// # Errors
     ///
     /// `Unauthorized` if the registry does not take them.
-    pub async fn login(&self, server: &str, credentials: &Credentials) -> Result<()> {
-        self.client().login(server, credentials).await.map_err(|error| registry_error(&error))
+    pub async fn login(&self, server: &str, credentials: &Credentials, verify: bool) -> Result<()> {
+        let client = self.client_for(distribution::domain_of(server), verify);
+        client.login(server, credentials).await.map_err(|error| registry_error(&error))
     }
 }
 

@@ -136,6 +136,7 @@ pub(super) fn request(registry: &Registry, reference: &str) -> Pull {
         reference: Reference::parse_normalized(&format!("{}/{reference}", registry.host())).unwrap(),
         platform: None,
         credentials: Credentials::default(),
+        verify: true,
     }
 }
 
@@ -490,6 +491,7 @@ async fn hello_needs_no_network() {
         reference: names(&["hello-world"])[0].clone(),
         platform: None,
         credentials: Credentials::default(),
+        verify: true,
     };
     for status in ["Downloaded newer image", "Image is up to date"] {
         let (progress, steps) = recorder();
@@ -509,7 +511,8 @@ async fn what_was_pulled_can_be_pushed_elsewhere() {
     let other = Registry::start();
     let host = other.host();
     let name = names(&[&format!("{host}/copy:v2")]).remove(0);
-    let push = Push { reference: name.clone(), platform: None, credentials: Credentials::default() };
+    let push =
+        Push { reference: name.clone(), platform: None, credentials: Credentials::default(), verify: true };
     let error = images.push(&push, silent()).await.unwrap_err();
     assert_eq!(error.to_string(), format!("tag does not exist: {host}/copy:v2"));
     images.tag(&format!("{}/app:v1", registry.host()), &name).unwrap();
@@ -558,7 +561,7 @@ async fn an_incomplete_index_is_pushed_as_its_platform() {
     let other = Registry::start();
     let name = names(&[&format!("{}/copy:v1", other.host())]).remove(0);
     images.tag(&format!("{}/app:v1", registry.host()), &name).unwrap();
-    let push = Push { reference: name, platform: None, credentials: Credentials::default() };
+    let push = Push { reference: name, platform: None, credentials: Credentials::default(), verify: true };
     images.push(&push, silent()).await.unwrap();
     assert_eq!(Digest::sha256_of(&other.manifest("copy", "v1").unwrap().1), here.digest);
     // With the other platform here too, the index goes whole.
