@@ -3,10 +3,10 @@
 use crate::containers::{attach, change, copy, create, exec, logs, ps, run, start, stats, verbs};
 use crate::error::Result;
 use crate::flags::{Flag, Matches};
-use crate::images::{archive, list as image_list, pull, search, verbs as image_verbs};
+use crate::images::{archive, list as image_list, manifest, pull, search, verbs as image_verbs};
 use crate::options::flags as run_flags;
 use crate::program::Cli;
-use crate::system::{check, df, events, info, version};
+use crate::system::{check, df, events, info, reload, version};
 use crate::{build, inspect, login, networks, prune, volumes};
 
 /// How many arguments a command takes.
@@ -273,6 +273,31 @@ commands! {
         aliases: &["image load", "load"],
         flags: &[archive::LOAD_FLAGS], run: archive::load,
     };
+    MANIFEST_ANNOTATE = {
+        usage: "[OPTIONS] MANIFEST_LIST MANIFEST",
+        about: "Add additional information to a local image manifest",
+        flags: &[manifest::ANNOTATE_FLAGS], args: Args::Exactly(2), run: manifest::annotate,
+    };
+    MANIFEST_CREATE = {
+        usage: "MANIFEST_LIST MANIFEST [MANIFEST...]",
+        about: "Create a local manifest list for annotating and pushing to a registry",
+        flags: &[manifest::CREATE_FLAGS], args: Args::AtLeast(2), run: manifest::create,
+    };
+    MANIFEST_INSPECT = {
+        usage: "[OPTIONS] [MANIFEST_LIST] MANIFEST",
+        about: "Display an image manifest, or manifest list",
+        flags: &[manifest::INSPECT_FLAGS], args: Args::Between(1, 2), run: manifest::inspect,
+    };
+    MANIFEST_PUSH = {
+        usage: "[OPTIONS] MANIFEST_LIST",
+        about: "Push a manifest list to a repository",
+        flags: &[manifest::PUSH_FLAGS], args: Args::Exactly(1), run: manifest::push,
+    };
+    MANIFEST_RM = {
+        usage: "MANIFEST_LIST [MANIFEST_LIST...]",
+        about: "Delete one or more manifest lists from local storage",
+        args: Args::AtLeast(1), run: manifest::rm,
+    };
     PULL = {
         usage: "[OPTIONS] NAME[:TAG|@DIGEST]",
         about: "Download an image from a registry",
@@ -382,6 +407,10 @@ commands! {
         usage: "[OPTIONS]", about: "Show disk usage of the engine",
         flags: &[df::FLAGS], run: df::run,
     };
+    SYSTEM_RELOAD = {
+        usage: "", about: "Read the daemon's configuration again",
+        run: reload::run,
+    };
     SYSTEM_PRUNE = {
         usage: "[OPTIONS]", about: "Remove unused data",
         flags: &[prune::FLAGS, prune::ALL_IMAGES, prune::SYSTEM_FLAGS], run: prune::system,
@@ -450,6 +479,17 @@ pub(crate) static GROUPS: &[Group] = &[
         ],
     },
     Group {
+        name: "manifest",
+        about: "Manage image manifests and manifest lists",
+        commands: &[
+            ("annotate", &MANIFEST_ANNOTATE),
+            ("create", &MANIFEST_CREATE),
+            ("inspect", &MANIFEST_INSPECT),
+            ("push", &MANIFEST_PUSH),
+            ("rm", &MANIFEST_RM),
+        ],
+    },
+    Group {
         name: "network",
         about: "Manage networks",
         commands: &[
@@ -473,6 +513,7 @@ pub(crate) static GROUPS: &[Group] = &[
             ("events", &EVENTS),
             ("info", &INFO),
             ("prune", &SYSTEM_PRUNE),
+            ("reload", &SYSTEM_RELOAD),
         ],
     },
     Group {

@@ -89,6 +89,8 @@ pub(crate) fn container(cli: &Cli, matches: &Matches) -> Result<()> {
 
 /// `image inspect`
 pub(crate) fn image(cli: &Cli, matches: &Matches) -> Result<()> {
+    // What is no platform is refused before anything is looked for.
+    platform_json(matches.text("platform"))?;
     show(matches, |name| Ok((Kind::Image.fetch(cli, name, matches)?, Kind::Image)))
 }
 
@@ -204,7 +206,8 @@ pub(crate) fn indent(json: &str) -> String {
     respace(json, Some("    "))
 }
 
-fn respace(json: &str, step: Option<&str>) -> String {
+/// Writes a document again with other white space between its parts: `step` indents, `None` leaves it all out.
+pub(crate) fn respace(json: &str, step: Option<&str>) -> String {
     let mut text = String::with_capacity(json.len() * 2);
     let (mut depth, mut quoted, mut escaped) = (0_usize, false, false);
     let mut opened = false;

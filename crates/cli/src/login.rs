@@ -4,6 +4,7 @@
 use crate::config::{HUB, helper};
 use crate::error::{Error, Result};
 use crate::flags::{Flag, Matches, switch, text};
+use crate::images::{TLS_VERIFY, unverified};
 use crate::program::{Cli, print, print_line, warn};
 use api::registry::{AuthConfig, AuthResponse};
 use base64::Engine as _;
@@ -19,6 +20,7 @@ use std::path::Path;
 pub(crate) const FLAGS: &[Flag] = &[
     text("password", "Password or Personal Access Token (PAT)").short('p'),
     switch("password-stdin", "Take the Password or Personal Access Token (PAT) from stdin"),
+    TLS_VERIFY,
     text("username", "Username").short('u'),
     // What guides of before 2017 have; registries have not asked for it since.
     text("email", "Email").short('e').hidden(),
@@ -56,7 +58,7 @@ pub(crate) fn login(cli: &Cli, matches: &Matches) -> Result<()> {
         input.trim_end_matches(['\r', '\n']).clone_into(&mut password);
     }
     let serveraddress = server_key(matches.arg(0));
-    if username.is_empty() && password.is_empty() && again(cli, &serveraddress)? {
+    if username.is_empty() && password.is_empty() && again(cli, &serveraddress, matches)? {
         return Ok(());
     }
     if username.is_empty() || password.is_empty() {
@@ -74,7 +76,9 @@ pub(crate) fn login(cli: &Cli, matches: &Matches) -> Result<()> {
         return Err(Error::message("Error: password required"));
     }
     let credentials = AuthConfig { username, password, serveraddress, ..AuthConfig::default() };
-    let answer: AuthResponse = cli.client()?.request("POST", "/auth").json(&credentials).decode()?;
+    let verify = unverified(matches.switch("tls-verify"));
+    let request = cli.client()?.request("POST", "/auth").query_if_set("tlsVerify", verify);
+    let answer: AuthResponse = request.json(&credentials).decode()?;
     keep(cli, &credentials, &answer.identity_token)?;
     if !answer.status.is_empty() {
         print_line(answer.status);
@@ -83,7 +87,7 @@ pub(crate) fn login(cli: &Cli, matches: &Matches) -> Result<()> {
 }
 
 /// Tries the credentials that are kept for a server; says whether they are still good.
-fn again(cli: &Cli, server: &str) -> Result<bool> {
+fn again(cli: &Cli, server: &str, matches: &Matches) -> Result<bool> {
     let known = cli.config().stored(server);
     if known.username.is_empty() && known.identitytoken.is_empty() {
         return Ok(false);
@@ -94,7 +98,9 @@ fn again(cli: &Cli, server: &str) -> Result<bool> {
  Info -> To login with a different account, run 'wharf logout' followed by 'wharf login'\n\n",
     );
     let credentials = AuthConfig { serveraddress: server.to_owned(), ..known };
-    match cli.client()?.request("POST", "/auth").json(&credentials).decode::<AuthResponse>() {
+    let verify = unverified(matches.switch("tls-verify"));
+    let request = cli.client()?.request("POST", "/auth").query_if_set("tlsVerify", verify);
+    match request.json(&credentials).decode::<AuthResponse>() {
         Ok(answer) => {
             print_line(answer.status);
             Ok(true)

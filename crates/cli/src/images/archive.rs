@@ -36,7 +36,7 @@ pub(crate) const IMPORT_FLAGS: &[Flag] = &[
 
 /// Adds `--platform`.
 fn platform<'a>(request: client::Request<'a>, matches: &Matches) -> Result<client::Request<'a>> {
-    Ok(request.query_if_set("platform", super::list::platform_json(matches.text("platform"))?))
+    Ok(request.query_if_set("platform", super::list::checked_platform(matches.text("platform"))?))
 }
 
 /// `load`

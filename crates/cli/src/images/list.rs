@@ -10,7 +10,7 @@ use crate::{formats, localtime, units};
 use api::image::{HistoryItem, Summary};
 use base::Timestamp;
 use gotemplate::Object;
-use oci::Reference;
+use oci::{Platform, Reference};
 
 /// The flags of `images`.
 pub(crate) const FLAGS: &[Flag] = &[
@@ -20,6 +20,7 @@ pub(crate) const FLAGS: &[Flag] = &[
     formats::TABLE_FLAG,
     switch("no-trunc", "Don't truncate output"),
     switch("quiet", "Only show image IDs").short('q'),
+    switch("tree", "List multi-platform images as a tree (EXPERIMENTAL)"),
 ];
 
 /// The flags of `history`.
@@ -64,6 +65,15 @@ pub(crate) fn run(cli: &Cli, matches: &Matches) -> Result<()> {
     let mut filters = filter::parse(matches.list("filter"));
     if !matches.arg(0).is_empty() {
         filters.add("reference", matches.arg(0));
+    }
+    if matches.switch("tree") {
+        // Docker's word for --digests here is another one than the flag's.
+        let excluded =
+            [("quiet", "quiet"), ("no-trunc", "no-trunc"), ("digests", "show-digest"), ("format", "format")];
+        if let Some((_, shown)) = excluded.iter().find(|(name, _)| matches.changed(name)) {
+            return Err(Error::message(format!("--{shown} is not yet supported with --tree")));
+        }
+        return super::tree::run(cli, &filters, matches.switch("all"));
     }
     let images: Vec<Summary> = cli
         .client()?
@@ -189,7 +199,7 @@ const HISTORY_TABLE_EXACT: &str = "table {{.ID}}\t{{.CreatedAt}}\t{{.CreatedBy}}
 pub(crate) fn history(cli: &Cli, matches: &Matches) -> Result<()> {
     let request = request(cli, "GET", matches.arg(0), "/history")?;
     let steps: Vec<HistoryItem> =
-        request.query_if_set("platform", platform_json(matches.text("platform"))?).decode()?;
+        request.query_if_set("platform", checked_platform(matches.text("platform"))?).decode()?;
     let (human, full) = (matches.switch("human"), matches.switch("no-trunc"));
     let table = if human { HISTORY_TABLE } else { HISTORY_TABLE_EXACT };
     let format = choose(matches.text("format"), "", matches.switch("quiet"), table, "{{.ID}}");
@@ -201,18 +211,39 @@ pub(crate) fn platform_json(text: &str) -> Result<String> {
     if text.is_empty() {
         return Ok(String::new());
     }
-    let mut parts = text.split('/');
-    let (os, architecture, variant) = (parts.next(), parts.next(), parts.next());
-    let Some(os) = os.filter(|os| !os.is_empty()) else {
-        return Err(Error::message(format!("{text:?}: invalid platform")));
+    let platform = Platform::parse(text).map_err(|_why| Error::message(refusal(text)))?;
+    serde_json::to_string(&platform).map_err(|error| Error::message(error.to_string()))
+}
+
+/// Says in containerd's words why a text is no platform.
+fn refusal(text: &str) -> String {
+    // The first part may have a version behind it: `windows(10.0.17763)`.
+    const SYSTEM: &str = r"^([A-Za-z0-9_-]+)(?:\(([A-Za-z0-9_.-]*)\))?$";
+    const PART: &str = "^[A-Za-z0-9_.-]+$";
+    let parts: Vec<&str> = text.splitn(4, '/').collect();
+    let odd = |part: &&&str| {
+        part.is_empty() || part.bytes().any(|byte| !byte.is_ascii_alphanumeric() && !b"_.-".contains(&byte))
     };
-    let mut platform = serde_json::Map::new();
-    platform.insert("architecture".to_owned(), architecture.unwrap_or_default().into());
-    platform.insert("os".to_owned(), os.into());
-    if let Some(variant) = variant {
-        platform.insert("variant".to_owned(), variant.into());
+    if let Some(part) = parts.first().filter(odd) {
+        return format!(
+            "{part:?} is an invalid OS component of {text:?}: OSAndVersion specifier component must match {SYSTEM:?}: invalid argument"
+        );
     }
-    Ok(serde_json::Value::Object(platform).to_string())
+    if let Some(part) = parts.iter().find(odd) {
+        return format!(
+            "{part:?} is an invalid component of {text:?}: platform specifier component must match {PART:?}: invalid argument"
+        );
+    }
+    let why = match parts.len() {
+        1 => "unknown operating system or architecture",
+        _ => "cannot parse platform specifier",
+    };
+    format!("{text:?}: {why}: invalid argument")
+}
+
+/// As [`platform_json`], with the words of those commands that say what is invalid.
+pub(crate) fn checked_platform(text: &str) -> Result<String> {
+    platform_json(text).map_err(|error| Error::message(format!("invalid platform: {error}")))
 }
 
 fn history_row(step: &HistoryItem, human: bool, full: bool) -> Object {

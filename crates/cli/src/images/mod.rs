@@ -2,14 +2,26 @@
 
 pub(crate) mod archive;
 pub(crate) mod list;
+pub(crate) mod manifest;
 pub(crate) mod pull;
 pub(crate) mod search;
+mod tree;
 pub(crate) mod verbs;
 
 use crate::error::{Error, Result};
+use crate::flags::{Flag, switch};
 use crate::program::Cli;
 use client::{Request, path_segment};
 use oci::Reference;
+
+/// The flag of those that talk to a registry.
+pub(crate) const TLS_VERIFY: Flag =
+    switch("tls-verify", "Require HTTPS and a certificate that verifies").default("true");
+
+/// Returns the query's value for [`TLS_VERIFY`]; empty for the default.
+pub(crate) fn unverified(verify: bool) -> &'static str {
+    if verify { "" } else { "0" }
+}
 
 /// Starts a request about one image: `/images/NAME` and what follows.
 pub(crate) fn request<'a>(

@@ -14,6 +14,7 @@ pub(crate) const PULL_FLAGS: &[Flag] = &[
     switch("disable-content-trust", "Skip image verification").default("true"),
     text("platform", "Set platform if server is multi-platform capable"),
     switch("quiet", "Suppress verbose output").short('q'),
+    super::TLS_VERIFY,
 ];
 
 /// The flags of `push`.
@@ -25,6 +26,7 @@ pub(crate) const PUSH_FLAGS: &[Flag] = &[
         "Push a platform-specific manifest as a single-platform image to the registry.\n'os[/arch[/variant]]': Explicit platform (eg. linux/amd64)",
     ),
     switch("quiet", "Suppress verbose output").short('q'),
+    super::TLS_VERIFY,
 ];
 
 /// `pull`
@@ -45,7 +47,8 @@ pub(crate) fn pull(cli: &Cli, matches: &Matches) -> Result<()> {
     let platform = matches.given("platform").map_or_else(from_environment, str::to_owned);
     let terminal = stdout_is_terminal().then(columns);
     let mut stdout = io::stdout().lock();
-    fetch(cli, &wanted, &platform, &mut Output { writer: &mut stdout, terminal, quiet })?;
+    let verify = matches.switch("tls-verify");
+    fetch(cli, &wanted, &platform, verify, &mut Output { writer: &mut stdout, terminal, quiet })?;
     drop(stdout);
     print_line(canonical(&wanted));
     Ok(())
@@ -55,7 +58,7 @@ pub(crate) fn pull(cli: &Cli, matches: &Matches) -> Result<()> {
 pub(crate) fn for_create(cli: &Cli, wanted: &Reference, platform: &str, quiet: bool) -> Result<()> {
     let mut stderr = io::stderr().lock();
     let terminal = stderr.is_terminal().then(columns);
-    fetch(cli, wanted, platform, &mut Output { writer: &mut stderr, terminal, quiet })
+    fetch(cli, wanted, platform, true, &mut Output { writer: &mut stderr, terminal, quiet })
 }
 
 /// The full reference: with registry and tag or digest.
@@ -69,7 +72,7 @@ struct Output<'a> {
     quiet: bool,
 }
 
-fn fetch(cli: &Cli, wanted: &Reference, platform: &str, output: &mut Output<'_>) -> Result<()> {
+fn fetch(cli: &Cli, wanted: &Reference, platform: &str, verify: bool, output: &mut Output<'_>) -> Result<()> {
     let tag = match wanted.digest() {
         Some(digest) => digest.to_string(),
         None => wanted.tag().unwrap_or_default().to_owned(),
@@ -80,6 +83,7 @@ fn fetch(cli: &Cli, wanted: &Reference, platform: &str, output: &mut Output<'_>)
         .query("fromImage", wanted.repository())
         .query("tag", tag)
         .query_if_set("platform", platform.to_lowercase())
+        .query_if_set("tlsVerify", super::unverified(verify))
         .header("X-Registry-Auth", &cli.config().auth_header(wanted.domain()))
         .send()?;
     let mut nowhere = io::sink();
@@ -104,6 +108,7 @@ pub(crate) fn push(cli: &Cli, matches: &Matches) -> Result<()> {
     let response = super::request(cli, "POST", &wanted.repository(), "/push")?
         .query_if_set("tag", wanted.tag().unwrap_or_default())
         .query_if_set("platform", matches.text("platform"))
+        .query_if_set("tlsVerify", super::unverified(matches.switch("tls-verify")))
         .header("X-Registry-Auth", &cli.config().auth_header(wanted.domain()))
         .send()?;
     let mut stdout = io::stdout().lock();

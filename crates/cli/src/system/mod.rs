@@ -4,4 +4,5 @@ pub(crate) mod check;
 pub(crate) mod df;
 pub(crate) mod events;
 pub(crate) mod info;
+pub(crate) mod reload;
 pub(crate) mod version;

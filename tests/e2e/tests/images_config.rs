@@ -1,0 +1,234 @@
+//! How registries are reached: daemon.json read again while the daemon runs, mirrors of any registry, `hosts.toml`,
+//! certificates by host, proxies.
+#![expect(clippy::expect_used, reason = "test code: a failed step ends the test")]
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use testkit::{Engine, Registry, Scratch, image, until};
+
+/// Not on loopback, where nothing has to be verified.
+const AWAY: &str = "10.99.0.2:5000";
+
+fn configure(engine: &Engine, json: &str) {
+    std::fs::write(engine.folder().join("daemon.json"), json).expect("write daemon.json");
+}
+
+fn archive(files: &Scratch) -> std::path::PathBuf {
+    let archive = files.join("box.tar");
+    image::write_busybox(&archive, "box:latest");
+    archive
+}
+
+/// Makes a certificate for `AWAY` that only who has it believes; returns the registry's further configuration.
+fn certificate(files: &Scratch) -> String {
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"])
+        .args(["-days", "2", "-subj", "/CN=here", "-addext", "subjectAltName=IP:10.99.0.2"])
+        .arg("-keyout")
+        .arg(files.join("tls.key"))
+        .arg("-out")
+        .arg(files.join("tls.crt"))
+        .output()
+        .expect("run openssl");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let path = files.path().display();
+    format!("http: {{tls: {{certificate: {path}/tls.crt, key: {path}/tls.key}}}}\n")
+}
+
+/// Lays a folder of this test's own over the daemon's `/etc`, and returns it.
+fn own_etc(engine: &Engine, files: &Scratch) -> std::path::PathBuf {
+    let upper = files.join("etc");
+    for folder in [&upper, &files.join("work")] {
+        std::fs::create_dir(folder).expect("make a folder");
+    }
+    let path = files.path().display();
+    let options = format!("lowerdir=/etc,upperdir={path}/etc,workdir={path}/work");
+    engine.run("mount", &["-t", "overlay", "overlay", "-o", &options, "/etc"]).ok();
+    Path::new("/etc").to_owned()
+}
+
+/// Writes a file into the daemon's `/etc/docker/certs.d`.
+fn write(engine: &Engine, host: &str, name: &str, text: &str) {
+    let folder = format!("/etc/docker/certs.d/{host}");
+    let script = "mkdir -p \"$1\" && printf %s \"$3\" > \"$1/$2\"";
+    engine.run("sh", &["-c", script, "sh", &folder, name, text]).ok();
+}
+
+#[test]
+fn reload_tells_what_changed() {
+    let engine = Engine::start();
+    let info = |format: &str| engine.wharf(&["info", "-f", format]).line();
+    assert_eq!(engine.wharf(&["system", "reload"]).ok(), "Nothing has changed\n");
+    configure(
+        &engine,
+        r#"{"debug": true, "labels": ["a=b"], "max-concurrent-uploads": 2, "max-download-attempts": 1}"#,
+    );
+    let changed = engine.wharf(&["system", "reload"]).ok();
+    assert!(
+        changed.contains("debug") && changed.contains("labels") && changed.contains("registries"),
+        "{changed}"
+    );
+    assert_eq!((info("{{.Debug}}"), info("{{.Labels}}")), ("true".to_owned(), "[a=b]".to_owned()));
+    // A wrong file changes nothing, and says so.
+    for (json, text) in [
+        (r#"{"debug": 1}"#, "cannot unmarshal number"),
+        (r#"{"nope": 1}"#, "nope"),
+        (r#"{"registry-mirrors": ["x"]}"#, "invalid mirror"),
+        ("{", "invalid JSON"),
+    ] {
+        configure(&engine, json);
+        let refused = engine.wharf(&["system", "reload"]);
+        assert!(refused.code == 1 && refused.stderr.contains(text), "{json}: {refused:?}");
+        assert_eq!(info("{{.Labels}}"), "[a=b]");
+    }
+    // One try, and no waiting for a second one.
+    let gone = engine.wharf(&["pull", "127.0.0.1:1/x"]);
+    assert!(gone.code == 1 && gone.stderr.contains("connection refused"), "{gone:?}");
+}
+
+#[test]
+fn mirrors_of_any_registry() {
+    let engine = Engine::start();
+    let files = Scratch::new();
+    let mirror = Registry::start_own(engine.namespaces(), Registry::HOST, "");
+    mirror.push(engine.namespaces(), &archive(&files), "some/box:1");
+    let name = "quay.example/some/box:1";
+    assert_eq!(engine.wharf(&["pull", "-q", name]).code, 1);
+    let json = format!(
+        r#"{{"registry-mirrors": {{"quay.example": ["http://{}"], "docker.io": "http://127.0.0.1:1"}}}}"#,
+        Registry::HOST
+    );
+    configure(&engine, &json);
+    assert_eq!(engine.wharf(&["system", "reload"]).ok(), "Changed: registries\n");
+    assert_eq!(engine.wharf(&["pull", "-q", name]).line(), name);
+    let mirrors = |registry: &str| {
+        let format = format!("{{{{(index .RegistryConfig.IndexConfigs \"{registry}\").Mirrors}}}}");
+        engine.wharf(&["info", "-f", &format]).line()
+    };
+    assert_eq!(mirrors("quay.example"), format!("[http://{}/]", Registry::HOST));
+    assert_eq!(mirrors("docker.io"), "[http://127.0.0.1:1/]");
+}
+
+#[test]
+fn hosts_files_and_certificates() {
+    let engine = Engine::start();
+    let files = Scratch::new();
+    let registry = Registry::start_own(engine.namespaces(), AWAY, &certificate(&files));
+    registry.push(engine.namespaces(), &archive(&files), "some/box:1");
+    own_etc(&engine, &files);
+    let authority = std::fs::read_to_string(files.join("tls.crt")).expect("read a certificate");
+    let pull = |name: &str| {
+        engine.wharf(&["rmi", "-f", name]);
+        engine.wharf(&["pull", "-q", name])
+    };
+    let refused = |name: &str, text: &str| {
+        let output = pull(name);
+        assert!(output.code == 1 && output.stderr.contains(text), "{name}: {output:?}");
+    };
+    let away = format!("{AWAY}/some/box:1");
+    let elsewhere = "quay.example/some/box:1";
+    refused(&away, "certificate");
+    // Docker's way: a certificate in the host's folder.
+    write(&engine, AWAY, "ca.crt", &authority);
+    engine.wharf(&["system", "reload"]).ok();
+    assert_eq!(pull(&away).line(), away);
+    engine.run("rm", &["-r", &format!("/etc/docker/certs.d/{AWAY}")]).ok();
+    engine.wharf(&["system", "reload"]).ok();
+    refused(&away, "certificate");
+    // containerd's way, for the registry itself and for a mirror of another one; no reload is needed.
+    write(&engine, AWAY, "authority.pem", &authority);
+    write(&engine, AWAY, "hosts.toml", &format!("server = \"https://{AWAY}\"\nca = \"authority.pem\"\n"));
+    assert_eq!(pull(&away).line(), away);
+    let mirror = |more: &str| {
+        let text = format!("[host.\"https://{AWAY}\"]\ncapabilities = [\"pull\", \"resolve\"]\n{more}\n");
+        write(&engine, "quay.example", "hosts.toml", &text);
+    };
+    mirror("");
+    assert_eq!(pull(elsewhere).code, 1);
+    mirror("skip_verify = true");
+    assert_eq!(pull(elsewhere).line(), elsewhere);
+    mirror(&format!(
+        "ca = [\"/etc/docker/certs.d/{AWAY}/authority.pem\"]\n[host.\"https://{AWAY}\".header]\nx-test = \"yes\""
+    ));
+    assert_eq!(pull(elsewhere).line(), elsewhere);
+    mirror("colour = 1");
+    refused(elsewhere, "/etc/docker/certs.d/quay.example/hosts.toml");
+    // Pushes go where it says that they may.
+    let text = format!("server = \"https://quay.example\"\n[host.\"https://{AWAY}\"]\nskip_verify = true\n");
+    write(&engine, "quay.example", "hosts.toml", &text);
+    engine.wharf(&["tag", &away, "quay.example/other:1"]).ok();
+    engine.wharf(&["push", "-q", "quay.example/other:1"]).ok();
+    let tags = engine.run("curl", &["-sk", &format!("https://{AWAY}/v2/other/tags/list")]).ok();
+    assert!(tags.contains("[\"1\"]"), "{tags}");
+    // A path that is not /v2.
+    write(
+        &engine,
+        "_default",
+        "hosts.toml",
+        &format!("server = \"https://{AWAY}/v2\"\noverride_path = true\nskip_verify = true\n"),
+    );
+    assert_eq!(pull("any.example/some/box:1").line(), "any.example/some/box:1");
+}
+
+/// A proxy that only knows `CONNECT` and writes down what it is asked for.
+const PROXY: &str = r#"
+import http.server, select, socket, sys
+class Proxy(http.server.BaseHTTPRequestHandler):
+    def do_CONNECT(self):
+        open(sys.argv[1], "a").write(self.path + "\n")
+        host, port = self.path.rsplit(":", 1)
+        other = socket.create_connection((host, int(port)))
+        self.send_response(200)
+        self.end_headers()
+        pair = [self.connection, other]
+        while True:
+            for one in select.select(pair, [], [])[0]:
+                data = one.recv(65536)
+                if not data:
+                    return
+                pair[1 - pair.index(one)].sendall(data)
+    def log_message(self, *rest):
+        pass
+http.server.ThreadingHTTPServer(("127.0.0.1", 8888), Proxy).serve_forever()
+"#;
+
+struct Proxy(Child);
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+#[test]
+fn proxies() {
+    let engine = Engine::start();
+    let files = Scratch::new();
+    let registry = Registry::start_own(engine.namespaces(), AWAY, "");
+    registry.push(engine.namespaces(), &archive(&files), "box:1");
+    let log = files.join("log");
+    std::fs::write(&log, "").expect("write a log");
+    let mut command = engine.namespaces().command("python3");
+    command.args(["-c", PROXY]).arg(&log).stdout(Stdio::null()).stderr(Stdio::null());
+    let _proxy = Proxy(command.spawn().expect("start a proxy"));
+    until("the proxy to answer", Duration::from_secs(20), || {
+        (engine.run("curl", &["-s", "http://127.0.0.1:8888/"]).code == 0).then_some(())
+    });
+    let asked = || std::fs::read_to_string(&log).expect("read a log");
+    let name = format!("{AWAY}/box:1");
+    let pull = |proxies: &str| {
+        configure(&engine, &format!(r#"{{"insecure-registries": ["{AWAY}"], "proxies": {{{proxies}}}}}"#));
+        engine.wharf(&["system", "reload"]).ok();
+        engine.wharf(&["rmi", "-f", &name]);
+        assert_eq!(engine.wharf(&["pull", "-q", &name]).line(), name);
+    };
+    let both = r#""http-proxy": "http://127.0.0.1:8888", "https-proxy": "http://127.0.0.1:8888""#;
+    pull(both);
+    assert!(asked().contains(AWAY), "{}", asked());
+    assert_eq!(engine.wharf(&["info", "-f", "{{.HTTPProxy}}"]).line(), "http://127.0.0.1:8888");
+    std::fs::write(&log, "").expect("write a log");
+    pull(&format!(r#"{both}, "no-proxy": "10.99.0.0/24""#));
+    assert_eq!(asked(), "");
+}
