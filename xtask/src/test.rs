@@ -1,7 +1,8 @@
 //! Every check and test of the project, in the order of what fails fastest.
 
 use crate::steps::{cargo, install, is_root, run, say, warn};
-use crate::{build, tidy};
+use crate::{build, runtime_tools, tidy};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -16,6 +17,7 @@ const PACKAGES: &[&str] = &[
     "skopeo",
     "mmdebstrap",
     "curl",
+    "crun",
 ];
 
 type Step = (&'static str, fn() -> Result<(), String>);
@@ -29,6 +31,7 @@ const STEPS: &[Step] = &[
     }),
     ("unit", unit),
     ("e2e", end_to_end),
+    ("runtime-tools", || runtime_tools::check(&executable()?)),
 ];
 
 /// Runs all steps, or those named in `wanted`, and prints a summary.
@@ -84,6 +87,10 @@ fn end_to_end() -> Result<(), String> {
         warn("skipped: the end-to-end tests need root");
         return Ok(());
     }
-    let wharf = build::build(false)?;
-    run(cargo().args(["test", "--package", "e2e", "--no-fail-fast"]).env("WHARF", wharf))
+    run(cargo().args(["test", "--package", "e2e", "--no-fail-fast"]).env("WHARF", executable()?))
+}
+
+/// The executable under test: that of the environment variable `WHARF`, or a new build.
+fn executable() -> Result<PathBuf, String> {
+    std::env::var_os("WHARF").map_or_else(|| build::build(false), |path| Ok(path.into()))
 }
