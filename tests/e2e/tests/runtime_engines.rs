@@ -1,4 +1,4 @@
-//! Other engines on `wharf runtime`: containerd, and dockerd above it.
+//! Other engines on `wharf runtime`: containerd, dockerd above it, and podman.
 
 #![expect(clippy::expect_used, reason = "a failed step fails the test")]
 
@@ -169,6 +169,81 @@ fn dockerd() {
     no_groups(&parent);
 }
 
+/// Podman, which has no daemon.
+struct Podman {
+    namespaces: Namespaces,
+    scratch: Scratch,
+    /// Its command line, but for the command.
+    line: String,
+}
+
+impl Podman {
+    fn new() -> Self {
+        let (namespaces, scratch) = (Namespaces::new(), Scratch::new());
+        symlink(Engine::executable(), scratch.join("wharf-runtime")).expect("link the runtime");
+        image::write_busybox(&scratch.join("busybox.tar"), "docker.io/library/busybox:latest");
+        // It wants higher limits than not every root may set.
+        let limits = "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n";
+        std::fs::write(scratch.join("containers.conf"), limits).expect("write podman's configuration");
+        let line = "podman --root @/root --runroot @/run --storage-driver vfs --cgroup-manager cgroupfs \
+                    --events-backend file --runtime @/wharf-runtime"
+            .replace('@', &scratch.path().display().to_string());
+        Self { namespaces, scratch, line }
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = self.namespaces.command("timeout");
+        command.args(["-k", "1", "60", program]).stdin(Stdio::null());
+        command.env("CONTAINERS_CONF", self.scratch.join("containers.conf"));
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = self.command("sh");
+        command.arg("-c").arg(format!("exec {} \"$@\"", self.line)).arg("podman").args(arguments);
+        output(command)
+    }
+}
+
+#[test]
+fn podman() {
+    if !installed("podman") || !installed("conmon") {
+        return skipped("podman is not installed");
+    }
+    let engine = Podman::new();
+    let podman = |arguments: &[&str]| engine.run(arguments);
+    let parent = format!("/wharf-test-podman-{}", std::process::id());
+    podman(&["load", "--input", &engine.scratch.join("busybox.tar").display().to_string()]).ok();
+    let run = |flags: &[&str], command: &[&str]| {
+        let base = ["run", "--network", "none", "--cgroup-parent", &parent];
+        podman(&[&base, flags, &["busybox"], command].concat())
+    };
+    assert_eq!(run(&["--rm"], &["echo", "hello"]).ok(), "hello\n");
+    assert_eq!(run(&["--rm"], &["sh", "-c", "exit 7"]).code, 7);
+    let said = run(&["--rm"], &["nosuch"]);
+    assert!(said.code == 127 && said.stderr.contains("executable file not found in $PATH"), "{said:?}");
+    let limits = ["--detach", "--name", "lasting", "--memory", "64m", "--pids-limit", "20"];
+    run(&limits, &["sleep", "1000"]).ok();
+    let script = "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/pids/pids.max";
+    assert_eq!(podman(&["exec", "lasting", "sh", "-c", script]).ok(), "67108864\n20\n");
+    assert_eq!(podman(&["exec", "--user", "1000", "lasting", "id", "-u"]).ok(), "1000\n");
+    assert_eq!(podman(&["exec", "lasting", "sh", "-c", "exit 5"]).code, 5);
+    podman(&["pause", "lasting"]).ok();
+    assert!(podman(&["ps", "--all"]).ok().contains("Paused"));
+    podman(&["unpause", "lasting"]).ok();
+    assert!(podman(&["stats", "--no-stream", "lasting"]).ok().contains("67.11MB"));
+    assert!(podman(&["top", "lasting"]).ok().contains("sleep 1000"));
+    let seen =
+        |arguments: &str| in_terminal(engine.command("script"), &format!("{} {arguments}", engine.line));
+    assert!(seen("exec -t lasting tty").ok().contains("/dev/pts/0"));
+    let line = format!("run --rm -t --network none --cgroup-parent {parent} busybox tty");
+    assert!(seen(&line).ok().contains("/dev/pts/0"));
+    podman(&["kill", "lasting"]).ok();
+    assert_eq!(podman(&["wait", "lasting"]).ok(), "137\n");
+    podman(&["rm", "lasting"]).ok();
+    no_groups(&parent);
+}
+
 /// Looks for what an engine's parent group still has.
 fn no_groups(parent: &str) {
     for hierarchy in std::fs::read_dir("/sys/fs/cgroup").expect("list the hierarchies").flatten() {
@@ -177,7 +252,8 @@ fn no_groups(parent: &str) {
     }
 }
 
-/// Removes the parent, which is dockerd's to keep; what is below it was ours to remove.
+/// Removes the parent, which is the engine's to keep, as is podman's group for conmon; what else is below was ours to remove.
 fn removed(group: &Path) -> bool {
+    drop(std::fs::remove_dir(group.join("conmon")));
     std::fs::remove_dir(group).is_ok()
 }
