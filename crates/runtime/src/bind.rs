@@ -11,7 +11,7 @@ use crate::process::text;
 use crate::step::{Place, Step};
 use oci::runtime::{IdMapping, Mount};
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
-use rustix::fs::FileType;
+use rustix::fs::{FileType, OFlags};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use sys::mount::{ATTR_ATIME, Propagation};
@@ -22,6 +22,8 @@ use sys::raw::MountAttributes;
 #[derive(Debug)]
 pub(crate) struct Bind {
     source: PathBuf,
+    /// A part of the source, found beneath it and held here.
+    part: Option<OwnedFd>,
     recursive: bool,
     changes: Vec<(MountAttributes, bool)>,
     /// The user namespace of one of the changes.
@@ -45,19 +47,25 @@ impl Bind {
         changes.extend(change(options.set_all, options.clear_all).map(|one| (one, true)));
         changes.extend(propagation(options));
         let source = PathBuf::from(mount.source.as_deref().unwrap_or_default());
-        Ok(Self { source, recursive: options.bind.unwrap_or(false), changes, namespace })
+        let part = options.subpath.as_deref().map(|part| find_part(&source, part)).transpose();
+        let part = part.map_err(|error| mount_error(mount, &error))?;
+        Ok(Self { source, part, recursive: options.bind.unwrap_or(false), changes, namespace })
     }
 
     /// Lays out a bind of a directory, with these attributes, cut off from the host.
     pub(crate) fn simple(source: &Path, attributes: u64) -> Self {
         let mut changes: Vec<_> = change(attributes, 0).map(|one| (one, false)).into_iter().collect();
         changes.extend(propagation(&Options::default()));
-        Self { source: source.to_owned(), recursive: false, changes, namespace: None }
+        Self { source: source.to_owned(), part: None, recursive: false, changes, namespace: None }
     }
 
     /// What is made where it goes, if nothing is there.
     fn create(&self) -> Result<Create, sys::Error> {
-        let status = rustix::fs::stat(&self.source).map_err(sys::Error::at("stat", &self.source))?;
+        let status = match &self.part {
+            Some(part) => rustix::fs::fstat(part),
+            None => rustix::fs::stat(&self.source),
+        };
+        let status = status.map_err(sys::Error::at("stat", &self.source))?;
         Ok(match FileType::from_raw_mode(status.st_mode) {
             FileType::Directory => Create::Directory,
             _ => Create::File,
@@ -73,17 +81,27 @@ impl Bind {
     ) -> Result<Step, Error> {
         let failed = |error: sys::Error| mount_error(mount, &error);
         let place = place(self.create().map_err(failed)?)?;
-        if by_child {
+        // What was found beneath the source is not looked up again.
+        if by_child && self.part.is_none() {
             let source = text("mount source", self.source.as_os_str().as_bytes())?;
             let Self { recursive, changes, namespace, .. } = self;
             return Ok(Step::Bind { source, recursive, changes, namespace, place });
         }
-        let bound = sys::mount::bind(&self.source, self.recursive).map_err(failed)?;
+        let bound = match &self.part {
+            Some(part) => sys::mount::bind_fd(part.as_fd(), self.recursive),
+            None => sys::mount::bind(&self.source, self.recursive),
+        };
+        let bound = bound.map_err(failed)?;
         for (attributes, recursive) in &self.changes {
             sys::mount::set_attributes(bound.as_fd(), attributes, *recursive).map_err(failed)?;
         }
         Ok(Step::Attach { mount: bound, place })
     }
+}
+
+fn find_part(source: &Path, part: &str) -> Result<OwnedFd, sys::Error> {
+    let folder = sys::path::open_directory(source)?;
+    sys::path::open_beneath(folder.as_fd(), Path::new(part), OFlags::PATH | OFlags::CLOEXEC)
 }
 
 fn change(set: u64, clear: u64) -> Option<MountAttributes> {

@@ -30,7 +30,7 @@ mod finish;
 mod hooks;
 mod listener;
 mod mount;
-mod options;
+pub mod options;
 mod prepare;
 mod process;
 mod seccomp;

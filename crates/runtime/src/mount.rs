@@ -211,7 +211,11 @@ impl Mounts {
         // What goes into it (mount points, devices) is made before it becomes read-only.
         let attributes = (options.set | options.set_all) & !ATTR_RDONLY;
         let failed = |error: sys::Error| mount_error(mount, &error);
-        let made = sys::mount::new(kind, &parameters, attributes).map_err(failed)?;
+        let made = match layers(kind, &parameters) {
+            Some(layers) => sys::mount::overlay_view(&layers),
+            None => sys::mount::new(kind, &parameters, attributes),
+        };
+        let made = made.map_err(failed)?;
         for (attributes, recursive) in bind::propagation(options) {
             sys::mount::set_attributes(made.as_fd(), &attributes, recursive).map_err(failed)?;
         }
@@ -305,6 +309,13 @@ impl Mounts {
         let there = Mount { destination: to.to_owned(), kind: Some("cgroup".to_owned()), ..mount.clone() };
         self.make(&there, "cgroup", &Options { set: attributes, parameters, ..Options::default() })
     }
+}
+
+/// The layers of an overlay without an upper directory: kernels before 6.7 want them in another form.
+fn layers<'a>(kind: &str, parameters: &[(&str, Option<&'a str>)]) -> Option<Vec<&'a Path>> {
+    let layers = parameters.iter().filter(|(key, _)| *key != "source");
+    let layers = layers.map(|(key, value)| value.filter(|_| *key == "lowerdir+").map(Path::new));
+    layers.collect::<Option<Vec<_>>>().filter(|layers| kind == "overlay" && !layers.is_empty())
 }
 
 /// Returns the step that moves the child into its cgroups.

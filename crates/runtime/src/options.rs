@@ -7,25 +7,28 @@ use sys::mount::{
 
 /// What a list of options asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Options {
+pub struct Options {
     /// A bind, and whether with all that is mounted below.
-    pub(crate) bind: Option<bool>,
+    pub bind: Option<bool>,
     /// Attributes of the mount to set.
-    pub(crate) set: u64,
+    pub set: u64,
     /// Attributes of the mount to clear.
-    pub(crate) clear: u64,
+    pub clear: u64,
     /// The same for the mounts below too.
-    pub(crate) set_all: u64,
+    pub set_all: u64,
     /// The same for the mounts below too.
-    pub(crate) clear_all: u64,
+    pub clear_all: u64,
     /// How events travel, in order; and whether for the mounts below too.
-    pub(crate) propagation: Vec<(Propagation, bool)>,
+    pub propagation: Vec<(Propagation, bool)>,
     /// What the file system itself is told.
-    pub(crate) parameters: Vec<(String, Option<String>)>,
+    pub parameters: Vec<(String, Option<String>)>,
     /// Whether a tmpfs begins with what was there before.
-    pub(crate) copy_up: bool,
+    pub copy_up: bool,
+    /// What of a bind's source is shown: a path that is resolved beneath it, so that no link in it leads out
+    /// (`x-wharf.subpath`; as mount(8) has it, `x-` options are not the kernel's).
+    pub subpath: Option<String>,
     /// An id-mapped bind, and whether with all that is mounted below.
-    pub(crate) id_mapped: Option<bool>,
+    pub id_mapped: Option<bool>,
 }
 
 /// Attributes by name: what to set, what to clear.
@@ -56,7 +59,8 @@ const SUPERBLOCK: [&str; 6] = ["sync", "dirsync", "mand", "lazytime", "silent", 
 /// Their opposites, and what is of no consequence.
 const IGNORED: [&str; 7] = ["async", "nomand", "nolazytime", "loud", "noiversion", "remount", "norro"];
 
-pub(crate) fn parse(options: &[String]) -> Options {
+/// Sorts options in the order given: the later one wins.
+pub fn parse(options: &[String]) -> Options {
     let mut parsed = Options::default();
     for option in options {
         parse_one(option, &mut parsed);
@@ -106,6 +110,10 @@ fn parse_one(option: &str, parsed: &mut Options) {
         _ => {
             let (key, value) =
                 option.split_once('=').map_or((option, None), |(key, value)| (key, Some(value)));
+            if key == "x-wharf.subpath" {
+                parsed.subpath = value.map(str::to_owned);
+                return;
+            }
             parsed.parameters.push((key.to_owned(), value.map(str::to_owned)));
         }
     }

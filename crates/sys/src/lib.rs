@@ -8,6 +8,7 @@
 //! only adds what is missing or what always goes together.
 #![expect(unsafe_code, reason = "system calls that rustix lacks; every block says why it is sound")]
 
+pub mod block;
 pub mod bpf;
 pub mod capability;
 pub mod datagram;

@@ -32,7 +32,7 @@ pub(crate) fn run(cli: &Cli, matches: &Matches) -> Result<()> {
     if let Some((rows, columns)) = terminal::size() {
         request.host_config.console_size = [u32::from(rows), u32::from(columns)];
     }
-    let id = create::create(cli, matches, &mut request).map_err(usage)?;
+    let id = create::create(cli, matches, &mut request).map_err(|error| failed_start(error.to_string()))?;
     if detach {
         start(cli, &id, "")?;
         print_line(id);
@@ -119,18 +119,20 @@ pub(crate) fn exit_code(answer: &[u8]) -> Result<u8> {
 /// Starts a container; the exit code of failure tells what was wrong with the command.
 fn start(cli: &Cli, id: &str, detach_keys: &str) -> Result<()> {
     let started = request(cli, "POST", id, "/start")?.query_if_set("detachKeys", detach_keys).done();
-    started.map_err(|error| {
-        let text = error.to_string();
-        let says = |words: &[&str]| words.iter().any(|words| text.contains(words));
-        let code = if says(&["executable file not found", "no such file or directory"]) {
-            127
-        } else if says(&["permission denied", "is a directory"]) {
-            126
-        } else {
-            125
-        };
-        hinted(text, code)
-    })
+    started.map_err(|error| failed_start(error.to_string()))
+}
+
+/// What the exit code says of a failure is read from its text, as in Docker.
+fn failed_start(text: String) -> Error {
+    let says = |words: &[&str]| words.iter().any(|words| text.contains(words));
+    let code = if says(&["executable file not found", "no such file or directory"]) {
+        127
+    } else if says(&["permission denied", "is a directory"]) {
+        126
+    } else {
+        125
+    };
+    hinted(text, code)
 }
 
 /// Gives the container's terminal the size of ours, now and whenever it changes.

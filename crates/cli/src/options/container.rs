@@ -18,7 +18,8 @@ pub(crate) fn check_attach(text: &str) -> Result<(), String> {
 
 /// Makes the request; the first argument is the image, the others the command.
 pub(crate) fn request(matches: &Matches, proxy: Vec<(String, String)>) -> Result<CreateRequest> {
-    let directory = std::env::current_dir().map_err(Error::file("getwd", "."))?;
+    // Without one only what names a relative source fails, at the daemon.
+    let directory = std::env::current_dir().unwrap_or_default();
     let read = |path: &str| {
         std::fs::read_to_string(path).map_err(|error| format!("open {path}: {}", reason(&error)))
     };

@@ -13,8 +13,7 @@ use api::progress::Message;
 use base::Kind;
 use distribution::Credentials;
 use engine::Engine;
-use engine::container::Container;
-use engine::images::{Images, Import, Pull, Push, Step, User};
+use engine::images::{Images, Import, Pull, Push, Step};
 use http::{Method, StatusCode};
 use oci::{Platform, Reference};
 use std::io::Write;
@@ -134,23 +133,12 @@ async fn tag(images: Images, call: Call) -> Answer {
     Ok(body::empty(StatusCode::CREATED))
 }
 
-/// What containers use.
-pub(super) fn users(containers: &[Arc<Container>]) -> Vec<User> {
-    let user = |container: &Arc<Container>| User {
-        container: container.id,
-        image: container.image.id.clone(),
-        running: container.state.is_alive(),
-        layers: container.image.layers.clone(),
-    };
-    containers.iter().map(user).collect()
-}
-
 async fn remove(images: Images, engine: Arc<Engine>, call: Call) -> Answer {
     let force = call.query.flag("force");
     let platforms = call.query.all("platforms").filter(|_| call.at_least(50)).map(parse_platform);
     let platforms = platforms.collect::<Result<Vec<_>, _>>()?;
     let answer = blocking(move || {
-        let users = users(&engine.containers.list());
+        let users = engine.containers.image_users();
         if platforms.is_empty() {
             images.remove(call.name(), force, &users)
         } else {
@@ -163,14 +151,14 @@ async fn remove(images: Images, engine: Arc<Engine>, call: Call) -> Answer {
 async fn prune(images: Images, engine: Arc<Engine>, call: Call) -> Answer {
     let filters = call.filters()?;
     let until = until(&filters, now())?;
-    let answer = blocking(move || images.prune(&filters, until, &users(&engine.containers.list())));
+    let answer = blocking(move || images.prune(&filters, until, &engine.containers.image_users()));
     Ok(body::ok(&answer.await?))
 }
 
 /// Answers `POST /system/check`, which only Wharf has: whether everything that is kept is as it should be.
 async fn check(images: Images, engine: Arc<Engine>, call: Call) -> Answer {
     let repair = call.query.flag("repair");
-    let users = users(&engine.containers.list());
+    let users = engine.containers.image_users();
     progress::answer(move |teller: Teller| async move {
         let told = teller.clone();
         let line =

@@ -185,6 +185,7 @@ fn mount(mount: &MountPoint) -> inspect::MountPoint {
         MountKind::Bind => ("bind", ""),
         MountKind::Volume => ("volume", "local"),
         MountKind::Tmpfs => ("tmpfs", ""),
+        MountKind::Image => ("image", ""),
     };
     inspect::MountPoint {
         kind: kind.to_owned(),

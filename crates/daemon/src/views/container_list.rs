@@ -180,7 +180,9 @@ fn fits_relations(record: &Container, filters: &Filters) -> bool {
             mount.destination == wanted
                 || match mount.kind {
                     MountKind::Volume => mount.name == wanted,
-                    MountKind::Bind | MountKind::Tmpfs => !wanted.is_empty() && mount.source == wanted,
+                    MountKind::Bind | MountKind::Tmpfs | MountKind::Image => {
+                        !wanted.is_empty() && mount.source == wanted
+                    }
                 }
         })
     };

@@ -8,10 +8,10 @@ mod prune;
 
 pub use prune::{PRUNE_FILTERS, Pruned};
 
+use crate::Containers;
 use crate::container::Surroundings;
 use crate::error::{Error, Result};
 use crate::images::{Images, Progress as PullProgress, Pull, Step};
-use crate::{Containers, container};
 use api::host_config::HostConfig;
 use api::progress::Message;
 use base::Kind;
@@ -280,16 +280,5 @@ impl Builds {
     /// That it cannot be fetched, or is none of these.
     pub fn fetch_context(&self, url: &str, folder: &ContextFolder) -> Result<PathBuf> {
         fetch::context(&self.images, url, &folder.path)
-    }
-
-    /// The containers whose layers stay when others go.
-    fn users(&self) -> Vec<crate::images::User> {
-        let user = |container: &Arc<container::Container>| crate::images::User {
-            container: container.id,
-            image: container.image.id.clone(),
-            running: container.state.is_alive(),
-            layers: container.image.layers.clone(),
-        };
-        self.containers.list().iter().map(user).collect()
     }
 }

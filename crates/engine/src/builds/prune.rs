@@ -72,7 +72,7 @@ impl Builds {
         }
         let gone = choose(candidates, keep_bytes);
         self.cache.remove(&gone).map_err(super::from_builder)?;
-        let bytes = self.images.collect(&self.users())?;
+        let bytes = self.images.collect(&self.containers.image_users())?;
         let ids = gone.iter().map(|key| key.chars().take(25).collect()).collect();
         Ok(Pruned { ids, bytes })
     }

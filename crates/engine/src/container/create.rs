@@ -273,6 +273,7 @@ impl Containers {
         }
         mounts::plan(&mounts::Asked {
             binds: host.binds.as_deref().unwrap_or_default(),
+            driver: &host.volume_driver,
             mounts: &host.mounts,
             tmpfs: &host.tmpfs,
             volumes: config.volumes.iter().flatten().map(|(path, _)| path.as_str()).collect(),
@@ -288,9 +289,18 @@ impl Containers {
         image: &ImageChoice,
     ) -> Result<Vec<MountPoint>> {
         let mut points = Vec::new();
-        for mounts::Planned { mut point, labels, create_source, copy } in planned {
+        for mounts::Planned { mut point, volume, create_source, copy } in planned {
             match point.kind {
                 MountKind::Tmpfs => {}
+                MountKind::Image => {
+                    let found = self.store.images().find(&point.source)?;
+                    let choice = ImageChoice {
+                        id: found.id().clone(),
+                        config: oci::ImageConfig::clone(&found.config),
+                    };
+                    point.image = Some(image_use(&point.source, &choice));
+                    self.view(&point)?;
+                }
                 MountKind::Bind => {
                     let source = Path::new(&point.source);
                     if !source.exists() {
@@ -312,15 +322,12 @@ impl Containers {
                     }
                 }
                 MountKind::Volume => {
-                    let request = api::volume::CreateRequest {
-                        name: point.name.clone(),
-                        labels,
-                        ..api::volume::CreateRequest::default()
-                    };
+                    let request = api::volume::CreateRequest { name: point.name.clone(), ..volume };
                     let (volume, _new) = self.volumes.create(&request)?;
                     volume.name.clone_into(&mut point.name);
                     let data = self.volumes.data(&volume.name);
                     self.volumes.hold(&id.to_string(), [volume.name.as_str()]);
+                    let _there = self.volumes.visit([volume.name.as_str()])?;
                     if copy {
                         super::files::fill_volume(
                             &self.store,
@@ -329,7 +336,10 @@ impl Containers {
                             &data,
                         )?;
                     }
-                    point.source = subpath(&data, &point)?;
+                    if !point.subpath.is_empty() {
+                        check_subpath(&data, &point.subpath)?;
+                    }
+                    point.source = data.display().to_string();
                 }
             }
             points.push(point);
@@ -338,20 +348,16 @@ impl Containers {
     }
 }
 
-/// The folder of a volume that is mounted: the whole, or a part that must lie inside.
-fn subpath(data: &Path, point: &MountPoint) -> Result<String> {
-    let Some(sub) = point.options.iter().find_map(|option| option.strip_prefix("subpath=")) else {
-        return Ok(data.display().to_string());
-    };
-    let wrong = |why: &str| Error::invalid(format!("failed to mount volume subpath {sub:?}: {why}"));
-    let folder = sys::path::open_directory(data).map_err(|error| wrong(&error.to_string()))?;
+/// Refuses a part of a volume that is not there or lies outside. It is looked up again whenever it is mounted.
+fn check_subpath(data: &Path, part: &str) -> Result<()> {
     use std::os::fd::AsFd as _;
     let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
-    let found = sys::path::open_beneath(folder.as_fd(), Path::new(sub), flags)
-        .map_err(|error| wrong(&error.to_string()))?;
-    let real = std::fs::read_link(sys::path::of_descriptor(found.as_fd()))
-        .map_err(|error| wrong(&error.to_string()))?;
-    Ok(real.display().to_string())
+    let found = sys::path::open_directory(data)
+        .and_then(|folder| sys::path::open_beneath(folder.as_fd(), Path::new(part), flags));
+    found.map(drop).map_err(|error| {
+        let reason = sys::message(error.errno());
+        Error::invalid(format!("cannot access path {}: {reason}", data.join(part).display()))
+    })
 }
 
 fn image_use(reference: &str, image: &ImageChoice) -> ImageUse {

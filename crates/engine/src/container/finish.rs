@@ -45,6 +45,7 @@ impl Containers {
             }
         }
         self.networks.sync_ports()?;
+        self.volumes.sweep();
         // Who came and went while no daemon was there.
         let named = self.list();
         let named = named.iter().filter(|container| container.state.is_alive());
@@ -91,6 +92,7 @@ impl Containers {
         use supervisor::protocol::State as Found;
         let container = handle.get();
         let id = handle.id.to_string();
+        self.volumes.adopt(&id, container.volumes());
         for (name, endpoint) in
             container.endpoints.iter().filter(|(_, endpoint)| !endpoint.endpoint_id.is_empty())
         {
@@ -244,6 +246,7 @@ impl Containers {
         if handle.get().state.is_alive() {
             self.tell_death(&handle.get(), record);
             self.give_networks_back(handle);
+            self.volumes.unmount(&handle.id.to_string());
             let _told_later = self.announce(self.named_networks(&handle.get()));
             self.record_end(handle, record, Change::Exited(exit_of(record)));
         }

@@ -86,7 +86,10 @@ impl Containers {
     pub(super) fn facts(&self, container: &Container, link_variables: &[String]) -> Result<Facts> {
         let settings = &self.settings;
         let devices = if container.host.privileged { all_devices(Path::new("/dev")) } else { Vec::new() };
+        let images = container.mounts.iter().filter(|point| point.image.is_some());
+        let views = images.map(|point| Ok((point.destination.clone(), self.view(point)?)));
         Ok(Facts {
+            views: views.collect::<Result<_>>()?,
             unified: self.host.unified,
             available: self.host.available.clone(),
             no_new_privileges: settings.no_new_privileges,

@@ -35,6 +35,7 @@ mod statistics;
 mod step;
 mod table;
 mod top;
+mod views;
 
 pub use archive::{Extract, PathStat};
 pub use attach::{AttachRequest, Attachment};
@@ -51,6 +52,7 @@ pub(crate) use step::Surroundings;
 use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::hub::Hub;
+use crate::images::User;
 use crate::network::Networks;
 use crate::settings::Settings;
 use crate::volume::Volumes;
@@ -113,10 +115,7 @@ impl Containers {
                 Error::known(Kind::Internal, format!("read the record of container {id}: {source}"))
             })?;
             table.reserve(&container.name, container.id)?;
-            volumes.hold(
-                &id,
-                container.mounts.iter().map(|point| point.name.as_str()).filter(|name| !name.is_empty()),
-            );
+            volumes.hold(&id, container.volumes());
             table.insert(Handle::new(container));
         }
         changes::make_init_layer(&settings.data.init())?;
@@ -163,8 +162,22 @@ impl Containers {
     /// Returns the IDs of containers made of an image, with their names and whether they run.
     pub fn users_of_image(&self, image: &oci::Digest) -> Vec<Arc<Container>> {
         let mut all = self.list();
-        all.retain(|container| container.image.id == *image);
+        all.retain(|container| container.images().any(|used| used.id == *image));
         all
+    }
+
+    /// Returns which images containers use, each use apart: their layers stay.
+    pub fn image_users(&self) -> Vec<User> {
+        let users = |container: Arc<Container>| {
+            let user = |image: &record::ImageUse| User {
+                container: container.id,
+                image: image.id.clone(),
+                running: container.state.is_alive(),
+                layers: image.layers.clone(),
+            };
+            container.images().map(user).collect::<Vec<_>>()
+        };
+        self.list().into_iter().flat_map(users).collect()
     }
 
     /// Renames a container.

@@ -5,7 +5,8 @@
 
 use super::record::{MountKind, MountPoint};
 use crate::error::{Error, Result};
-use api::host_config::Mount;
+use api::host_config::{BindOptions, Mount, TmpfsOptions, VolumeOptions};
+use api::volume::CreateRequest;
 use std::collections::BTreeMap;
 
 /// All that was asked.
@@ -15,6 +16,8 @@ pub(super) struct Asked<'a> {
     pub(super) binds: &'a [String],
     /// `HostConfig.Mounts`.
     pub(super) mounts: &'a [Mount],
+    /// `HostConfig.VolumeDriver`, of the volumes that `binds` and `volumes` name.
+    pub(super) driver: &'a str,
     /// `HostConfig.Tmpfs`: path to options.
     pub(super) tmpfs: &'a BTreeMap<String, String>,
     /// `Config.Volumes`, the image's among them.
@@ -24,12 +27,12 @@ pub(super) struct Asked<'a> {
 }
 
 /// A mount, and what is to be done before its first use.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Planned {
     /// The mount itself. The name of a volume that was given none is empty.
     pub(super) point: MountPoint,
-    /// Labels of a volume that is to be created.
-    pub(super) labels: BTreeMap<String, String>,
+    /// The volume to create if there is none; without a name for an anonymous one.
+    pub(super) volume: CreateRequest,
     /// Whether the host's folder is to be created if missing (`-v`, not `--mount`).
     pub(super) create_source: bool,
     /// Whether an empty volume gets the contents that the image has there.
@@ -49,7 +52,7 @@ pub(super) fn plan(asked: &Asked<'_>) -> Result<Vec<Planned>> {
             let point = MountPoint { writable, ..point.clone() };
             planned.insert(
                 point.destination.clone(),
-                Planned { point, labels: BTreeMap::new(), create_source: false, copy: false },
+                Planned { point, volume: CreateRequest::default(), create_source: false, copy: false },
             );
         }
     }
@@ -64,7 +67,9 @@ pub(super) fn plan(asked: &Asked<'_>) -> Result<Vec<Planned>> {
         Ok(())
     };
     for bind in asked.binds {
-        add(&mut planned, short(bind)?)?;
+        let mut new = short(bind)?;
+        asked.driver.clone_into(&mut new.volume.driver);
+        add(&mut planned, new)?;
     }
     for mount in asked.mounts {
         add(&mut planned, long(mount)?)?;
@@ -75,9 +80,11 @@ pub(super) fn plan(asked: &Asked<'_>) -> Result<Vec<Planned>> {
     }
     for path in &asked.volumes {
         let path = clean(path)?;
-        if !planned.contains_key(&path) {
-            planned.insert(path.clone(), volume(String::new(), path));
-        }
+        planned.entry(path.clone()).or_insert_with(|| {
+            let mut new = volume(String::new(), path);
+            asked.driver.clone_into(&mut new.volume.driver);
+            new
+        });
     }
     Ok(planned.into_values().collect())
 }
@@ -94,8 +101,10 @@ fn volume(name: String, destination: String) -> Planned {
         propagation: String::new(),
         options: Vec::new(),
         anonymous,
+        subpath: String::new(),
+        image: None,
     };
-    Planned { point, labels: BTreeMap::new(), create_source: false, copy: true }
+    Planned { point, volume: CreateRequest::default(), create_source: false, copy: true }
 }
 
 fn tmpfs(destination: String, options: Vec<String>, writable: bool) -> Planned {
@@ -107,6 +116,9 @@ fn tmpfs(destination: String, options: Vec<String>, writable: bool) -> Planned {
     planned.copy = false;
     planned
 }
+
+/// How a bind may propagate.
+const PROPAGATIONS: [&str; 6] = ["private", "rprivate", "shared", "rshared", "slave", "rslave"];
 
 /// Parses `[SOURCE:]DESTINATION[:MODE]`.
 fn short(text: &str) -> Result<Planned> {
@@ -139,9 +151,7 @@ fn short(text: &str) -> Result<Planned> {
         planned.point.kind = MountKind::Bind;
         planned.point.source = clean_path(source);
         planned.point.anonymous = false;
-        let propagation = ["private", "rprivate", "shared", "rshared", "slave", "rslave"]
-            .into_iter()
-            .find(|word| has(word));
+        let propagation = PROPAGATIONS.into_iter().find(|word| has(word));
         propagation.unwrap_or("rprivate").clone_into(&mut planned.point.propagation);
         planned.create_source = true;
         planned.copy = false;
@@ -183,69 +193,162 @@ fn is_mode(mode: &str) -> bool {
 
 /// Reads the long form (Engine API, *Mount*).
 fn long(mount: &Mount) -> Result<Planned> {
-    let wrong =
-        |what: String| Error::invalid(format!("invalid mount config for type {:?}: {what}", mount.kind));
+    let planned = kind_of(mount)
+        .map_err(|what| Error::invalid(format!("invalid mount config for type {:?}: {what}", mount.kind)))?;
+    if planned.point.destination == "/" {
+        return Err(Error::invalid("invalid specification: destination can't be '/'"));
+    }
+    Ok(planned)
+}
+
+/// The text is what is wrong.
+fn kind_of(mount: &Mount) -> Result<Planned, String> {
     if mount.target.is_empty() {
-        return Err(wrong("field Target must not be empty".to_owned()));
+        return Err(missing("Target"));
     }
-    if !mount.target.starts_with('/') {
-        return Err(wrong(format!("invalid mount path: '{}' mount path must be absolute", mount.target)));
+    let destination = absolute(&mount.target)?;
+    let extra = [
+        ("BindOptions", mount.bind_options.is_some(), "bind"),
+        ("VolumeOptions", mount.volume_options.is_some(), "volume"),
+        ("TmpfsOptions", mount.tmpfs_options.is_some(), "tmpfs"),
+        ("ImageOptions", mount.image_options.is_some(), "image"),
+    ];
+    let known = extra.iter().any(|(_, _, kind)| *kind == mount.kind);
+    if let Some((field, ..)) = extra.iter().find(|(_, given, kind)| known && *given && *kind != mount.kind) {
+        return Err(format!("field {field} must not be specified"));
     }
-    let destination = clean(&mount.target)?;
-    let mut planned = match mount.kind.as_str() {
-        "bind" => {
-            if mount.source.is_empty() {
-                return Err(wrong("field Source must not be empty".to_owned()));
-            }
-            if !mount.source.starts_with('/') {
-                return Err(wrong(format!(
-                    "invalid mount path: '{}' mount path must be absolute",
-                    mount.source
-                )));
-            }
-            let mut planned = volume(String::new(), destination);
-            planned.point.kind = MountKind::Bind;
-            planned.point.source = clean_path(&mount.source);
-            planned.point.anonymous = false;
-            let options = mount.bind_options.clone().unwrap_or_default();
-            planned.point.propagation =
-                if options.propagation.is_empty() { "rprivate".to_owned() } else { options.propagation };
-            if options.non_recursive {
-                planned.point.options.push("bind".to_owned());
-            }
-            planned.create_source = options.create_mountpoint;
-            planned.copy = false;
-            planned
-        }
-        "volume" => {
-            let options = mount.volume_options.clone().unwrap_or_default();
-            let mut planned = volume(mount.source.clone(), destination);
-            planned.labels = options.labels;
-            planned.copy = !options.no_copy;
-            if !options.subpath.is_empty() {
-                planned.point.options.push(format!("subpath={}", options.subpath));
-            }
-            planned
-        }
+    let mut planned = volume(String::new(), destination);
+    planned.point.writable = !mount.read_only;
+    match mount.kind.as_str() {
+        "bind" => bind(&mut planned, mount, &mount.bind_options.clone().unwrap_or_default())?,
+        "volume" => named(&mut planned, mount, mount.volume_options.clone().unwrap_or_default())?,
         "tmpfs" => {
             if !mount.source.is_empty() {
-                return Err(wrong("field Source must not be specified".to_owned()));
+                return Err("field Source must not be specified".to_owned());
             }
-            let asked = mount.tmpfs_options.clone().unwrap_or_default();
-            let mut options = Vec::new();
-            if asked.size_bytes > 0 {
-                options.push(format!("size={}", asked.size_bytes));
-            }
-            if asked.mode > 0 {
-                options.push(format!("mode={:o}", asked.mode));
-            }
-            options.extend(asked.options.iter().map(|pair| pair.join("=")));
-            tmpfs(destination, options, true)
+            let options = memory(&mount.tmpfs_options.clone().unwrap_or_default())?;
+            return Ok(tmpfs(planned.point.destination, options, !mount.read_only));
         }
-        _ => return Err(Error::invalid(format!("mount type unknown: {:?}", mount.kind))),
-    };
-    planned.point.writable = !mount.read_only;
+        "image" => {
+            if mount.source.is_empty() {
+                return Err(missing("Source"));
+            }
+            planned.point.kind = MountKind::Image;
+            planned.point.source.clone_from(&mount.source);
+            planned.point.subpath = local(&mount.image_options.clone().unwrap_or_default().subpath)?;
+            planned.point.writable = false;
+            planned.point.anonymous = false;
+            planned.copy = false;
+        }
+        _ => return Err("mount type unknown".to_owned()),
+    }
     Ok(planned)
+}
+
+fn missing(field: &str) -> String {
+    format!("field {field} must not be empty")
+}
+
+fn absolute(path: &str) -> Result<String, String> {
+    if !path.starts_with('/') {
+        return Err(format!("invalid mount path: '{path}' mount path must be absolute"));
+    }
+    Ok(clean_path(path))
+}
+
+/// A path that stays inside of what it is taken of.
+fn local(path: &str) -> Result<String, String> {
+    let depth = path.split('/').try_fold(0_i32, |depth, part| match part {
+        "" | "." => Some(depth),
+        ".." => Some(depth - 1).filter(|depth| *depth >= 0),
+        _ => Some(depth + 1),
+    });
+    if path.starts_with('/') || depth.is_none() {
+        return Err("subpath must be a relative path within the volume".to_owned());
+    }
+    Ok(clean_path(path).trim_start_matches('/').to_owned())
+}
+
+fn bind(planned: &mut Planned, mount: &Mount, options: &BindOptions) -> Result<(), String> {
+    if mount.source.is_empty() {
+        return Err(missing("Source"));
+    }
+    let point = &mut planned.point;
+    point.kind = MountKind::Bind;
+    point.source = absolute(&mount.source)?;
+    point.anonymous = false;
+    point.propagation = match options.propagation.as_str() {
+        "" => "rprivate".to_owned(),
+        mode if PROPAGATIONS.contains(&mode) => mode.to_owned(),
+        mode => return Err(format!("invalid propagation mode: {mode}")),
+    };
+    if options.non_recursive {
+        point.options.push("bind".to_owned());
+    }
+    if options.read_only_force_recursive {
+        if !mount.read_only {
+            return Err("mount source must be ReadOnly to use ReadOnlyForceRecursive".to_owned());
+        }
+        if options.non_recursive || options.read_only_non_recursive {
+            return Err(
+                "conflicting options: ReadOnlyForceRecursive and a mount that is not recursive".to_owned()
+            );
+        }
+        if point.propagation != "rprivate" {
+            return Err("mount propagation must be rprivate to use ReadOnlyForceRecursive".to_owned());
+        }
+    }
+    if options.read_only_non_recursive {
+        if !mount.read_only {
+            return Err("mount source must be ReadOnly to use ReadOnlyNonRecursive".to_owned());
+        }
+        point.options.push("ro".to_owned());
+    }
+    planned.create_source = options.create_mountpoint;
+    planned.copy = false;
+    Ok(())
+}
+
+fn named(planned: &mut Planned, mount: &Mount, options: VolumeOptions) -> Result<(), String> {
+    let point = &mut planned.point;
+    point.anonymous = mount.source.is_empty();
+    if point.anonymous && !options.subpath.is_empty() {
+        return Err("must not set Subpath when using anonymous volumes".to_owned());
+    }
+    if point.anonymous && mount.read_only {
+        return Err("must not set ReadOnly mode when using anonymous volumes".to_owned());
+    }
+    point.name.clone_from(&mount.source);
+    point.subpath = local(&options.subpath)?;
+    planned.copy = !options.no_copy;
+    let driver = options.driver_config.unwrap_or_default();
+    planned.volume = CreateRequest {
+        labels: options.labels,
+        driver: driver.name,
+        driver_opts: driver.options,
+        ..CreateRequest::default()
+    };
+    Ok(())
+}
+
+fn memory(asked: &TmpfsOptions) -> Result<Vec<String>, String> {
+    let mut options = Vec::new();
+    if asked.size_bytes < 0 {
+        return Err(format!("invalid size: {}", asked.size_bytes));
+    }
+    if asked.size_bytes > 0 {
+        options.push(format!("size={}", asked.size_bytes));
+    }
+    if asked.mode > 0 {
+        options.push(format!("mode={:o}", asked.mode));
+    }
+    for option in &asked.options {
+        match option.as_slice() {
+            [flag] if matches!(flag.as_str(), "exec" | "noexec") => options.push(flag.clone()),
+            other => return Err(format!("invalid option: {:?}", other.join("="))),
+        }
+    }
+    Ok(options)
 }
 
 /// Returns an absolute path without `.`, `..`, double or trailing slashes; `/` itself is refused.
@@ -305,6 +408,7 @@ mod tests {
         let from = short("old:/data").unwrap().point;
         let asked = Asked {
             binds: &["/host:/data".to_owned()],
+            driver: "",
             mounts: &[],
             tmpfs: &BTreeMap::new(),
             volumes: vec!["/data", "/other"],
@@ -316,5 +420,48 @@ mod tests {
         assert_eq!(kinds, [("/data", MountKind::Bind), ("/other", MountKind::Volume)]);
         let twice = Asked { binds: &["/a:/x".to_owned(), "/b:/x/".to_owned()], from: vec![], ..asked };
         assert_eq!(plan(&twice).unwrap_err().to_string(), "Duplicate mount point: /x");
+    }
+
+    #[test]
+    fn long_forms() {
+        let refusal = |document: serde_json::Value| {
+            let mount: Mount = serde_json::from_value(document).unwrap();
+            long(&mount).err().map(|error| error.to_string())
+        };
+        for (document, expect) in [
+            (r#"{"Type":"x","Target":"/a"}"#, r#"invalid mount config for type "x": mount type unknown"#),
+            (
+                r#"{"Type":"bind","Target":"/a"}"#,
+                r#"invalid mount config for type "bind": field Source must not be empty"#,
+            ),
+            (
+                r#"{"Type":"bind","Source":"/a","Target":"/"}"#,
+                "invalid specification: destination can't be '/'",
+            ),
+            (
+                r#"{"Type":"bind","Source":"/a","Target":"/b","BindOptions":{"Propagation":"up"}}"#,
+                r#"invalid mount config for type "bind": invalid propagation mode: up"#,
+            ),
+            (
+                r#"{"Type":"volume","Target":"/b","BindOptions":{}}"#,
+                r#"invalid mount config for type "volume": field BindOptions must not be specified"#,
+            ),
+            (
+                r#"{"Type":"volume","Target":"/b","ReadOnly":true}"#,
+                r#"invalid mount config for type "volume": must not set ReadOnly mode when using anonymous volumes"#,
+            ),
+            (
+                r#"{"Type":"volume","Source":"v","Target":"/b","VolumeOptions":{"Subpath":"a/../../b"}}"#,
+                r#"invalid mount config for type "volume": subpath must be a relative path within the volume"#,
+            ),
+            (
+                r#"{"Type":"tmpfs","Target":"/b","TmpfsOptions":{"Options":[["suid"]]}}"#,
+                r#"invalid mount config for type "tmpfs": invalid option: "suid""#,
+            ),
+            (r#"{"Type":"image","Source":"a","Target":"/b","ImageOptions":{"Subpath":"a/./b"}}"#, ""),
+        ] {
+            let found = refusal(serde_json::from_str(document).unwrap());
+            assert_eq!(found.as_deref().unwrap_or_default(), expect, "{document}");
+        }
     }
 }

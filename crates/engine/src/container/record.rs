@@ -49,8 +49,8 @@ pub struct Container {
     pub health: Option<Health>,
 }
 
-/// The image a container was made of.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// An image as a container uses it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageUse {
     /// As the user named it.
     pub reference: String,
@@ -126,6 +126,8 @@ pub enum MountKind {
     Volume,
     /// A memory file system.
     Tmpfs,
+    /// The files of an image, read-only.
+    Image,
 }
 
 /// Something mounted in a container.
@@ -149,6 +151,24 @@ pub struct MountPoint {
     pub options: Vec<String>,
     /// Whether the volume has no name of the user's.
     pub anonymous: bool,
+    /// What of a volume or an image is mounted; empty for the whole.
+    #[serde(default)]
+    pub subpath: String,
+    /// The image that is mounted.
+    #[serde(default)]
+    pub image: Option<ImageUse>,
+}
+
+impl Container {
+    /// Returns the names of its volumes.
+    pub fn volumes(&self) -> impl Iterator<Item = &str> {
+        self.mounts.iter().map(|point| point.name.as_str()).filter(|name| !name.is_empty())
+    }
+
+    /// Returns the images whose layers the container needs: the one it was made of, and those mounted in it.
+    pub fn images(&self) -> impl Iterator<Item = &ImageUse> {
+        std::iter::once(&self.image).chain(self.mounts.iter().filter_map(|point| point.image.as_ref()))
+    }
 }
 
 /// A log driver and its options, defaults filled in.

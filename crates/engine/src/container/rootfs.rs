@@ -9,7 +9,7 @@ use super::Containers;
 use super::record::{Container, MountKind, MountPoint};
 use crate::error::{Error, Result};
 use base::Kind;
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{FileType, Mode, OFlags, openat};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -50,9 +50,10 @@ impl Containers {
             return work(&container, root.as_fd());
         }
         let layers = self.lower_dirs(&container)?;
+        let _there = self.volumes.visit(container.volumes())?;
         let folder = self.settings.data.container(&container.id);
         let outcome = sys::namespace::fresh(&[Namespace::Mount], || {
-            let root = assemble(&container, &layers, &folder).map_err(|error| {
+            let root = self.assemble(&container, &layers, &folder).map_err(|error| {
                 let text = format!("mount the files of container {}: {}", container.id, base::chain(&error));
                 Error::known(Kind::Internal, text)
             })?;
@@ -92,6 +93,69 @@ impl Containers {
             }
         }
     }
+
+    /// Mounts the container's files over its own folder, in this thread's mount namespace.
+    fn assemble(&self, container: &Container, layers: &[PathBuf], folder: &Path) -> Result<OwnedFd> {
+        let mounted = |layers: &[PathBuf]| -> sys::Result<OwnedFd> {
+            sys::mount::isolate()?;
+            let (upper, work) = (folder.join("upper"), folder.join("work"));
+            sys::mount::clear_volatile(&work)?;
+            let layers: Vec<&Path> = layers.iter().map(PathBuf::as_path).collect();
+            let overlay = sys::mount::overlay(&layers, &upper, &work, false)?;
+            sys::mount::attach_at(overlay.as_fd(), folder)?;
+            sys::path::open_directory(folder)
+        };
+        let root = mounted(layers).map_err(|error| internal(&error))?;
+        for point in &container.mounts {
+            let Some(mount) = self.mount_of(point)? else { continue };
+            attach(root.as_fd(), point, &mount).map_err(|error| internal(&error))?;
+        }
+        Ok(root)
+    }
+
+    /// Makes the mount of a mount point, not yet attached; `None` if there is nothing to mount.
+    fn mount_of(&self, point: &MountPoint) -> Result<Option<OwnedFd>> {
+        let source = Path::new(&point.source);
+        let made = match point.kind {
+            // What a memory file system held is gone.
+            MountKind::Tmpfs => return Ok(None),
+            MountKind::Image => {
+                let layers = self.view(point)?;
+                let layers: Vec<&Path> = layers.iter().map(PathBuf::as_path).collect();
+                sys::mount::overlay_view(&layers)
+            }
+            MountKind::Bind | MountKind::Volume if !source.exists() => return Ok(None),
+            MountKind::Bind | MountKind::Volume if point.subpath.is_empty() => sys::mount::bind(source, true),
+            MountKind::Bind | MountKind::Volume => sys::path::open_directory(source)
+                .and_then(|folder| {
+                    sys::path::open_beneath(
+                        folder.as_fd(),
+                        Path::new(&point.subpath),
+                        OFlags::PATH | OFlags::CLOEXEC,
+                    )
+                })
+                .and_then(|part| sys::mount::bind_fd(part.as_fd(), true)),
+        };
+        made.map(Some).map_err(|error| internal(&error))
+    }
+}
+
+fn internal(error: &sys::Error) -> Error {
+    Error::known(Kind::Internal, base::chain(error))
+}
+
+fn attach(root: BorrowedFd<'_>, point: &MountPoint, mount: &OwnedFd) -> sys::Result<()> {
+    let status = rustix::fs::fstat(mount).map_err(sys::Error::on("stat", &point.destination))?;
+    let kind = match FileType::from_raw_mode(status.st_mode) {
+        FileType::Directory => sys::path::Create::Directory,
+        _ => sys::path::Create::File,
+    };
+    let target = sys::path::create_in_root(root, Path::new(&point.destination), kind, 0o755)?;
+    if !point.writable {
+        let attributes = MountAttributes { set: sys::mount::ATTR_RDONLY, ..MountAttributes::default() };
+        sys::mount::set_attributes(mount.as_fd(), &attributes, true)?;
+    }
+    sys::mount::attach(mount.as_fd(), target.as_fd())
 }
 
 /// Says whether a table of mounts (proc(5), mountinfo) has the overlay whose upper directory is a container's.
@@ -103,38 +167,6 @@ fn shows_overlay_of(mounts: &str, id: &str) -> bool {
             .filter_map(|option| option.strip_prefix("upperdir="))
             .any(|path| path.ends_with(&upper))
     })
-}
-
-/// Mounts the container's files over its own folder, in this thread's mount namespace.
-fn assemble(container: &Container, layers: &[PathBuf], folder: &Path) -> sys::Result<OwnedFd> {
-    sys::mount::isolate()?;
-    let (upper, work) = (folder.join("upper"), folder.join("work"));
-    sys::mount::clear_volatile(&work)?;
-    let layers: Vec<&Path> = layers.iter().map(PathBuf::as_path).collect();
-    let overlay = sys::mount::overlay(&layers, &upper, &work, false)?;
-    sys::mount::attach_at(overlay.as_fd(), folder)?;
-    let root = sys::path::open_directory(folder)?;
-    for point in &container.mounts {
-        mount(root.as_fd(), point)?;
-    }
-    Ok(root)
-}
-
-fn mount(root: BorrowedFd<'_>, point: &MountPoint) -> sys::Result<()> {
-    let source = match point.kind {
-        // What a memory file system held is gone.
-        MountKind::Tmpfs => return Ok(()),
-        MountKind::Bind | MountKind::Volume => Path::new(&point.source),
-    };
-    let Ok(metadata) = std::fs::metadata(source) else { return Ok(()) };
-    let kind = if metadata.is_dir() { sys::path::Create::Directory } else { sys::path::Create::File };
-    let target = sys::path::create_in_root(root, Path::new(&point.destination), kind, 0o755)?;
-    let mount = sys::mount::bind(source, true)?;
-    if !point.writable {
-        let attributes = MountAttributes { set: sys::mount::ATTR_RDONLY, ..MountAttributes::default() };
-        sys::mount::set_attributes(mount.as_fd(), &attributes, true)?;
-    }
-    sys::mount::attach(mount.as_fd(), target.as_fd())
 }
 
 #[cfg(test)]

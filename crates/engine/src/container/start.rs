@@ -103,6 +103,8 @@ impl Containers {
         std::fs::create_dir_all(&exec_dir).map_err(Error::file("create", &exec_dir))?;
         let mut rollback = Rollback::new();
         rollback.push("remove the run's folder", || drop(std::fs::remove_dir_all(&exec_dir)));
+        self.volumes.mount(&handle.id.to_string(), container.volumes())?;
+        rollback.push("give the volumes back", || self.volumes.unmount(&handle.id.to_string()));
         let (connection, theirs) = Connection::pair()?;
         let supervisor = self.zygote.supervise(theirs, &format!("wharf: {}", handle.id.short()))?;
         // A supervisor that is gone already will be missed by the launch.

@@ -257,6 +257,8 @@ fn mount_point(mount: &builder::ProcessMount) -> MountPoint {
         propagation: "rprivate".to_owned(),
         options,
         anonymous: false,
+        subpath: String::new(),
+        image: None,
     }
 }
 

@@ -1,8 +1,10 @@
-//! Volumes: named folders that outlive containers. Driver `local` without options.
+//! Volumes: named folders that outlive containers, of the driver `local`.
 //!
 //! A volume is a record in the database's `volumes` bucket and a folder `volumes/NAME/_data`. The record is committed
 //! after the folder is made and deleted before the folder goes, so that a crash leaves at most an unnamed folder, which
 //! the next creation of that name adopts empty or the sweep at start deletes.
+
+mod local;
 
 use crate::error::{Error, Result};
 use crate::events::{Events, random_id};
@@ -10,9 +12,11 @@ use api::StringMap;
 use base::event::Type;
 use base::paths::DataPaths;
 use base::{Kind, Timestamp, VolumeName};
+use local::Backing;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 use store::{Database, Durability};
@@ -48,6 +52,23 @@ pub struct Volumes {
     database: Database,
     events: Events,
     state: Mutex<State>,
+    /// Who uses the volumes that are mounted now: running containers by ID, visits by number. Apart from the rest, as a
+    /// mount may take its time.
+    mounted: Mutex<BTreeMap<String, BTreeSet<String>>>,
+    visits: AtomicU64,
+}
+
+/// Volumes whose contents are at hand until this goes.
+#[derive(Debug)]
+pub(crate) struct Visit<'a> {
+    volumes: &'a Volumes,
+    user: String,
+}
+
+impl Drop for Visit<'_> {
+    fn drop(&mut self) {
+        self.volumes.unmount(&self.user);
+    }
 }
 
 #[derive(Debug, Default)]
@@ -72,7 +93,7 @@ impl Volumes {
             volumes.insert(name, Arc::new(volume));
         }
         let state = Mutex::new(State { volumes, users: BTreeMap::new() });
-        Ok(Self { paths, database, events, state })
+        Ok(Self { paths, database, events, state, mounted: Mutex::default(), visits: AtomicU64::default() })
     }
 
     /// Returns all volumes by name.
@@ -96,7 +117,103 @@ impl Volumes {
 
     /// Returns the folder with the volume's contents.
     pub fn data(&self, name: &str) -> PathBuf {
-        self.paths.volumes().join(name).join("_data")
+        self.folder(name).join("_data")
+    }
+
+    fn folder(&self, name: &str) -> PathBuf {
+        self.paths.volumes().join(name)
+    }
+
+    /// Mounts what options say on the folders of volumes, for as long as `user` uses them.
+    ///
+    /// # Errors
+    ///
+    /// `error while mounting volume 'FOLDER'`, with the kernel's reason; none stays mounted for `user` then.
+    pub(crate) fn mount<'a>(&self, user: &str, names: impl IntoIterator<Item = &'a str>) -> Result<()> {
+        for name in names {
+            if let Err(error) = self.mount_one(user, name) {
+                self.unmount(user);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn mount_one(&self, user: &str, name: &str) -> Result<()> {
+        let volume = self.get(name)?;
+        let data = self.data(name);
+        let failed = |why: String| {
+            Error::known(Kind::Internal, format!("error while mounting volume '{}': {why}", data.display()))
+        };
+        let Some(backing) = Backing::parse(&volume.options).map_err(failed)? else { return Ok(()) };
+        let mut mounted = self.mounted();
+        let users = mounted.entry(name.to_owned()).or_default();
+        if users.is_empty() && !is_mounted(&data) {
+            backing.mount(&self.folder(name), &data).map_err(failed)?;
+        }
+        users.insert(user.to_owned());
+        Ok(())
+    }
+
+    /// Notes that a container that runs uses volumes that an earlier daemon mounted.
+    pub(crate) fn adopt<'a>(&self, user: &str, names: impl IntoIterator<Item = &'a str>) {
+        let mut mounted = self.mounted();
+        for name in names {
+            mounted.entry(name.to_owned()).or_default().insert(user.to_owned());
+        }
+    }
+
+    /// Unmounts what nobody but `user` uses.
+    pub(crate) fn unmount(&self, user: &str) {
+        let mut mounted = self.mounted();
+        mounted.retain(|name, users| {
+            let was_used = users.remove(user);
+            if was_used && users.is_empty() {
+                self.detach_loudly(name);
+            }
+            !users.is_empty()
+        });
+    }
+
+    /// Unmounts what an earlier daemon mounted and no container uses any more.
+    pub(crate) fn sweep(&self) {
+        let mounted = self.mounted();
+        for volume in self.list().iter().filter(|volume| !volume.options.is_empty()) {
+            if !mounted.contains_key(&volume.name) {
+                self.detach_loudly(&volume.name);
+            }
+        }
+    }
+
+    /// Has the contents of volumes at hand, mounted where options say so.
+    ///
+    /// # Errors
+    ///
+    /// As [`Volumes::mount`].
+    pub(crate) fn visit<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Result<Visit<'_>> {
+        let user = format!("visit {}", self.visits.fetch_add(1, Ordering::Relaxed));
+        self.mount(&user, names)?;
+        Ok(Visit { volumes: self, user })
+    }
+
+    fn detach_loudly(&self, name: &str) {
+        if let Err(error) = self.detach(name) {
+            tracing::warn!(volume = name, error = %base::chain(&error), "unmounting a volume");
+        }
+    }
+
+    fn detach(&self, name: &str) -> Result<()> {
+        let data = self.data(name);
+        if !is_mounted(&data) {
+            return Ok(());
+        }
+        sys::mount::detach(&data).map_err(|error| {
+            Error::known(Kind::Internal, format!("unmount volume {name}: {}", base::chain(&error)))
+        })
+    }
+
+    fn mounted(&self) -> MutexGuard<'_, BTreeMap<String, BTreeSet<String>>> {
+        self.mounted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the IDs of the containers that refer to the volume.
@@ -110,17 +227,14 @@ impl Volumes {
     ///
     /// # Errors
     ///
-    /// Fails if the name has characters that are not allowed, the driver is not `local`, it has options, or the folder
-    /// or the record cannot be made.
+    /// Fails if the name has characters that are not allowed, the driver is not `local` or does not know the options, or
+    /// the folder or the record cannot be made.
     pub fn create(&self, request: &api::volume::CreateRequest) -> Result<(Arc<Volume>, bool)> {
         if !matches!(request.driver.as_str(), "" | "local" | "default") {
             let driver = &request.driver;
             return Err(Error::not_found(format!(
                 "error looking up volume plugin {driver}: plugin \"{driver}\" not found"
             )));
-        }
-        if let Some(option) = request.driver_opts.keys().next() {
-            return Err(Error::invalid(format!("create {}: invalid option: {option:?}", request.name)));
         }
         let mut labels = request.labels.clone();
         let name = if request.name.is_empty() {
@@ -139,10 +253,15 @@ impl Volumes {
         if let Some(volume) = state.volumes.get(&name) {
             return Ok((Arc::clone(volume), false));
         }
+        let refused = |why: String| Error::invalid(format!("create {name}: {why}"));
+        let backing = Backing::parse(&request.driver_opts).map_err(refused)?;
         let data = self.data(&name);
         std::fs::create_dir_all(&data).map_err(Error::file("create the folder of a volume", &data))?;
+        if let Some(backing) = backing {
+            backing.prepare(&self.folder(&name)).map_err(refused)?;
+        }
         let created = Timestamp::from_system(SystemTime::now()).as_nanos();
-        let volume = Volume { name: name.clone(), created, labels, options: StringMap::new() };
+        let volume = Volume { name: name.clone(), created, labels, options: request.driver_opts.clone() };
         self.database.put(BUCKET, &name, &encode(&volume)?, Durability::Durable)?;
         let volume = Arc::new(volume);
         state.volumes.insert(name.clone(), Arc::clone(&volume));
@@ -182,10 +301,12 @@ impl Volumes {
             let users: Vec<&str> = users.iter().map(String::as_str).collect();
             return Err(Error::conflict(format!("remove {name}: volume is in use - [{}]", users.join(", "))));
         }
+        // Nothing of what a mount shows may be deleted.
+        self.detach(name)?;
         self.database.delete(BUCKET, name, Durability::Durable)?;
         state.volumes.remove(name);
         drop(state);
-        let folder = self.paths.volumes().join(name);
+        let folder = self.folder(name);
         match std::fs::remove_dir_all(&folder) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(Error::file("remove the folder of a volume", &folder)(error));
@@ -229,6 +350,13 @@ impl Volumes {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Says whether something is mounted on a folder (statx(2), *`STATX_ATTR_MOUNT_ROOT`*).
+fn is_mounted(folder: &Path) -> bool {
+    use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags};
+    rustix::fs::statx(CWD, folder, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT, StatxFlags::empty())
+        .is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
 fn driver_attribute() -> BTreeMap<String, String> {

@@ -46,6 +46,8 @@ pub(super) struct Facts {
     pub(super) cgroup_parent: String,
     /// Folder with `hosts`, `hostname` and `resolv.conf`.
     pub(super) files: PathBuf,
+    /// The layers of images that are mounted, topmost first, by where they are mounted.
+    pub(super) views: BTreeMap<String, Vec<PathBuf>>,
     /// Variables of links.
     pub(super) link_variables: Vec<String>,
     /// Namespaces of other containers to join: kind and path.

@@ -25,7 +25,7 @@ pub(super) fn mounts(container: &Container, facts: &Facts, options: &Options) ->
     if wants_init(container, facts) {
         mounts.push(bind(INIT, &facts.executable.display().to_string(), &["bind", "ro", "rprivate"]));
     }
-    mounts.extend(container.mounts.iter().map(user));
+    mounts.extend(container.mounts.iter().map(|point| user(point, facts)));
     mounts
 }
 
@@ -78,8 +78,19 @@ fn kernel(container: &Container, facts: &Facts, options: &Options) -> Vec<Mount>
     mounts
 }
 
-fn user(point: &MountPoint) -> Mount {
+fn user(point: &MountPoint, facts: &Facts) -> Mount {
     match point.kind {
+        MountKind::Image => {
+            let layers = facts.views.get(&point.destination).map(Vec::as_slice).unwrap_or_default();
+            if let [single] = layers {
+                return bind(&point.destination, &single.display().to_string(), &["bind", "ro", "rprivate"]);
+            }
+            let layers = layers.iter().map(|layer| format!("lowerdir+={}", layer.display()));
+            let options: Vec<String> =
+                ["ro".to_owned(), "rprivate".to_owned()].into_iter().chain(layers).collect();
+            let options: Vec<&str> = options.iter().map(String::as_str).collect();
+            mount(&point.destination, "overlay", "overlay", &options)
+        }
         MountKind::Tmpfs => {
             let mut options: Vec<&str> = vec!["noexec", "nosuid", "nodev", "rprivate"];
             for option in point.options.iter().map(String::as_str) {
@@ -101,8 +112,14 @@ fn user(point: &MountPoint) -> Mount {
         MountKind::Bind | MountKind::Volume => {
             let recursive = !point.options.iter().any(|option| option == "bind");
             let mut options = vec![if recursive { "rbind" } else { "bind" }];
+            // With all below it, unless only the mount itself is asked for.
+            let all = recursive && !point.options.iter().any(|option| option == "ro");
             if !point.writable {
-                options.push("ro");
+                options.push(if all { "rro" } else { "ro" });
+            }
+            let part = format!("x-wharf.subpath={}", point.subpath);
+            if !point.subpath.is_empty() {
+                options.push(&part);
             }
             options.push(if point.propagation.is_empty() { "rprivate" } else { &point.propagation });
             bind(&point.destination, &point.source, &options)

@@ -1,0 +1,174 @@
+//! Volumes with options of the local driver, parts of volumes, images as mounts.
+
+use e2e::both;
+use std::path::Path;
+use testkit::{Engine, Scratch};
+
+/// The mounts below the engine's volumes.
+fn mounts(engine: &Engine) -> String {
+    let table = engine.run("cat", &["/proc/self/mounts"]).ok();
+    table.lines().filter(|line| line.contains("/volumes/")).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn options_of_the_local_driver() {
+    let mut engine = Engine::with_busybox();
+    let files = Scratch::new();
+    std::fs::write(files.join("here"), "of the host\n").expect("write a file");
+    let device = format!("device={}", files.join("").display());
+    let create = |name: &str, options: &[&str]| {
+        let options: Vec<&str> = options.iter().flat_map(|option| ["-o", *option]).collect();
+        engine.wharf(&[&["volume", "create"][..], &options, &[name]].concat())
+    };
+    create("memory", &["type=tmpfs", "device=tmpfs", "o=size=1m,uid=7"]).ok();
+    create("bound", &["type=none", &device, "o=bind,ro"]).ok();
+    create("small", &["size=8m"]).ok();
+    let shown = both(&engine, &["volume", "inspect", "-f", "{{json .Options}}", "memory"]).line();
+    assert_eq!(shown, r#"{"device":"tmpfs","o":"size=1m,uid=7","type":"tmpfs"}"#);
+    assert_eq!(mounts(&engine), "", "nothing is mounted before a container uses it");
+    let all = ["-v", "memory:/m", "-v", "bound:/b", "-v", "small:/s"];
+    let run = [&["run", "-d", "--name", "user"], &all[..], &["busybox", "sleep", "1000"]].concat();
+    engine.wharf(&run).ok();
+    let inside = |script: &str| engine.wharf(&["exec", "user", "sh", "-c", script]);
+    assert_eq!(inside("stat -c %u /m; cat /b/here; ls -A /s").ok(), "7\nof the host\n");
+    assert_ne!(inside("touch /b/new").code, 0, "read-only");
+    assert_ne!(inside("head -c 2m /dev/zero > /m/full").code, 0, "beyond the size");
+    assert_ne!(inside("head -c 20m /dev/zero > /s/full").code, 0, "beyond the size");
+    inside("rm /s/full; echo kept > /s/file; echo shared > /m/full").ok();
+    // Another container sees the same memory, and it stays while one of them runs; daemon or not.
+    let second = [&["run", "--rm"], &all[..], &["busybox", "cat", "/m/full"]].concat();
+    assert_eq!(engine.wharf(&second).ok(), "shared\n");
+    engine.kill_daemon();
+    engine.start_daemon();
+    assert_eq!(engine.wharf(&second).ok(), "shared\n");
+    assert_eq!(mounts(&engine).lines().count(), 3);
+    engine.wharf(&["stop", "-t", "0", "user"]).ok();
+    assert_eq!(mounts(&engine), "");
+    // Files are copied out of what does not run, too.
+    let copied = files.join("copied").display().to_string();
+    engine.wharf(&["cp", "user:/s/file", &copied]).ok();
+    assert_eq!(std::fs::read_to_string(&copied).expect("read a file"), "kept\n");
+    engine.wharf(&["start", "user"]).ok();
+    assert_eq!(engine.wharf(&["exec", "user", "sh", "-c", "ls /m; cat /s/file"]).ok(), "kept\n");
+    // An end that nobody saw.
+    engine.kill_daemon();
+    let pid = engine.run("sh", &["-c", "pgrep -f 'sleep 1000'"]).stdout;
+    for pid in pid.split_whitespace().filter(|pid| Path::new(&format!("/proc/{pid}/root/m")).exists()) {
+        engine.run("kill", &["-9", pid]).ok();
+    }
+    engine.start_daemon();
+    testkit::until("the volumes to be unmounted", std::time::Duration::from_secs(10), || {
+        mounts(&engine).is_empty().then_some(())
+    });
+    engine.wharf(&["rm", "-f", "user"]).ok();
+    engine.wharf(&["volume", "rm", "memory", "bound", "small"]).ok();
+    assert!(files.join("here").exists(), "what was bound stays");
+}
+
+#[test]
+fn options_that_are_refused() {
+    let engine = Engine::with_busybox();
+    let refused = |options: &[&str]| {
+        let options: Vec<&str> = options.iter().flat_map(|option| ["-o", *option]).collect();
+        both(&engine, &[&["volume", "create"][..], &options, &["vol"]].concat()).stderr.trim().to_owned()
+    };
+    let daemon = "Error response from daemon: create vol: ";
+    assert_eq!(refused(&["x=y"]), format!("{daemon}invalid option: \"x\""));
+    assert_eq!(refused(&["type=none"]), format!("{daemon}missing required option: \"device\""));
+    assert_eq!(refused(&["size=much"]), format!("{daemon}invalid size: 'much'"));
+    assert_eq!(both(&engine, &["volume", "ls", "-q"]).ok(), "");
+    let options =
+        "type=volume,src=vol,dst=/v,volume-opt=type=none,volume-opt=device=/no/such,volume-opt=o=bind";
+    let failed = both(&engine, &["run", "--rm", "--mount", options, "busybox", "true"]);
+    assert_eq!(failed.code, 127, "Docker reads it from the text: {failed:?}");
+    assert!(failed.stderr.contains("failed to mount local volume: mount /no/such:"), "{failed:?}");
+    assert!(failed.stderr.contains("no such file or directory"), "{failed:?}");
+    assert_eq!(engine.wharf(&["ps", "-aq"]).ok(), "");
+}
+
+#[test]
+fn parts_of_volumes_stay_inside() {
+    let engine = Engine::with_busybox();
+    let setup = "mkdir -p /v/a/b; echo part > /v/a/b/file; ln -s /etc /v/out; ln -s a /v/in";
+    engine.wharf(&["run", "--rm", "-v", "vol:/v", "busybox", "sh", "-c", setup]).ok();
+    let mount = |part: &str| format!("type=volume,src=vol,dst=/m,volume-subpath={part}");
+    let cat = |part: &str, file: &str| {
+        engine.wharf(&["run", "--rm", "--mount", &mount(part), "busybox", "cat", file])
+    };
+    assert_eq!(cat("a/b", "/m/file").ok(), "part\n");
+    assert_eq!(cat("in/b", "/m/file").ok(), "part\n");
+    assert_eq!(cat("a/b/file", "/m").ok(), "part\n");
+    for (part, text) in [("nosuch", "no such file or directory"), ("out", "cannot access path")] {
+        let refused = cat(part, "/m/passwd");
+        assert!(refused.code != 0 && refused.stderr.contains(text), "{refused:?}");
+    }
+    let outside = both(&engine, &["create", "--mount", &mount("../x"), "busybox"]);
+    assert!(outside.stderr.contains("subpath must be a relative path within the volume"), "{outside:?}");
+    // What was a folder at the creation is a link to the host at the start.
+    engine
+        .wharf(&["create", "--name", "swapped", "--mount", &mount("a/b"), "busybox", "cat", "/m/passwd"])
+        .ok();
+    engine
+        .wharf(&["run", "--rm", "-v", "vol:/v", "busybox", "sh", "-c", "mv /v/a/b /v/a/c; ln -s /etc /v/a/b"])
+        .ok();
+    let swapped = engine.wharf(&["start", "-a", "swapped"]);
+    assert!(swapped.code != 0 && !swapped.stdout.contains("root:"), "{swapped:?}");
+    let copied = engine.wharf(&["cp", "swapped:/m/passwd", "-"]);
+    assert!(copied.code != 0 && !copied.stdout.contains("root:"), "{copied:?}");
+    // Read-only is with all below.
+    engine.run("mkdir", &["-p", "/mnt/tree/below"]).ok();
+    engine.run("mount", &["-t", "tmpfs", "below", "/mnt/tree/below"]).ok();
+    let write = ["busybox", "touch", "/t/below/file"];
+    let flags = ["-v", "/mnt/tree:/t:ro"];
+    assert_ne!(engine.wharf(&[&["run", "--rm"], &flags[..], &write].concat()).code, 0);
+    let flags = ["--mount", "type=bind,src=/mnt/tree,dst=/t,ro,bind-recursive=writable"];
+    engine.wharf(&[&["run", "--rm"], &flags[..], &write].concat()).ok();
+    engine.run("umount", &["/mnt/tree/below"]).ok();
+}
+
+#[test]
+fn images_are_mounted_read_only() {
+    let engine = Engine::with_busybox();
+    let change = "mkdir -p /data/kept /data/hidden; echo one > /data/kept/file; echo no > /data/hidden/file";
+    engine.wharf(&["run", "--name", "first", "busybox", "sh", "-c", change]).ok();
+    engine.wharf(&["commit", "first", "data:1"]).ok();
+    let change = "rm -r /data/hidden; mkdir /data/hidden; echo two > /data/hidden/new; rm /data/kept/file; echo 2 > /data/kept/other";
+    engine.wharf(&["run", "--name", "second", "data:1", "sh", "-c", change]).ok();
+    engine.wharf(&["commit", "second", "data:2"]).ok();
+    engine.wharf(&["rm", "first", "second"]).ok();
+    let mount = |part: &str| format!("type=image,source=data:2,target=/i{part}");
+    let run = |part: &str, script: &str| {
+        engine.wharf(&["run", "--rm", "--mount", &mount(part), "busybox", "sh", "-c", script])
+    };
+    assert_eq!(run("", "cat /i/data/*/*; ls /i/bin/busybox").ok(), "two\n2\n/i/bin/busybox\n");
+    assert_eq!(run(",image-subpath=data/hidden", "ls /i").ok(), "new\n");
+    assert_eq!(run(",image-subpath=data", "cat /i/kept/other; ls /i/hidden").ok(), "2\nnew\n");
+    assert_eq!(run(",image-subpath=data/kept/other", "cat /i").ok(), "2\n");
+    assert_ne!(run("", "touch /i/new").code, 0, "read-only");
+    let missing = run(",image-subpath=data/kept/file", "true");
+    assert!(missing.code == 127 && missing.stderr.contains("no such file or directory"), "{missing:?}");
+    // The image's layers stay for as long as a container mounts them.
+    engine
+        .wharf(&["create", "--name", "user", "--mount", &mount(""), "busybox", "cat", "/i/data/hidden/new"])
+        .ok();
+    let kind =
+        both(&engine, &["inspect", "-f", "{{(index .Mounts 0).Type}} {{(index .Mounts 0).RW}}", "user"])
+            .line();
+    assert_eq!(kind, "image false");
+    let copied = engine.wharf(&["cp", "user:/i/data/kept/other", "-"]);
+    assert!(copied.code == 0 && copied.stdout.contains("2\n"), "{copied:?}");
+    let refused = engine.wharf(&["rmi", "data:2"]);
+    assert!(refused.stderr.contains("user") || refused.stderr.contains("using"), "{refused:?}");
+    engine.wharf(&["rmi", "-f", "data:2", "data:1"]);
+    assert_eq!(engine.wharf(&["start", "-a", "user"]).ok(), "two\n");
+    engine.wharf(&["rm", "user"]).ok();
+    let absent = engine.wharf(&[
+        "create",
+        "--pull",
+        "never",
+        "--mount",
+        "type=image,source=nosuch,target=/i",
+        "busybox",
+    ]);
+    assert!(absent.stderr.contains("No such image: nosuch"), "{absent:?}");
+}
