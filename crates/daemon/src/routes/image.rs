@@ -90,7 +90,7 @@ async fn list(images: Images, engine: Arc<Engine>, call: Call) -> Answer {
     let summaries = blocking(move || {
         let mut summaries = images.summaries(&filters, until, shared)?;
         if manifests {
-            let users = users(&engine.containers.list());
+            let users = engine.containers.image_users();
             for summary in &mut summaries {
                 summary.manifests = images.manifests(&images.find(&summary.id, None)?, &users)?;
             }
@@ -113,7 +113,7 @@ async fn inspect(images: Images, engine: Arc<Engine>, call: Call) -> Answer {
     let answer = blocking(move || {
         let mut answer = images.inspect(call.name(), platform.as_ref())?;
         if manifests {
-            let users = users(&engine.containers.list());
+            let users = engine.containers.image_users();
             answer.manifests = images.manifests(&images.find(call.name(), None)?, &users)?;
         }
         Ok::<_, Failure>(answer)

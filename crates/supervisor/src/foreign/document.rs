@@ -22,13 +22,19 @@ pub(super) struct Rewrite<'a> {
 ///
 /// # Errors
 ///
-/// For a mount whose changes were to be seen on the host: the root is mounted where the host does not look.
+/// For a mount whose changes were to be seen on the host, as the root is mounted where the host does not look; and for a part of
+/// a volume, which another runtime would look up without our care.
 pub(super) fn rewrite(spec: &Spec, with: Rewrite<'_>) -> Result<Spec, Failure> {
     let mut spec = spec.clone();
     let shared = |option: &String| matches!(option.as_str(), "shared" | "rshared");
     if let Some(mount) = spec.mounts.iter().find(|mount| mount.options.iter().any(shared)) {
         let place = &mount.destination;
         return Err(Failure::invalid(format!("{place}: shared mounts need the built-in runtime")));
+    }
+    let part = |option: &String| option.starts_with("x-wharf.subpath=");
+    if let Some(mount) = spec.mounts.iter().find(|mount| mount.options.iter().any(part)) {
+        let place = &mount.destination;
+        return Err(Failure::invalid(format!("{place}: parts of volumes need the built-in runtime")));
     }
     let readonly = spec.root.as_ref().is_some_and(|root| root.readonly);
     spec.root = Some(Root { path: with.rootfs.display().to_string(), readonly });
@@ -89,7 +95,14 @@ mod tests {
             options: vec!["rbind".to_owned(), "rshared".to_owned()],
             ..Mount::default()
         };
-        let refused = rewrite(&Spec { mounts: vec![mount], ..spec }, with(None)).unwrap_err();
+        let refused = rewrite(&Spec { mounts: vec![mount], ..spec.clone() }, with(None)).unwrap_err();
         assert_eq!(refused.message, "/data: shared mounts need the built-in runtime");
+        let part = Mount {
+            destination: "/part".to_owned(),
+            options: vec!["x-wharf.subpath=a".to_owned()],
+            ..Mount::default()
+        };
+        let refused = rewrite(&Spec { mounts: vec![part], ..spec }, with(None)).unwrap_err();
+        assert_eq!(refused.message, "/part: parts of volumes need the built-in runtime");
     }
 }
