@@ -2,6 +2,10 @@
 
 use crate::peer::Peer;
 use std::fs;
+use std::time::Duration;
+
+/// How long a container sleeps before what stands beside it is measured.
+const SETTLING: Duration = Duration::from_secs(6);
 
 /// Returns the table's lines.
 pub(crate) fn table(peers: &[Peer]) -> Vec<String> {
@@ -9,6 +13,8 @@ pub(crate) fn table(peers: &[Peer]) -> Vec<String> {
     for peer in peers {
         peer.ok(&["run", "-d", "--name", "sleeper", "busybox", "sleep", "1000"]);
     }
+    // What a start needs for a moment is given back soon after.
+    std::thread::sleep(SETTLING);
     let beside: Vec<f64> = peers.iter().map(beside).collect();
     for peer in peers {
         peer.ok(&["rm", "-f", "sleeper"]);
