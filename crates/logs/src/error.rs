@@ -26,6 +26,16 @@ pub enum Error {
     /// The driver keeps nothing that could be read.
     #[error("configured logging driver does not support reading")]
     NotReadable,
+    /// The program that entries are to be sent to is not there.
+    #[error("{driver}: connect to {address}")]
+    Connect {
+        /// The driver's name.
+        driver: &'static str,
+        /// Where it should be.
+        address: String,
+        /// Why it failed.
+        source: io::Error,
+    },
     /// A file operation failed.
     #[error("{operation} {}", path.display())]
     Io {
@@ -52,6 +62,7 @@ impl Classify for Error {
                 Kind::InvalidArgument
             }
             Self::NotReadable => Kind::NotImplemented,
+            Self::Connect { .. } => Kind::Internal,
             Self::Io { source, .. } => base::error::kind_of_io(source),
         }
     }

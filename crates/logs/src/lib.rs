@@ -7,8 +7,8 @@
 //! The `json-file` format is Docker's: one JSON object a line, keys in the order `log`, `stream`, `attrs`, `time`;
 //! lines longer than 16 KiB are cut in pieces of which only the last ends with a line feed.
 //!
-//! This crate knows nothing of containers beyond the attributes it is given, and owns no thread: compressing a
-//! rotated file goes on in steps that the owner of the [`Writer`] asks for.
+//! This crate knows nothing of containers beyond the [`Origin`] it is given, and owns no thread but the one that sends
+//! entries to another program: compressing a rotated file goes on in steps that the owner of the [`Writer`] asks for.
 
 mod decode;
 mod encode;
@@ -17,7 +17,9 @@ mod file;
 mod follow;
 mod local;
 mod options;
+mod origin;
 mod reader;
+mod remote;
 mod segment;
 mod writer;
 
@@ -26,7 +28,9 @@ use std::collections::BTreeMap;
 pub use error::Error;
 pub use follow::Stopper;
 pub use options::{Defaults, Driver, Rotation, validate};
+pub use origin::Origin;
 pub use reader::{Entry, Query, Reader};
+pub use remote::{Cache, Remote};
 pub use writer::Writer;
 
 /// The stream of a container that a line was written to.

@@ -1,6 +1,7 @@
 //! Drivers and their options (`--log-driver`, `--log-opt`), refused in Docker's words.
 
 use crate::Error;
+use crate::remote::{self, Cache, Remote};
 use std::collections::BTreeMap;
 
 /// Wharf keeps this much of each log file when nobody said anything.
@@ -48,6 +49,8 @@ pub enum Driver {
     Local(Rotation),
     /// Nothing is kept.
     None,
+    /// Sent to another program.
+    Remote(Box<Remote>),
 }
 
 impl Driver {
@@ -57,15 +60,25 @@ impl Driver {
     ///
     /// Returns [`Error::UnknownDriver`], [`Error::UnknownOption`] or [`Error::InvalidOption`].
     pub fn new(name: &str, options: &BTreeMap<String, String>, defaults: Defaults) -> Result<Self, Error> {
+        if let Some(remote) = remote::parse(name, options)? {
+            return Ok(Self::Remote(Box::new(remote)));
+        }
         validate(name, options)?;
         match name {
             "" | JSON_FILE => rotation(options, json_defaults(options, defaults)).map(Self::JsonFile),
-            LOCAL => {
-                let defaults =
-                    Rotation { max_size: Some(BOUNDED_SIZE), max_files: BOUNDED_FILES, compress: true };
-                rotation(options, defaults).map(Self::Local)
-            }
+            LOCAL => local_rotation(options).map(Self::Local),
             _ => Ok(Self::None),
+        }
+    }
+
+    /// Returns the driver whose files hold what was logged: itself, or the local copy of what was sent.
+    pub fn readable(&self) -> Self {
+        match self {
+            Self::JsonFile(_) | Self::Local(_) | Self::None => self.clone(),
+            Self::Remote(remote) => match remote.cache() {
+                Cache::Disabled => Self::None,
+                Cache::Files(rotation) => Self::Local(rotation),
+            },
         }
     }
 
@@ -75,6 +88,7 @@ impl Driver {
             Self::JsonFile(_) => JSON_FILE,
             Self::Local(_) => LOCAL,
             Self::None => NONE,
+            Self::Remote(remote) => remote.name(),
         }
     }
 }
@@ -96,12 +110,31 @@ fn json_defaults(options: &BTreeMap<String, String>, defaults: Defaults) -> Rota
 ///
 /// Returns [`Error::UnknownDriver`], [`Error::UnknownOption`] or [`Error::InvalidOption`].
 pub fn validate(name: &str, options: &BTreeMap<String, String>) -> Result<(), Error> {
+    if remote::parse(name, options)?.is_some() {
+        return Ok(());
+    }
     let (driver, known): (_, &[&str]) = match name {
         NONE => return Ok(()),
         "" | JSON_FILE => (JSON_FILE, &JSON_FILE_OPTIONS),
         LOCAL => (LOCAL, &LOCAL_OPTIONS),
         _ => return Err(Error::UnknownDriver(name.to_owned())),
     };
+    is_blocking(options)?;
+    match options.keys().find(|key| !known.contains(&key.as_str()) && !COMMON.contains(&key.as_str())) {
+        None => Ok(()),
+        Some(option) if driver == LOCAL => {
+            Err(Error::InvalidOption(format!("unknown log opt \"{option}\" for log driver local")))
+        }
+        Some(option) => Err(Error::UnknownOption { option: option.clone(), driver }),
+    }
+}
+
+/// Reads `mode` and checks what goes with it.
+///
+/// # Errors
+///
+/// Returns [`Error::InvalidOption`].
+pub(crate) fn is_blocking(options: &BTreeMap<String, String>) -> Result<bool, Error> {
     let mode = options.get("mode").map_or("", String::as_str);
     if !matches!(mode, "" | "blocking" | "non-blocking") {
         return Err(Error::InvalidOption(format!("logger: logging mode not supported: {mode}")));
@@ -116,13 +149,16 @@ pub fn validate(name: &str, options: &BTreeMap<String, String>) -> Result<(), Er
             Error::InvalidOption(format!("error parsing option max-buffer-size: {error}"))
         })?;
     }
-    match options.keys().find(|key| !known.contains(&key.as_str()) && !COMMON.contains(&key.as_str())) {
-        None => Ok(()),
-        Some(option) if driver == LOCAL => {
-            Err(Error::InvalidOption(format!("unknown log opt \"{option}\" for log driver local")))
-        }
-        Some(option) => Err(Error::UnknownOption { option: option.clone(), driver }),
-    }
+    Ok(mode != "non-blocking")
+}
+
+/// Returns how the files of the `local` driver are rotated.
+///
+/// # Errors
+///
+/// Returns [`Error::InvalidOption`].
+pub(crate) fn local_rotation(options: &BTreeMap<String, String>) -> Result<Rotation, Error> {
+    rotation(options, Rotation { max_size: Some(BOUNDED_SIZE), max_files: BOUNDED_FILES, compress: true })
 }
 
 fn rotation(options: &BTreeMap<String, String>, defaults: Rotation) -> Result<Rotation, Error> {
@@ -146,12 +182,7 @@ fn rotation(options: &BTreeMap<String, String>, defaults: Rotation) -> Result<Ro
     };
     let compress = match options.get("compress").map(String::as_str) {
         None => defaults.compress && max_files > 1,
-        Some("1" | "t" | "T" | "true" | "TRUE" | "True") => true,
-        Some("0" | "f" | "F" | "false" | "FALSE" | "False") => false,
-        Some(text) => {
-            let message = format!("strconv.ParseBool: parsing {text:?}: invalid syntax");
-            return Err(Error::InvalidOption(message));
-        }
+        Some(text) => boolean(text)?,
     };
     if compress && (max_files < 2 || max_size.is_none()) {
         return Err(Error::InvalidOption(
@@ -161,8 +192,17 @@ fn rotation(options: &BTreeMap<String, String>, defaults: Rotation) -> Result<Ro
     Ok(Rotation { max_size, max_files, compress })
 }
 
+/// Go's `strconv.ParseBool`.
+pub(crate) fn boolean(text: &str) -> Result<bool, Error> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err(Error::InvalidOption(format!("strconv.ParseBool: parsing {text:?}: invalid syntax"))),
+    }
+}
+
 /// Parses `10m`, `1.5 GB`, `64KiB` (docker/go-units): units of `base`, which is 1000 for disk and 1024 for memory.
-fn parse_size(text: &str, base: u32) -> Result<u64, Error> {
+pub(crate) fn parse_size(text: &str, base: u32) -> Result<u64, Error> {
     let invalid = || Error::InvalidOption(format!("invalid size: '{text}'"));
     let end = text.find(|next: char| !next.is_ascii_digit() && next != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at_checked(end).ok_or_else(invalid)?;

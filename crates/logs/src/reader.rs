@@ -63,10 +63,10 @@ impl Reader {
     ///
     /// Returns [`Error::NotReadable`] for the driver `none`, or [`Error::Io`].
     pub fn open(driver: &Driver, path: &Path, query: Query) -> Result<Self, Error> {
-        let (rotation, format) = match driver {
+        let (rotation, format) = match driver.readable() {
             Driver::JsonFile(rotation) => (rotation, Format::Json),
             Driver::Local(rotation) => (rotation, Format::Local),
-            Driver::None => return Err(Error::NotReadable),
+            Driver::None | Driver::Remote(_) => return Err(Error::NotReadable),
         };
         let stopper = Stopper::new(path)?;
         // Watched first, so that nothing that comes while the files are opened is missed.

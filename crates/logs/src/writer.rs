@@ -1,7 +1,8 @@
 //! Bytes from a container's pipes → entries in the log.
 
 use crate::file::{RotatingFile, repair_lines};
-use crate::{Attributes, Driver, Error, LINE_LIMIT, Stream, encode, local};
+use crate::remote::{Message, Sender};
+use crate::{Attributes, Driver, Error, LINE_LIMIT, Origin, Stream, encode, local};
 use base::Timestamp;
 use std::io::BufRead;
 use std::path::Path;
@@ -15,6 +16,8 @@ const FLUSH_SIZE: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct Writer {
     sink: Option<Sink>,
+    /// The other program that entries are sent to.
+    sender: Option<Sender>,
     stdout: Partial,
     stderr: Partial,
 }
@@ -29,6 +32,15 @@ struct Sink {
     out: Vec<u8>,
     /// The common end of the JSON records of the present batch.
     tail: Vec<u8>,
+}
+
+impl Sink {
+    /// Writes the records of the batch; what cannot be written is lost.
+    fn flush(&mut self) -> Result<(), Error> {
+        let outcome = if self.out.is_empty() { Ok(()) } else { self.file.append(&self.out) };
+        self.out.clear();
+        outcome
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -50,22 +62,27 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// Returns [`Error::Io`].
-    pub fn open(driver: &Driver, path: &Path, attributes: Attributes) -> Result<Self, Error> {
-        let (rotation, format) = match driver {
-            Driver::JsonFile(rotation) => (*rotation, Format::Json),
-            Driver::Local(rotation) => (*rotation, Format::Local),
-            Driver::None => {
-                return Ok(Self { sink: None, stdout: Partial::default(), stderr: Partial::default() });
+    /// Returns [`Error::Io`], or [`Error::Connect`] if there is nobody to send to.
+    pub fn open(driver: &Driver, path: &Path, origin: impl Into<Origin>) -> Result<Self, Error> {
+        let origin = origin.into();
+        let attributes = origin.attributes.clone();
+        let sender = match driver {
+            Driver::Remote(remote) => Some(Sender::open(remote, origin)?),
+            Driver::JsonFile(_) | Driver::Local(_) | Driver::None => None,
+        };
+        let kept = match driver.readable() {
+            Driver::JsonFile(rotation) => Some((rotation, Format::Json, repair_lines as fn(&_) -> _)),
+            Driver::Local(rotation) => Some((rotation, Format::Local, local::repair as fn(&_) -> _)),
+            Driver::None | Driver::Remote(_) => None,
+        };
+        let sink = match kept {
+            None => None,
+            Some((rotation, format, repair)) => {
+                let file = RotatingFile::open(path, rotation, repair)?;
+                Some(Sink { file, format, attributes, out: Vec::new(), tail: Vec::new() })
             }
         };
-        let repair = match format {
-            Format::Json => repair_lines,
-            Format::Local => local::repair,
-        };
-        let file = RotatingFile::open(path, rotation, repair)?;
-        let sink = Sink { file, format, attributes, out: Vec::new(), tail: Vec::new() };
-        Ok(Self { sink: Some(sink), stdout: Partial::default(), stderr: Partial::default() })
+        Ok(Self { sink, sender, stdout: Partial::default(), stderr: Partial::default() })
     }
 
     /// Writes what was read of `stream` at `time`: its lines together, by one write unless they are many; the rest is kept
@@ -75,12 +92,20 @@ impl Writer {
     ///
     /// Returns [`Error::Io`]; the lines of this batch are then (in part) lost, the writer stays usable.
     pub fn write(&mut self, stream: Stream, time: Timestamp, mut bytes: &[u8]) -> Result<(), Error> {
-        let Some(sink) = &mut self.sink else { return Ok(()) };
+        if self.sink.is_none() && self.sender.is_none() {
+            return Ok(());
+        }
         let partial = match stream {
             Stream::Stdout => &mut self.stdout,
             Stream::Stderr => &mut self.stderr,
         };
-        let mut batch = Batch { sink, stream, time: None, failure: None };
+        let mut batch = Batch {
+            sink: self.sink.as_mut(),
+            sender: self.sender.as_ref(),
+            stream,
+            time: None,
+            failure: None,
+        };
         while !bytes.is_empty() {
             bytes = take_line(&mut batch, partial, time, bytes);
         }
@@ -93,12 +118,20 @@ impl Writer {
     ///
     /// Returns [`Error::Io`].
     pub fn end(&mut self, stream: Stream, time: Timestamp) -> Result<(), Error> {
-        let Some(sink) = &mut self.sink else { return Ok(()) };
+        if self.sink.is_none() && self.sender.is_none() {
+            return Ok(());
+        }
         let partial = match stream {
             Stream::Stdout => &mut self.stdout,
             Stream::Stderr => &mut self.stderr,
         };
-        let mut batch = Batch { sink, stream, time: None, failure: None };
+        let mut batch = Batch {
+            sink: self.sink.as_mut(),
+            sender: self.sender.as_ref(),
+            stream,
+            time: None,
+            failure: None,
+        };
         if !partial.text.is_empty() {
             batch.entry(partial.time.unwrap_or(time), &partial.text, true);
         }
@@ -166,7 +199,8 @@ fn through_line_feed(text: &[u8]) -> Option<usize> {
 
 /// The records of one read, collected for one write.
 struct Batch<'a> {
-    sink: &'a mut Sink,
+    sink: Option<&'a mut Sink>,
+    sender: Option<&'a Sender>,
     stream: Stream,
     /// The time that the sink's `tail` was made for.
     time: Option<Timestamp>,
@@ -176,48 +210,55 @@ struct Batch<'a> {
 impl Batch<'_> {
     /// Adds an entry; one that is not `partial` ends with its line feed.
     fn entry(&mut self, time: Timestamp, line: &[u8], partial: bool) {
-        let start = self.sink.out.len();
-        match self.sink.format {
+        let plain = line.strip_suffix(b"\n").unwrap_or(line);
+        if let Some(sender) = self.sender {
+            sender.push(Message { stream: self.stream, time, line: plain.to_vec(), partial });
+        }
+        let Some(sink) = &mut self.sink else { return };
+        let start = sink.out.len();
+        match sink.format {
             Format::Json => {
                 if self.time != Some(time) {
-                    self.sink.tail.clear();
-                    encode::tail(&mut self.sink.tail, self.stream, &self.sink.attributes, time);
+                    sink.tail.clear();
+                    encode::tail(&mut sink.tail, self.stream, &sink.attributes, time);
                     self.time = Some(time);
                 }
-                self.sink.out.extend_from_slice(encode::HEAD);
-                encode::escape(&mut self.sink.out, line);
-                self.sink.out.extend_from_slice(&self.sink.tail);
+                sink.out.extend_from_slice(encode::HEAD);
+                encode::escape(&mut sink.out, line);
+                sink.out.extend_from_slice(&sink.tail);
             }
             Format::Local => {
-                let line = line.strip_suffix(b"\n").unwrap_or(line);
-                let record = local::Record { stream: self.stream, time, line, partial };
-                local::encode(&mut self.sink.out, &record);
+                local::encode(
+                    &mut sink.out,
+                    &local::Record { stream: self.stream, time, line: plain, partial },
+                );
             }
         }
-        let more = self.sink.out.len().saturating_sub(start);
-        if self.sink.file.is_full(start, more) {
-            let entry = self.sink.out.split_off(start);
-            self.flush();
-            if let Err(error) = self.sink.file.rotate() {
-                self.failure.get_or_insert(error);
-            }
-            self.sink.out = entry;
-        } else if self.sink.out.len() >= FLUSH_SIZE {
-            self.flush();
+        let more = sink.out.len().saturating_sub(start);
+        if sink.file.is_full(start, more) {
+            let entry = sink.out.split_off(start);
+            let flushed = sink.flush();
+            let outcome = sink.file.rotate();
+            sink.out = entry;
+            self.note(flushed.and(outcome));
+        } else if sink.out.len() >= FLUSH_SIZE {
+            let flushed = sink.flush();
+            self.note(flushed);
         }
     }
 
-    fn flush(&mut self) {
-        if !self.sink.out.is_empty()
-            && let Err(error) = self.sink.file.append(&self.sink.out)
-        {
+    /// Remembers the first failure.
+    fn note(&mut self, outcome: Result<(), Error>) {
+        if let Err(error) = outcome {
             self.failure.get_or_insert(error);
         }
-        self.sink.out.clear();
     }
 
     fn finish(mut self) -> Result<(), Error> {
-        self.flush();
+        if let Some(sink) = &mut self.sink {
+            let flushed = sink.flush();
+            self.note(flushed);
+        }
         self.failure.map_or(Ok(()), Err)
     }
 }

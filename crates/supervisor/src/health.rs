@@ -95,6 +95,7 @@ mod tests {
         start_period_ms: 60_000,
         start_interval_ms: 5_000,
         retries: 3,
+        on_failure: crate::protocol::OnFailure::None,
     };
 
     fn at(seconds: i64) -> Timestamp {

@@ -122,8 +122,8 @@ pub struct LogConfig {
     pub docker_defaults: bool,
     /// The file, for drivers that have one.
     pub path: PathBuf,
-    /// What is added to each entry.
-    pub attributes: BTreeMap<String, String>,
+    /// Which container it is, and what each entry carries.
+    pub origin: logs::Origin,
 }
 
 /// Whether a container that ended starts again (Engine API, `RestartPolicy`).
@@ -186,4 +186,30 @@ pub struct Health {
     pub start_interval_ms: u64,
     /// So many failures in a row are one too many.
     pub retries: u32,
+    /// What is done with a container that has become unhealthy.
+    pub on_failure: OnFailure,
+}
+
+/// What is done with a container that has become unhealthy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum OnFailure {
+    /// Nothing: it is told.
+    #[default]
+    None,
+    /// It is killed; the restart policy holds.
+    Kill,
+    /// It is stopped and started again, whatever the restart policy.
+    Restart {
+        /// The signal that asks it to end.
+        signal: i32,
+        /// How long the end may take; `None`: for ever.
+        timeout_ms: Option<u64>,
+    },
+    /// It is stopped as by a user: the restart policy does not hold.
+    Stop {
+        /// The signal that asks it to end.
+        signal: i32,
+        /// How long the end may take; `None`: for ever.
+        timeout_ms: Option<u64>,
+    },
 }

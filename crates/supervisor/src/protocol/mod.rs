@@ -12,8 +12,8 @@ mod launch;
 mod text;
 
 pub use launch::{
-    AttachOptions, ForeignRuntime, Health, ImageUser, Launch, LogConfig, Overlay, Protocol, ProxyPort,
-    RestartName, RestartPolicy, Rootfs,
+    AttachOptions, ForeignRuntime, Health, ImageUser, Launch, LogConfig, OnFailure, Overlay, Protocol,
+    ProxyPort, RestartName, RestartPolicy, Rootfs,
 };
 
 use base::{ExecId, Kind, Timestamp};

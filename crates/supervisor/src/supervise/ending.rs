@@ -76,20 +76,23 @@ impl Supervisor {
         };
         let (cgroup, foreign) = (run.cgroup.clone(), run.foreign.take());
         let mounts = run.mounts.take();
-        let again = run.restart.take();
+        let asker = run.restart.take();
+        let again = asker.is_some() || run.again;
         let waiting = run.stop.take().map(|stop| stop.waiting).unwrap_or_default();
         self.probes = None;
         let delay = restart::next_start(self.policy, exit, self.history);
         match (again, delay) {
-            (Some(asker), _) => {
+            (true, _) => {
                 self.pause_between(record, Duration::ZERO, number);
                 drop(mounts);
                 clean_up(foreign.as_deref(), &cgroup);
                 let reply = self.start_again();
-                self.peers.reply(asker, reply, &self.poller);
+                if let Some(asker) = asker {
+                    self.peers.reply(asker, reply, &self.poller);
+                }
                 self.answer_stops(waiting);
             }
-            (None, Some(delay)) => {
+            (false, Some(delay)) => {
                 self.history.last_delay = Some(delay);
                 self.history.restart_count = self.history.restart_count.saturating_add(1);
                 self.pause_between(record, delay, number);
@@ -97,7 +100,7 @@ impl Supervisor {
                 clean_up(foreign.as_deref(), &cgroup);
                 self.answer_stops(waiting);
             }
-            (None, None) => {
+            (false, None) => {
                 self.end_for_good(record, Some(number));
                 drop(mounts);
                 clean_up(foreign.as_deref(), &cgroup);

@@ -121,7 +121,7 @@ impl Supervisor {
             ..Failure::new(&error)
         };
         let driver = Driver::new(&log.driver, &log.options, defaults).map_err(failed)?;
-        self.log = Writer::open(&driver, &log.path, log.attributes.clone()).map_err(failed)?;
+        self.log = Writer::open(&driver, &log.path, log.origin.clone()).map_err(failed)?;
         Ok(())
     }
 
@@ -195,6 +195,7 @@ impl Supervisor {
             stop: None,
             by_user: false,
             restart: None,
+            again: false,
             end: None,
         });
         Ok(())

@@ -69,6 +69,8 @@ pub fn main() -> Result<(), Error> {
     while !supervisor.is_done() {
         supervisor.turn()?;
     }
+    // Nobody waits any more; a file that was put aside just now is compressed all the same.
+    while supervisor.log.work() {}
     Ok(())
 }
 

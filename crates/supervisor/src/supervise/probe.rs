@@ -5,7 +5,7 @@ use super::launch::{Failure, null};
 use super::{Phase, Supervisor, now};
 use crate::health::{Monitor, OUTPUT_LIMIT};
 use crate::poller::Number;
-use crate::protocol::{Event, Health, HealthStatus, ProbeResult};
+use crate::protocol::{Event, Health, HealthState, HealthStatus, OnFailure, ProbeResult};
 use crate::streams::{Ends, output_pipe};
 use base::{ExecId, Timestamp};
 use std::os::fd::AsFd;
@@ -132,7 +132,29 @@ impl Supervisor {
         let changed = probes.monitor.record(config, result.clone());
         probes.next = Instant::now() + probes.monitor.delay(config, time);
         let health = probes.status().clone();
+        let failed = changed && health.state == HealthState::Unhealthy;
+        let on_failure = config.on_failure;
         self.peers.tell(Event::Probed { exec_id: id, result, health, changed }, &self.poller);
+        if failed {
+            self.unhealthy(on_failure);
+        }
+    }
+
+    /// Does what is to be done with a container that has become unhealthy.
+    fn unhealthy(&mut self, on_failure: OnFailure) {
+        let Phase::Running(run) = &mut self.phase else { return };
+        match on_failure {
+            OnFailure::None => {}
+            OnFailure::Kill => self.kill(),
+            OnFailure::Restart { signal, timeout_ms } => {
+                run.again = true;
+                self.begin_stop(None, signal, timeout_ms);
+            }
+            OnFailure::Stop { signal, timeout_ms } => {
+                run.by_user = true;
+                self.begin_stop(None, signal, timeout_ms);
+            }
+        }
     }
 }
 

@@ -63,6 +63,7 @@ impl Supervisor {
         // this is another one.
         if signal == KILL || configured.is_none_or(|configured| configured == signal) {
             run.by_user = true;
+            run.again = false;
             self.thaw();
         }
         Reply::Done
@@ -188,6 +189,7 @@ impl Supervisor {
         match &mut self.phase {
             Phase::Running(run) => {
                 run.by_user = true;
+                run.again = false;
                 if let Some(asker) = run.restart.take() {
                     self.peers.reply(asker, conflict("the container was stopped meanwhile"), &self.poller);
                 }
@@ -216,7 +218,7 @@ impl Supervisor {
         }
     }
 
-    fn begin_stop(&mut self, waiting: Option<u32>, signal: i32, timeout_ms: Option<u64>) {
+    pub(super) fn begin_stop(&mut self, waiting: Option<u32>, signal: i32, timeout_ms: Option<u64>) {
         let Phase::Running(run) = &mut self.phase else { return };
         let stop = run.stop.get_or_insert_with(Stop::default);
         stop.waiting.extend(waiting);

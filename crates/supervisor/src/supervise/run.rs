@@ -35,6 +35,8 @@ pub(super) struct Run {
     pub(super) by_user: bool,
     /// Who asked to be answered when the container has started again.
     pub(super) restart: Option<u32>,
+    /// Whether it starts again though nobody waits for that: it has become unhealthy.
+    pub(super) again: bool,
     /// How it ended.
     pub(super) end: Option<End>,
 }

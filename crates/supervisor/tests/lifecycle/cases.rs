@@ -426,6 +426,7 @@ fn health_is_probed(bench: &Bench) {
         start_period_ms: 0,
         start_interval_ms: 50,
         retries: 2,
+        on_failure: Default::default(),
     });
     let container = container.start();
     let next = |what: &str| loop {
