@@ -69,6 +69,9 @@ pub struct HealthConfig {
     pub start_interval: i64,
     #[serde(skip_serializing_if = "is_zero")]
     pub retries: i64,
+    /// What is done with a container that has become unhealthy: `none`, `kill`, `restart` or `stop` (not Docker's).
+    #[serde(skip_serializing_if = "is_zero")]
+    pub on_failure: String,
 }
 
 /// `POST /containers/create`: a [`Config`] with two more fields.

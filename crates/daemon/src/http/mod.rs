@@ -14,6 +14,7 @@ pub mod router;
 pub mod serve;
 pub mod stream;
 pub mod version;
+pub mod websocket;
 
 pub use body::Body;
 pub use call::Call;

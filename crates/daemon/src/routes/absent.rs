@@ -5,7 +5,7 @@ use crate::http::router::Route;
 use crate::http::serve::{Handler, Pending};
 use crate::http::{Call, Failure, body};
 use base::Kind;
-use http::Method;
+use http::{Method, StatusCode};
 
 const NOT_A_MANAGER: &str = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to \
                              connect this node to swarm and try again.";
@@ -38,6 +38,8 @@ const OF_MANAGERS: &[(Method, &str)] = &[
     (Method::GET, "/configs/{name}"),
     (Method::DELETE, "/configs/{name}"),
     (Method::POST, "/configs/{name}/update"),
+    // Only volumes of a cluster can be changed.
+    (Method::PUT, "/volumes/{name}"),
 ];
 
 pub(super) fn routes() -> Vec<Route<Handler<Services>>> {
@@ -55,17 +57,25 @@ pub(super) fn routes() -> Vec<Route<Handler<Services>>> {
         route(Method::POST, "/swarm/init", |_, _| refused(Kind::NotImplemented, NO_SWARM)),
         route(Method::POST, "/swarm/join", |_, _| refused(Kind::NotImplemented, NO_SWARM)),
         route(Method::POST, "/session", |_, _| refused(Kind::NotImplemented, NO_BUILDKIT)),
+        route(Method::OPTIONS, "/{any...}", |_, _| Box::pin(async { Ok(body::empty(StatusCode::OK)) })),
+        route(Method::GET, "/plugins/privileges", |_, _| refused(Kind::NotImplemented, NO_PLUGINS)),
+        route(Method::POST, "/plugins/pull", |_, _| refused(Kind::NotImplemented, NO_PLUGINS)),
+        route(Method::POST, "/plugins/create", |_, _| refused(Kind::NotImplemented, NO_PLUGINS)),
         route(Method::GET, "/plugins", |_, _| Box::pin(async { Ok(body::ok(&[(); 0])) })),
         route(Method::GET, "/plugins/{name...}/json", |_, call| no_plugin(&call)),
         route(Method::DELETE, "/plugins/{name...}", |_, call| no_plugin(&call)),
         route(Method::POST, "/plugins/{name...}/enable", |_, call| no_plugin(&call)),
         route(Method::POST, "/plugins/{name...}/disable", |_, call| no_plugin(&call)),
+        route(Method::POST, "/plugins/{name...}/push", |_, call| no_plugin(&call)),
+        route(Method::POST, "/plugins/{name...}/set", |_, call| no_plugin(&call)),
+        route(Method::POST, "/plugins/{name...}/upgrade", |_, call| no_plugin(&call)),
     ]);
     routes
 }
 
 const NO_BUILDKIT: &str =
     "BuildKit's protocol is not spoken here; build with DOCKER_BUILDKIT=0, or with wharf build";
+const NO_PLUGINS: &str = "plugins are not supported";
 const NO_SWARM: &str = "swarm mode is not supported";
 
 fn manager() -> Pending {

@@ -4,11 +4,12 @@ use super::{Services, blocking, now, route};
 use crate::http::body::{self, Writer};
 use crate::http::router::Route;
 use crate::http::serve::Handler;
+use crate::http::websocket::{self, Attached};
 use crate::http::{Answer, Call, Failure, hijack};
 use api::stream::{self, Stream};
 use base::Timestamp;
 use engine::Engine;
-use engine::container::{AttachRequest, LogStream};
+use engine::container::{AttachRequest, Attachment, LogStream};
 use http::Method;
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
@@ -19,6 +20,9 @@ pub(super) fn routes() -> Vec<Route<Handler<Services>>> {
         route(Method::POST, "/containers/{name}/attach", |s, call| {
             Box::pin(attach(Arc::clone(&s.engine), call))
         }),
+        route(Method::GET, "/containers/{name}/attach/ws", |s, call| {
+            Box::pin(attach_socket(Arc::clone(&s.engine), call))
+        }),
         route(Method::GET, "/containers/{name}/logs", |s, call| Box::pin(logs(Arc::clone(&s.engine), call))),
     ]
 }
@@ -28,30 +32,48 @@ pub(super) fn content_type(call: &Call, terminal: bool) -> &'static str {
     if !terminal && call.at_least(42) { hijack::MULTIPLEXED } else { hijack::RAW }
 }
 
-async fn attach(engine: Arc<Engine>, mut call: Call) -> Answer {
-    let request = AttachRequest {
+/// What an attach call asks for.
+fn attach_request(call: &Call, raw: bool) -> AttachRequest<'_> {
+    AttachRequest {
         stdin: call.query.flag("stdin"),
         stdout: call.query.flag("stdout"),
         stderr: call.query.flag("stderr"),
         stream: call.query.flag("stream"),
+        raw,
         detach_keys: call.query.some("detachKeys"),
-    };
-    let attachment = engine.containers.attach(call.name(), request)?;
-    let past = call.query.flag("logs").then(|| {
-        let format = Format {
-            stdout: request.stdout,
-            stderr: request.stderr,
-            framed: !attachment.terminal,
-            timestamps: false,
-            details: false,
-        };
-        (call.name().to_owned(), format)
-    });
+    }
+}
+
+/// What is written of the past, if that is asked for: whose, and how.
+fn attach_past(call: &Call, framed: bool) -> Option<(String, Format)> {
+    let (stdout, stderr) = (call.query.flag("stdout"), call.query.flag("stderr"));
+    let format = Format { stdout, stderr, framed, timestamps: false, details: false };
+    call.query.flag("logs").then(|| (call.name().to_owned(), format))
+}
+
+async fn attach(engine: Arc<Engine>, mut call: Call) -> Answer {
+    let attachment = engine.containers.attach(call.name(), attach_request(&call, false))?;
+    let past = attach_past(&call, !attachment.terminal);
     let kind = content_type(&call, attachment.terminal);
     let (response, hijacked) = hijack::hijack(&mut call, kind)
         .map_err(|error| Failure::new(base::Kind::Internal, format!("make a socket pair: {error}")))?;
+    connect(engine, attachment, past, Attached::Hijack(hijacked));
+    Ok(response)
+}
+
+/// Attach over a websocket: what the container says is not framed, whatever it is.
+async fn attach_socket(engine: Arc<Engine>, mut call: Call) -> Answer {
+    let attachment = engine.containers.attach(call.name(), attach_request(&call, true))?;
+    let past = attach_past(&call, false);
+    let (response, upgrade) = websocket::accept(&mut call)?;
+    connect(engine, attachment, past, Attached::Socket(upgrade));
+    Ok(response)
+}
+
+/// Gives a client's connection to the container once the answer is sent.
+fn connect(engine: Arc<Engine>, attachment: Attachment, past: Option<(String, Format)>, attached: Attached) {
     tokio::spawn(async move {
-        let client = match hijacked.into_fd().await {
+        let client = match attached.into_fd().await {
             Ok(client) => client,
             Err(error) => return tracing::debug!(%error, "a client went away before it was attached"),
         };
@@ -65,7 +87,6 @@ async fn attach(engine: Arc<Engine>, mut call: Call) -> Answer {
             tracing::warn!(error = failure.message, "a client could not be attached");
         }
     });
-    Ok(response)
 }
 
 /// Writes what the container has said so far to a client.

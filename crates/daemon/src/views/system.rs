@@ -95,7 +95,7 @@ pub fn info(settings: &Settings, host: &HostInfo, counts: &Counts, id: &str, now
             volume: words(&["local"]),
             network: words(&["bridge", "host", "null"]),
             authorization: None,
-            log: words(&["json-file", "local", "none"]),
+            log: words(&["fluentd", "gelf", "journald", "json-file", "local", "none", "syslog"]),
         },
         memory_limit: has("memory"),
         swap_limit: host.swap_limit,

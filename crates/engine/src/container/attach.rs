@@ -21,6 +21,8 @@ pub struct AttachRequest<'a> {
     pub stderr: bool,
     /// Whether it gets what comes from now on.
     pub stream: bool,
+    /// Whether output comes without frames though the container has no terminal.
+    pub raw: bool,
     /// The keys that detach it, as `ctrl-p,ctrl-q`; `None` means these.
     pub detach_keys: Option<&'a str>,
 }
@@ -94,7 +96,7 @@ impl Containers {
             stdin: request.stdin,
             stdout: request.stdout,
             stderr: request.stderr,
-            multiplexed: !terminal,
+            multiplexed: !terminal && !request.raw,
             detach_keys: detach_keys(request.detach_keys)?,
         };
         let arrival = (request.stream && container.state.run().is_none()).then(|| handle.announce());

@@ -40,6 +40,9 @@ impl Containers {
         intent::merge(&mut config, &image.config.config);
         let capacity = intent::Capacity { processors: self.host.processors };
         let warnings = intent::check(&config, &host, capacity)?;
+        if config.network_disabled {
+            "none".clone_into(&mut host.network_mode);
+        }
         self.default_host(&mut host);
         self.runtime(&host.runtime)?;
         let log = self.log_choice(&host)?;
@@ -91,6 +94,7 @@ impl Containers {
             links,
             health: None,
         };
+        super::logs::origin(&container)?;
         // The spec is made at each start; making it here refuses now what could never start.
         spec::spec(&container, &self.facts(&container, &[])?)?;
         let durability = if container.host.auto_remove { Durability::Relaxed } else { Durability::Durable };
@@ -323,7 +327,12 @@ impl Containers {
                 }
                 MountKind::Volume => {
                     let request = api::volume::CreateRequest { name: point.name.clone(), ..volume };
-                    let (volume, _new) = self.volumes.create(&request)?;
+                    // Not as what is missing: clients would take that for the image and pull it.
+                    let refused = |error: Error| match base::Classify::kind(&error) {
+                        Kind::NotFound => Error::invalid(error.to_string()),
+                        _ => error,
+                    };
+                    let (volume, _new) = self.volumes.create(&request).map_err(refused)?;
                     volume.name.clone_into(&mut point.name);
                     let data = self.volumes.data(&volume.name);
                     self.volumes.hold(&id.to_string(), [volume.name.as_str()]);

@@ -10,8 +10,8 @@ use base::{ContainerId, Timestamp};
 use std::sync::Arc;
 use supervisor::Connection;
 use supervisor::protocol::{
-    Event, ExitRecord, Health as Check, HealthState, HealthStatus, ImageUser, RestartName, RestartPolicy,
-    Status, Target,
+    Event, ExitRecord, Health as Check, HealthState, HealthStatus, ImageUser, OnFailure, RestartName,
+    RestartPolicy, Status, Target,
 };
 
 impl Containers {
@@ -51,16 +51,39 @@ impl Containers {
         let named = named.iter().filter(|container| container.state.is_alive());
         let _told_later = self.announce(named.flat_map(|container| self.named_networks(container)).collect());
         self.sweep();
-        for handle in restart {
+        if !restart.is_empty() {
             let containers = Arc::clone(self);
-            std::thread::spawn(move || {
-                let _operation = handle.operate();
-                if let Err(error) = containers.start_now(&handle, 0) {
-                    tracing::warn!(container = %handle.id, error = %base::chain(&error), "starting by restart policy");
-                }
-            });
+            std::thread::spawn(move || containers.start_in_order(&restart));
         }
         Ok(())
+    }
+
+    /// Starts containers by their restart policy, each after those it needs; those of a wave a few at a time.
+    fn start_in_order(self: &Arc<Self>, handles: &[Arc<Handle>]) {
+        const TOGETHER: usize = 8;
+        let records: Vec<Arc<Container>> = handles.iter().map(|handle| handle.get()).collect();
+        let records: Vec<&Container> = records.iter().map(Arc::as_ref).collect();
+        for wave in super::order::waves(&records) {
+            let wave: Vec<&Arc<Handle>> = wave.iter().filter_map(|place| handles.get(*place)).collect();
+            for some in wave.chunks(TOGETHER) {
+                std::thread::scope(|scope| {
+                    for handle in some {
+                        scope.spawn(move || self.start_by_policy(handle));
+                    }
+                });
+            }
+        }
+    }
+
+    fn start_by_policy(self: &Arc<Self>, handle: &Arc<Handle>) {
+        let _operation = handle.operate();
+        // A client may have been quicker.
+        if !matches!(handle.get().state, State::Exited(_)) {
+            return;
+        }
+        if let Err(error) = self.start_now(handle, 0) {
+            tracing::warn!(container = %handle.id, error = %base::chain(&error), "starting by restart policy");
+        }
     }
 
     /// Brings one container's record in line with what is there.
@@ -367,7 +390,11 @@ pub(super) fn first_health(container: &Container) -> Option<Health> {
 }
 
 /// Returns the health check with its defaults (Engine API, `HealthConfig`); `None` without one.
-pub(super) fn health_check(container: &Container, spec: &oci::runtime::Spec) -> Option<Check> {
+pub(super) fn health_check(
+    container: &Container,
+    spec: &oci::runtime::Spec,
+    stop_timeout_ms: Option<u64>,
+) -> Option<Check> {
     first_health(container)?;
     let config = container.config.healthcheck.as_ref()?;
     let mut process = spec.process.clone()?;
@@ -396,8 +423,21 @@ pub(super) fn health_check(container: &Container, spec: &oci::runtime::Spec) -> 
         timeout_ms: millis(config.timeout, 30_000),
         start_period_ms: millis(config.start_period, 0),
         start_interval_ms: millis(config.start_interval, 5_000),
+        on_failure: on_failure(container, &config.on_failure, stop_timeout_ms),
         retries: u32::try_from(config.retries).ok().filter(|retries| *retries > 0).unwrap_or(3),
     })
+}
+
+/// What is done with a container that has become unhealthy.
+fn on_failure(container: &Container, action: &str, timeout_ms: Option<u64>) -> OnFailure {
+    const TERM: i32 = 15;
+    let signal = sys::signal::parse(&container.config.stop_signal).unwrap_or(TERM);
+    match action {
+        "kill" => OnFailure::Kill,
+        "restart" => OnFailure::Restart { signal, timeout_ms },
+        "stop" => OnFailure::Stop { signal, timeout_ms },
+        _ => OnFailure::None,
+    }
 }
 
 fn probe_command(container: &Container) -> String {

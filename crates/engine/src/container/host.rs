@@ -24,6 +24,8 @@ pub(super) struct Host {
     available: Vec<String>,
     /// Folders of thermal throttling counters, which are masked.
     thermal: Vec<String>,
+    /// Whether it has `AppArmor`.
+    apparmor: bool,
 }
 
 impl Host {
@@ -47,6 +49,8 @@ impl Host {
             seccomp: default_seccomp(&settings.seccomp_profile)?,
             available: held.names(),
             thermal: thermal(),
+            apparmor: std::fs::read_to_string("/sys/module/apparmor/parameters/enabled")
+                .is_ok_and(|text| text.starts_with('Y')),
         })
     }
 }
@@ -105,6 +109,7 @@ impl Containers {
             devices,
             thermal: self.host.thermal.clone(),
             hostname: container.id.short(),
+            apparmor: self.host.apparmor,
         })
     }
 

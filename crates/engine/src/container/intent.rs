@@ -108,17 +108,51 @@ pub(super) fn check(config: &Config, host: &HostConfig, capacity: Capacity) -> R
     }
     check_health(config.healthcheck.as_ref())?;
     check_restart(&host.restart_policy, host.auto_remove)?;
+    check_absent(host)?;
     check_limits(host, capacity)?;
     check_modes(host)?;
     super::capabilities::normalize("CapAdd", host.cap_add.as_deref().unwrap_or_default())?;
     super::capabilities::normalize("CapDrop", host.cap_drop.as_deref().unwrap_or_default())?;
     super::security::parse(host.security_opt.as_deref().unwrap_or_default())?;
     let mut warnings = Vec::new();
+    for (given, what) in [
+        (host.resources.kernel_memory > 0, "kernel memory limits"),
+        (host.resources.kernel_memory_tcp > 0, "kernel memory TCP limit"),
+    ] {
+        if given {
+            warnings.push(format!("Your kernel does not support {what}. Limitation discarded."));
+        }
+    }
     let published = host.port_bindings.as_ref().is_some_and(|ports| !ports.is_empty());
     if published && matches!(host.network_mode.as_str(), "host") {
         warnings.push("Published ports are discarded when using host network mode".to_owned());
     }
     Ok(warnings)
+}
+
+/// Refuses what is not there, in dockerd's words for hosts that do not have it either.
+fn check_absent(host: &HostConfig) -> Result<()> {
+    if !matches!(host.isolation.as_str(), "" | "default") {
+        let isolation = &host.isolation;
+        return Err(Error::invalid(format!(
+            "invalid isolation ({isolation}): linux only supports 'default'"
+        )));
+    }
+    if !host.storage_opt.is_empty() {
+        return Err(Error::invalid(
+            "--storage-opt is supported only for overlay over xfs with 'pquota' mount option",
+        ));
+    }
+    if let Some(request) = host.resources.device_requests.iter().flatten().next() {
+        let groups = request.capabilities.iter().flatten();
+        let groups: Vec<String> = groups.map(|group| format!("[{}]", group.join(" "))).collect();
+        return Err(Error::invalid(format!(
+            "could not select device driver {:?} with capabilities: [{}]",
+            request.driver,
+            groups.join(" ")
+        )));
+    }
+    Ok(())
 }
 
 fn check_health(health: Option<&HealthConfig>) -> Result<()> {
@@ -136,6 +170,12 @@ fn check_health(health: Option<&HealthConfig>) -> Result<()> {
     }
     if health.retries < 0 {
         return Err(Error::invalid("Retries in Healthcheck cannot be negative"));
+    }
+    if !matches!(health.on_failure.as_str(), "" | "none" | "kill" | "restart" | "stop") {
+        let action = &health.on_failure;
+        return Err(Error::invalid(format!(
+            "invalid health check action {action:?}: must be none, kill, restart or stop"
+        )));
     }
     match health.test.first().map(String::as_str) {
         None | Some("NONE" | "CMD" | "CMD-SHELL" | "") => Ok(()),

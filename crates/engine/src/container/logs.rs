@@ -5,7 +5,6 @@ use super::state::State;
 use super::{Containers, WaitCondition, Waiter};
 use crate::error::{Error, Result};
 use base::Kind;
-use std::collections::BTreeMap;
 
 /// A log that is being read.
 #[derive(Debug)]
@@ -47,23 +46,28 @@ impl Containers {
     }
 }
 
-/// Returns what each entry carries by the options `labels`, `labels-regex` and `env`.
-pub(super) fn attributes(container: &Container) -> BTreeMap<String, String> {
-    let mut attributes = BTreeMap::new();
-    let option = |name: &str| container.log.options.get(name).map(String::as_str).unwrap_or_default();
-    for name in option("labels").split(',').filter(|name| !name.is_empty()) {
-        if let Some(value) = container.config.labels.as_ref().and_then(|labels| labels.get(name)) {
-            attributes.insert(name.to_owned(), value.clone());
-        }
+/// Returns what the log tells of the container: who it is, its tag, and what each entry carries.
+///
+/// # Errors
+///
+/// Fails for an expression or a template of the log's options that is none.
+pub(super) fn origin(container: &Container) -> Result<::logs::Origin> {
+    let config = &container.config;
+    let none = api::StringMap::new();
+    let words = config.entrypoint.iter().flatten().chain(config.cmd.iter().flatten());
+    ::logs::Origin {
+        id: container.id.to_string(),
+        name: container.name.clone(),
+        image_id: container.image.id.to_string(),
+        image: config.image.clone(),
+        command: words.cloned().collect::<Vec<_>>().join(" "),
+        created: container.created,
+        ..::logs::Origin::default()
     }
-    for name in option("env").split(',').filter(|name| !name.is_empty()) {
-        let variable = container.config.env.iter().flatten().find_map(|text| {
-            let (key, value) = text.split_once('=')?;
-            (key == name).then(|| value.to_owned())
-        });
-        if let Some(value) = variable {
-            attributes.insert(name.to_owned(), value);
-        }
-    }
-    attributes
+    .choose(
+        &container.log.options,
+        config.labels.as_ref().unwrap_or(&none),
+        config.env.as_deref().unwrap_or_default(),
+    )
+    .map_err(|error| Error::invalid(error.to_string()))
 }

@@ -21,6 +21,7 @@ mod logs;
 mod mounts;
 mod names;
 mod networking;
+mod order;
 mod ports;
 mod profile;
 pub mod record;

@@ -313,7 +313,7 @@ impl Containers {
         };
         Ok(say::Launch {
             id: container.id,
-            health: super::finish::health_check(container, &spec),
+            health: super::finish::health_check(container, &spec, self.stop_timeout(container, None)),
             spec,
             runtime: self.runtime(&container.host.runtime)?,
             rootfs: say::Rootfs::Overlay(overlay),
@@ -331,7 +331,7 @@ impl Containers {
                 options: container.log.options.clone(),
                 docker_defaults: self.settings.strict,
                 path: self.settings.data.log(&container.id),
-                attributes: super::logs::attributes(container),
+                origin: super::logs::origin(container)?,
             },
             restart: super::finish::restart_policy(&container.host.restart_policy),
             restart_count,

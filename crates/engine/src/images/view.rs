@@ -162,6 +162,7 @@ fn defaults(config: &ContainerDefaults) -> Config {
             start_period: check.start_period,
             start_interval: check.start_interval,
             retries: check.retries,
+            on_failure: String::new(),
         }),
         on_build: config.on_build.clone().unwrap_or_default(),
         shell: config.shell.clone(),

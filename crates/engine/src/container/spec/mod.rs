@@ -24,6 +24,7 @@ const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 pub(super) const INIT: &str = "/sbin/docker-init";
 
 /// What the host and the daemon's configuration say.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts of host and daemon")]
 #[derive(Debug, Clone, Default)]
 pub(super) struct Facts {
     /// Whether control groups are version 2 alone.
@@ -58,6 +59,8 @@ pub(super) struct Facts {
     pub(super) thermal: Vec<String>,
     /// The default hostname: the container's short ID.
     pub(super) hostname: String,
+    /// Whether the host has `AppArmor`.
+    pub(super) apparmor: bool,
 }
 
 /// Returns the spec of `container`.
@@ -149,7 +152,8 @@ fn init(
         capabilities: Some(capability_sets(granted)),
         rlimits: rlimits(container, facts)?,
         no_new_privileges: options.no_new_privileges.unwrap_or(facts.no_new_privileges),
-        apparmor_profile: None,
+        // As dockerd, what names a profile is passed over where there is no AppArmor.
+        apparmor_profile: options.apparmor.clone().filter(|_| facts.apparmor),
         oom_score_adj: i32::try_from(container.host.oom_score_adj).ok().filter(|score| *score != 0),
         ..Process::default()
     })
