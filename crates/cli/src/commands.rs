@@ -6,8 +6,8 @@ use crate::flags::{Flag, Matches};
 use crate::images::{archive, list as image_list, manifest, pull, search, verbs as image_verbs};
 use crate::options::flags as run_flags;
 use crate::program::Cli;
-use crate::system::{check, df, events, info, reload, version};
-use crate::{build, inspect, login, networks, prune, volumes};
+use crate::system::{check, df, dial, events, info, reload, version};
+use crate::{build, context, inspect, login, networks, prune, volumes};
 
 /// How many arguments a command takes.
 #[derive(Debug, Clone, Copy)]
@@ -399,6 +399,44 @@ commands! {
         usage: "[OPTIONS]", about: "Show version information of client and server",
         flags: &[inspect::FORMAT_FLAGS], run: version::run,
     };
+    CONTEXT_CREATE = {
+        usage: "[OPTIONS] CONTEXT", about: "Create a context",
+        details: "Docker endpoint config:\n\nNAME                DESCRIPTION\nfrom                Copy named context's Docker endpoint configuration\nhost                Docker endpoint on which to connect\nca                  Trust certs signed only by this CA\ncert                Path to TLS certificate file\nkey                 Path to TLS key file\nskip-tls-verify     Skip TLS certificate validation",
+        flags: &[context::CREATE_FLAGS], args: Args::Exactly(1), run: context::create,
+    };
+    CONTEXT_EXPORT = {
+        usage: "[OPTIONS] CONTEXT [FILE|-]", about: "Export a context to a tar archive FILE or a tar stream on STDOUT.",
+        args: Args::Between(1, 2), run: context::export,
+    };
+    CONTEXT_IMPORT = {
+        usage: "CONTEXT FILE|-", about: "Import a context from a tar or zip file",
+        args: Args::Exactly(2), run: context::import,
+    };
+    CONTEXT_INSPECT = {
+        usage: "[OPTIONS] [CONTEXT] [CONTEXT...]", about: "Display detailed information on one or more contexts",
+        flags: &[inspect::FORMAT_FLAGS], args: Args::Any, run: context::inspect,
+    };
+    CONTEXT_LS = {
+        usage: "[OPTIONS]", about: "List contexts", aliases: &["context ls", "context list"],
+        flags: &[context::LS_FLAGS], run: context::ls,
+    };
+    CONTEXT_RM = {
+        usage: "CONTEXT [CONTEXT...]", about: "Remove one or more contexts",
+        aliases: &["context rm", "context remove"],
+        flags: &[context::RM_FLAGS], args: Args::AtLeast(1), run: context::rm,
+    };
+    CONTEXT_SHOW = { about: "Print the name of the current context", run: context::show, };
+    CONTEXT_UPDATE = {
+        usage: "[OPTIONS] CONTEXT", about: "Update a context",
+        flags: &[context::UPDATE_FLAGS], args: Args::Exactly(1), run: context::update,
+    };
+    CONTEXT_USE = {
+        usage: "CONTEXT", about: "Set the current docker context", args: Args::Exactly(1), run: context::use_it,
+    };
+    SYSTEM_DIAL = {
+        about: "Proxy the stdio stream to the daemon connection. Should not be invoked manually.",
+        run: dial::run,
+    };
     SYSTEM_CHECK = {
         usage: "[OPTIONS]", about: "Verify everything that is kept on disk",
         flags: &[check::FLAGS], run: check::run,
@@ -459,6 +497,23 @@ pub(crate) static GROUPS: &[Group] = &[
         commands: &[("build", &BUILD), ("prune", &BUILDER_PRUNE)],
     },
     Group {
+        name: "context",
+        about: "Manage contexts",
+        commands: &[
+            ("create", &CONTEXT_CREATE),
+            ("export", &CONTEXT_EXPORT),
+            ("import", &CONTEXT_IMPORT),
+            ("inspect", &CONTEXT_INSPECT),
+            ("list", &CONTEXT_LS),
+            ("ls", &CONTEXT_LS),
+            ("remove", &CONTEXT_RM),
+            ("rm", &CONTEXT_RM),
+            ("show", &CONTEXT_SHOW),
+            ("update", &CONTEXT_UPDATE),
+            ("use", &CONTEXT_USE),
+        ],
+    },
+    Group {
         name: "image",
         about: "Manage images",
         commands: &[
@@ -510,6 +565,7 @@ pub(crate) static GROUPS: &[Group] = &[
         commands: &[
             ("check", &SYSTEM_CHECK),
             ("df", &SYSTEM_DF),
+            ("dial-stdio", &SYSTEM_DIAL),
             ("events", &EVENTS),
             ("info", &INFO),
             ("prune", &SYSTEM_PRUNE),

@@ -24,6 +24,7 @@ pub(crate) struct ConfigFile {
     pub(crate) volumes_format: String,
     pub(crate) stats_format: String,
     pub(crate) detach_keys: String,
+    pub(crate) current_context: String,
     pub(crate) creds_store: String,
     pub(crate) cred_helpers: StringMap,
     pub(crate) prune_filters: Vec<String>,

@@ -135,6 +135,27 @@ pub(crate) fn any(cli: &Cli, matches: &Matches) -> Result<()> {
 
 /// Fetches each name's document and shows what was found before telling what was not.
 fn show(matches: &Matches, fetch: impl Fn(&str) -> Result<(Vec<u8>, Kind)>) -> Result<()> {
+    present(matches, &matches.args, |name| fetch(name).map(|(document, kind)| (document, Some(kind.shape()))))
+}
+
+/// Shows documents that are not the engine's; templates see them as they are.
+pub(crate) fn documents(
+    matches: &Matches,
+    names: &[String],
+    fetch: impl Fn(&str) -> Result<serde_json::Value>,
+) -> Result<()> {
+    // As Go's encoder writes.
+    let escaped =
+        |value: serde_json::Value| value.to_string().replace('<', "\\u003c").replace('>', "\\u003e");
+    present(matches, names, |name| fetch(name).map(|value| (escaped(value).into_bytes(), None)))
+}
+
+/// Fetches each name's document, and the type that templates see it as.
+fn present(
+    matches: &Matches,
+    names: &[String],
+    fetch: impl Fn(&str) -> Result<(Vec<u8>, Option<&'static Type>)>,
+) -> Result<()> {
     let format = matches.text("format");
     let template =
         match format {
@@ -144,7 +165,7 @@ fn show(matches: &Matches, fetch: impl Fn(&str) -> Result<(Vec<u8>, Kind)>) -> R
             })?),
         };
     let (mut documents, mut errors) = (Vec::new(), Vec::new());
-    for name in &matches.args {
+    for name in names {
         match fetch(name) {
             Ok(found) => documents.push(found),
             Err(error) => errors.push(error.to_string()),
@@ -157,8 +178,8 @@ fn show(matches: &Matches, fetch: impl Fn(&str) -> Result<(Vec<u8>, Kind)>) -> R
         }
         Some(template) => {
             let mut text = String::new();
-            for (document, kind) in &documents {
-                match execute(template, document, kind.shape()) {
+            for (document, shape) in &documents {
+                match execute(template, document, *shape) {
                     Ok(shown) => text.push_str(&(shown + "\n")),
                     Err(error) => {
                         errors.push(error.to_string());
@@ -180,10 +201,10 @@ fn parsing(error: &gotemplate::Error) -> Error {
     Error::message(format!("template parsing error: {error}"))
 }
 
-fn execute(template: &Template, document: &[u8], shape: &Type) -> Result<String> {
+fn execute(template: &Template, document: &[u8], shape: Option<&Type>) -> Result<String> {
     let json: serde_json::Value = serde_json::from_slice(document)
         .map_err(|error| Error::message(format!("unable to read inspect data: {error}")))?;
-    if let Ok(text) = template.execute(&shape.value(&json)) {
+    if let Some(Ok(text)) = shape.map(|shape| template.execute(&shape.value(&json))) {
         return Ok(text);
     }
     template.execute_strict(&Value::from(&json)).map_err(|error| parsing(&error))
@@ -278,8 +299,8 @@ mod tests {
         let document = br#"{"Id":"1","State":{"Status":"running","Pid":5},"HostConfig":{"NanoCpus":5,"Binds":null},"Config":{"Labels":null,"Cmd":["a"]},"Name":"/n"}"#;
         let check = |source: &str, expect: &str| {
             let template = Template::parse("", source, docker_functions()).unwrap();
-            let shown =
-                execute(&template, document, &typed::CONTAINER).unwrap_or_else(|error| error.to_string());
+            let shown = execute(&template, document, Some(&typed::CONTAINER))
+                .unwrap_or_else(|error| error.to_string());
             assert_eq!(shown, expect, "{source}");
         };
         check("{{.ID}}", "1");

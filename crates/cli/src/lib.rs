@@ -12,6 +12,7 @@ mod build;
 mod commands;
 mod config;
 mod containers;
+mod context;
 mod each;
 mod error;
 mod filter;

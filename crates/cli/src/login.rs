@@ -185,6 +185,15 @@ pub(crate) fn logout(cli: &Cli, matches: &Matches) -> Result<()> {
 
 /// Changes the `auths` of `config.json`, leaving all else as it is; returns the file's path.
 fn change(cli: &Cli, edit: impl FnOnce(&mut Map<String, Value>)) -> Result<String> {
+    change_config(cli, |document| {
+        if let Value::Object(auths) = document.entry("auths").or_insert_with(|| json!({})) {
+            edit(auths);
+        }
+    })
+}
+
+/// Changes `config.json`; returns the file's path.
+pub(crate) fn change_config(cli: &Cli, edit: impl FnOnce(&mut Map<String, Value>)) -> Result<String> {
     let directory =
         cli.config_dir().ok_or_else(|| Error::message("no home directory for the configuration"))?;
     let path = directory.join("config.json");
@@ -196,10 +205,7 @@ fn change(cli: &Cli, edit: impl FnOnce(&mut Map<String, Value>)) -> Result<Strin
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Map::new(),
         Err(error) => return Err(Error::file("open", shown)(error)),
     };
-    let auths = document.entry("auths").or_insert_with(|| json!({}));
-    if let Value::Object(auths) = auths {
-        edit(auths);
-    }
+    edit(&mut document);
     fs::create_dir_all(directory).map_err(Error::file("mkdir", directory.display().to_string()))?;
     write(&path, &Value::Object(document)).map_err(Error::file("write", shown.clone()))?;
     Ok(shown)

@@ -15,14 +15,18 @@ mod hijack;
 mod host;
 mod http;
 mod request;
+mod ssh;
 mod stream;
+mod tls;
 
 pub use error::Error;
 pub use hijack::Hijacked;
 pub use host::Host;
 pub use http::{Body, Response};
 pub use request::{Request, path_segment};
+pub use ssh::Ssh;
 pub use stream::Stream;
+pub use tls::Tls;
 
 use api::ApiVersion;
 use api::system::Ping;
@@ -59,6 +63,14 @@ impl Client {
     /// Returns the engine's address.
     pub fn host(&self) -> &Host {
         &self.host
+    }
+
+    /// Connects, without a request.
+    ///
+    /// # Errors
+    /// [`Error::Connect`] if nothing answers there.
+    pub fn dial(&self) -> Result<Stream, Error> {
+        Stream::connect(&self.host)
     }
 
     /// Starts a request for `path` (without version), such as `GET`, `/containers/json`.

@@ -161,7 +161,8 @@ impl<'a> Request<'a> {
         let version = if self.versioned { format!("/v{}", self.client.version()?) } else { String::new() };
         let host = match self.client.host() {
             Host::Unix(_) => "api.moby.localhost",
-            Host::Tcp(address) => address,
+            Host::Ssh(_) => "docker.example.com",
+            Host::Tcp(address) | Host::Tls(address, _) => address,
         };
         Ok(format!(
             "{} {version}{}{} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {}\r\n{}",

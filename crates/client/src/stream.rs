@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 /// A connection to the engine.
 #[derive(Debug)]
 pub enum Stream {
-    /// Over a unix socket.
+    /// Over a unix socket; also the plain end of a connection with TLS or through ssh.
     Unix(UnixStream),
     /// Over TCP.
     Tcp(TcpStream),
@@ -27,10 +27,13 @@ impl Stream {
                 stream.set_nodelay(true)?;
                 Ok(Self::Tcp(stream))
             }),
+            Host::Tls(address, tls) => tls.connect(address).map(Self::Unix),
+            Host::Ssh(ssh) => ssh.connect().map(Self::Unix),
         };
         stream.map_err(|source| {
             let host = host.to_string();
             match source.kind() {
+                io::ErrorKind::InvalidData => Error::Transport { operation: host, source },
                 io::ErrorKind::PermissionDenied => Error::Permission { host, source },
                 _ => Error::Connect { host, source },
             }

@@ -169,7 +169,11 @@ fn health(matches: &Matches) -> Result<Option<HealthConfig>> {
         ["health-interval", "health-timeout", "health-start-period", "health-start-interval"];
     let command = matches.text("health-cmd");
     let retries = matches.int("health-retries");
-    let set = !command.is_empty() || retries != 0 || TIMES.iter().any(|name| matches.duration(name) != 0);
+    let on_failure = matches.text("health-on-failure").to_owned();
+    let set = !command.is_empty()
+        || retries != 0
+        || !on_failure.is_empty()
+        || TIMES.iter().any(|name| matches.duration(name) != 0);
     if matches.switch("no-healthcheck") {
         if set {
             return Err(Error::message("--no-healthcheck conflicts with --health-* options"));
@@ -196,5 +200,6 @@ fn health(matches: &Matches) -> Result<Option<HealthConfig>> {
         start_period: matches.duration("health-start-period"),
         start_interval: matches.duration("health-start-interval"),
         retries,
+        on_failure,
     }))
 }

@@ -103,6 +103,7 @@ pub(crate) const CREATE: &[Flag] = &[
     list("group-add", "Add additional groups to join"),
     text("health-cmd", "Command to run to check health"),
     duration("health-interval", "Time between running the check (ms|s|m|h)"),
+    text("health-on-failure", "What to do once the container is unhealthy (none|kill|restart|stop)"),
     int("health-retries", "Consecutive failures needed to report unhealthy"),
     duration("health-start-interval", "Time between running the check during the start period (ms|s|m|h)"),
     duration(

@@ -1,0 +1,224 @@
+//! TLS towards an engine: certificates from files, and a thread that carries bytes between the encrypted connection and
+//! a socket pair, so that everything else works with a plain socket.
+
+use rustix::event::{PollFd, PollFlags};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Which certificates and checks a connection has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// The authority that the engine's certificate must come from; without one, those of the machine are not used and
+    /// only [`Tls::skip_verify`] connects.
+    pub authority: Option<PathBuf>,
+    /// The client's certificate and key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// Whether the engine's certificate is not looked at.
+    pub skip_verify: bool,
+}
+
+/// So much is carried at once.
+const PIECE: usize = 32 * 1024;
+
+fn wrong(what: impl std::fmt::Display) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, what.to_string())
+}
+
+fn in_file(path: &Path) -> impl Fn(io::Error) -> io::Error + '_ {
+    move |error| io::Error::new(error.kind(), format!("open {}: {error}", path.display()))
+}
+
+fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
+    let text = std::fs::read(path).map_err(in_file(path))?;
+    rustls_pemfile::certs(&mut text.as_slice()).collect()
+}
+
+fn key(path: &Path) -> io::Result<PrivateKeyDer<'static>> {
+    let text = std::fs::read(path).map_err(in_file(path))?;
+    rustls_pemfile::private_key(&mut text.as_slice())?
+        .ok_or_else(|| wrong(format!("{}: there is no private key in it", path.display())))
+}
+
+impl Tls {
+    fn config(&self) -> io::Result<ClientConfig> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(wrong)?;
+        let builder = if self.skip_verify {
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(Anyone(provider)))
+        } else {
+            let mut roots = RootCertStore::empty();
+            for certificate in self.authority.as_deref().map(certificates).transpose()?.unwrap_or_default() {
+                roots.add(certificate).map_err(wrong)?;
+            }
+            builder.with_root_certificates(roots)
+        };
+        match &self.identity {
+            None => Ok(builder.with_no_client_auth()),
+            Some((certificate, own_key)) => {
+                builder.with_client_auth_cert(certificates(certificate)?, key(own_key)?).map_err(wrong)
+            }
+        }
+    }
+
+    /// Connects to `address` (`host:port`) and returns the plain end.
+    pub(crate) fn connect(&self, address: &str) -> io::Result<UnixStream> {
+        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let name = ServerName::try_from(host).map_err(wrong)?;
+        let mut connection = ClientConnection::new(Arc::new(self.config()?), name).map_err(wrong)?;
+        let mut tcp = TcpStream::connect(address)?;
+        tcp.set_nodelay(true)?;
+        while connection.is_handshaking() {
+            connection.complete_io(&mut tcp)?;
+        }
+        let (ours, theirs) = UnixStream::pair()?;
+        tcp.set_nonblocking(true)?;
+        ours.set_nonblocking(true)?;
+        std::thread::spawn(move || {
+            let mut carrier =
+                Carrier { connection, tcp, plain: ours, decrypted: Vec::new(), typed_all: false };
+            // Whoever reads the plain end sees that it has ended.
+            carrier.run().ok();
+        });
+        Ok(theirs)
+    }
+}
+
+/// Between the encrypted connection and the plain socket.
+struct Carrier {
+    connection: ClientConnection,
+    tcp: TcpStream,
+    plain: UnixStream,
+    /// What has arrived and the plain side has not taken yet.
+    decrypted: Vec<u8>,
+    /// Whether the plain side will send no more.
+    typed_all: bool,
+}
+
+/// Says whether an operation would have to wait, in which case it has done nothing.
+fn waits<T>(outcome: io::Result<T>) -> io::Result<Option<T>> {
+    match outcome {
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+impl Carrier {
+    /// Carries until one side has ended.
+    fn run(&mut self) -> io::Result<()> {
+        let mut buffer = vec![0; PIECE];
+        loop {
+            while self.connection.wants_write() && waits(self.connection.write_tls(&mut self.tcp))?.is_some()
+            {
+            }
+            if self.decrypted.is_empty() && !self.decrypt(&mut buffer)? {
+                // The engine has said its last: what is typed interests nobody any more.
+                return Ok(());
+            }
+            if !self.decrypted.is_empty()
+                && let Some(taken) = waits(self.plain.write(&self.decrypted))?
+            {
+                self.decrypted.drain(..taken);
+                continue;
+            }
+            let (readable, typed) = self.wait()?;
+            if readable {
+                if waits(self.connection.read_tls(&mut self.tcp))? == Some(0) {
+                    self.plain.shutdown(Shutdown::Write).ok();
+                    return Ok(());
+                }
+                self.connection.process_new_packets().map_err(wrong)?;
+            }
+            if typed && let Some(length) = waits(self.plain.read(&mut buffer))? {
+                if length == 0 {
+                    self.typed_all = true;
+                    self.connection.send_close_notify();
+                } else {
+                    self.connection.writer().write_all(buffer.get(..length).unwrap_or_default())?;
+                }
+            }
+        }
+    }
+
+    /// Takes what has been decrypted; `false` at the end of what the engine sends.
+    fn decrypt(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
+        match waits(self.connection.reader().read(buffer))? {
+            Some(0) => {
+                self.plain.shutdown(Shutdown::Write).ok();
+                Ok(false)
+            }
+            Some(length) => {
+                self.decrypted.extend_from_slice(buffer.get(..length).unwrap_or_default());
+                Ok(true)
+            }
+            None => Ok(true),
+        }
+    }
+
+    /// Waits for either side; says whether the connection and the plain socket can be read.
+    fn wait(&self) -> io::Result<(bool, bool)> {
+        let mut of_tcp = PollFlags::empty();
+        of_tcp.set(PollFlags::IN, self.decrypted.is_empty());
+        of_tcp.set(PollFlags::OUT, self.connection.wants_write());
+        let mut of_plain = PollFlags::empty();
+        of_plain.set(PollFlags::IN, !self.typed_all && !self.connection.wants_write());
+        of_plain.set(PollFlags::OUT, !self.decrypted.is_empty());
+        let mut fds = [PollFd::new(&self.tcp, of_tcp), PollFd::new(&self.plain, of_plain)];
+        rustix::event::poll(&mut fds, None)?;
+        let [tcp, plain] = fds.map(|fd| fd.revents());
+        if plain.contains(PollFlags::HUP) && !plain.contains(PollFlags::IN) && self.typed_all {
+            return Err(ErrorKind::BrokenPipe.into());
+        }
+        let ready = PollFlags::IN | PollFlags::HUP | PollFlags::ERR;
+        Ok((tcp.intersects(ready), plain.intersects(ready) && !self.typed_all))
+    }
+}
+
+/// Takes any certificate: `--tls` without `--tlsverify`.
+#[derive(Debug)]
+struct Anyone(Arc<rustls::crypto::CryptoProvider>);
+
+impl ServerCertVerifier for Anyone {
+    fn verify_server_cert(
+        &self,
+        _certificate: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let known = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, known)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let known = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, known)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
