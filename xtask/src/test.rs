@@ -18,6 +18,7 @@ const PACKAGES: &[&str] = &[
     "mmdebstrap",
     "curl",
     "crun",
+    "openssl",
 ];
 
 type Step = (&'static str, fn() -> Result<(), String>);

@@ -1,6 +1,7 @@
 //! A network and a mount namespace of a test's own, kept by a sleeping process.
 
 use std::io::{BufRead as _, BufReader};
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -54,6 +55,14 @@ impl Namespaces {
     /// Returns the keeper's process id.
     pub fn pid(&self) -> u32 {
         self.keeper.id()
+    }
+
+    /// Runs `work` in the network namespace: what it binds stays there.
+    pub fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let path = format!("/proc/{}/ns/net", self.pid());
+        let target = sys::namespace::open(std::path::Path::new(&path)).expect("open the network namespace");
+        sys::namespace::within(target.as_fd(), sys::namespace::Namespace::Network, work)
+            .expect("enter the network namespace")
     }
 
     /// Returns a command that runs `program` inside.

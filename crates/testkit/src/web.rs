@@ -3,11 +3,9 @@
 use crate::Namespaces;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::AsFd as _;
-use std::path::Path;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use sys::namespace::{self, Namespace};
 
 /// A request without a body.
 #[derive(Debug)]
@@ -63,11 +61,7 @@ impl Web {
         namespaces: &Namespaces,
         answer: impl Fn(&Request) -> Reply + Send + Sync + 'static,
     ) -> Self {
-        let path = format!("/proc/{}/ns/net", namespaces.pid());
-        let target = namespace::open(Path::new(&path)).expect("open the network namespace");
-        let bind = || TcpListener::bind(Self::HOST).expect("bind the web server");
-        let listener =
-            namespace::within(target.as_fd(), Namespace::Network, bind).expect("enter the network namespace");
+        let listener = namespaces.within(|| TcpListener::bind(Self::HOST).expect("bind the web server"));
         let stop = Arc::new(AtomicBool::new(false));
         let (accepting, stopping) = (listener.try_clone().expect("a second handle"), Arc::clone(&stop));
         let answer = Arc::new(answer);
