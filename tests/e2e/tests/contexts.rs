@@ -15,7 +15,7 @@ fn run(engine: &Engine, line: CommandLine, config: &Path, arguments: &[&str]) ->
     };
     let mut command = engine.namespaces().command(&program);
     command.args(arguments).env_remove("DOCKER_HOST").env("DOCKER_CONFIG", config);
-    command.current_dir(engine.folder()).env("PATH", path(engine)).stdin(Stdio::null());
+    command.env("PATH", path(engine)).stdin(Stdio::null());
     let output = command.output().expect("run a command");
     Output {
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -92,7 +92,7 @@ fn commands_do_what_dockers_do() {
         if !lines.contains(&from) || !lines.contains(&to) {
             continue;
         }
-        let file = format!("{from:?}.tar");
+        let file = engine.folder().join(format!("{from:?}.tar")).display().to_string();
         let name = format!("from-{from:?}");
         run(&engine, from, &engine.folder().join(source), &["context", "export", "bare", &file]).ok();
         let target = engine.folder().join(target);

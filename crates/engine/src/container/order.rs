@@ -26,14 +26,13 @@ fn needs(container: &Container, other: &Container) -> bool {
     };
     let host = &container.host;
     let modes = [&host.network_mode, &host.ipc_mode, &host.pid_mode];
-    let links = host.links.iter().flatten().map(|link| link.split(':').next().unwrap_or_default());
     let services =
         label(container, COMPOSE_DEPENDS_ON).split(',').map(|one| one.split(':').next().unwrap_or_default());
     let service = label(other, COMPOSE_SERVICE);
     let same_project = label(container, COMPOSE_PROJECT) == label(other, COMPOSE_PROJECT);
     label(container, DEPENDS_ON).split(',').any(is_other)
         || modes.iter().filter_map(|mode| mode.strip_prefix("container:")).any(is_other)
-        || { links }.any(is_other)
+        || container.links.iter().any(|link| link.child == other.id)
         || (same_project && !service.is_empty() && { services }.any(|wanted| wanted.trim() == service))
 }
 
