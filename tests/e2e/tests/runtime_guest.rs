@@ -1,7 +1,8 @@
 //! `wharf runtime` where this machine cannot take it: with cgroup version 2 alone.
 //!
 //! Those tests run in a throw-away Linux guest. `WHARF_GUEST` names a program that runs a command in one which sees this
-//! machine's files: `PROGRAM [-t SECONDS] [-u USER] -- COMMAND…`. The tests that are ignored here are what runs in it.
+//! machine's files: `PROGRAM [-t SECONDS] [-u USER] [-k tcg] -- COMMAND…`, where `-k tcg` asks for a stock kernel of the
+//! distribution, if need be emulated. The tests that are ignored here are what runs in it.
 
 #![expect(clippy::expect_used, reason = "a failed step fails the test")]
 
@@ -37,6 +38,79 @@ fn with_the_unified_hierarchy() {
 #[test]
 fn without_privileges() {
     in_guest("unprivileged_", &["-u", "1000"]);
+}
+
+#[test]
+fn checkpoint_and_restore() {
+    let check = Command::new("criu").arg("check").output();
+    match check {
+        Err(_) => skipped("criu is not installed"),
+        Ok(check) if check.status.success() => criu_takes_a_container_away_and_brings_it_back(),
+        // An old criu and a new kernel do not get on.
+        Ok(_) => in_guest("criu_", &["-k", "tcg"]),
+    }
+}
+
+#[test]
+#[ignore = "guest: a kernel that criu works with"]
+fn criu_takes_a_container_away_and_brings_it_back() {
+    let mut bundle = Bundle::new();
+    let shared = bundle.beside("shared");
+    std::fs::create_dir(&shared).expect("make a folder");
+    std::fs::create_dir(bundle.inside("shared")).expect("make a place");
+    bundle.push(
+        "/mounts",
+        json!({ "destination": "/shared", "type": "bind", "source": shared, "options": ["rbind"] }),
+    );
+    let script = "exec </dev/null >/tmp/out 2>&1; i=0; while :; do i=$((i+1)); echo $i > /shared/count; sleep 0.1; done";
+    bundle.script(script).start();
+    let count = || {
+        let text = std::fs::read_to_string(shared.join("count")).unwrap_or_default();
+        text.trim().parse::<u32>().unwrap_or(0)
+    };
+    let grows = |beyond: u32| {
+        until("the container to count", Duration::from_secs(60), || (count() > beyond).then_some(()));
+    };
+    grows(3);
+    let first = bundle.beside("first").display().to_string();
+    let second = bundle.beside("second").display().to_string();
+    bundle.runtime(&["checkpoint", "--leave-running", "--image-path", &first, "c"]).ok();
+    grows(count());
+    let said = bundle.runtime(&["checkpoint", "--image-path", &second, "c"]);
+    assert_eq!(said.code, 0, "{}\n{}", said.stderr, log(&second, "dump"));
+    assert!(bundle.runtime(&["state", "c"]).stderr.contains("container does not exist"));
+    let last = count();
+    let pid = bundle.beside("pid").display().to_string();
+    let arguments = ["restore", "--detach", "--image-path", &second, "--pid-file", &pid, "c"];
+    let said = bundle.runtime(&arguments);
+    assert_eq!(said.code, 0, "{}\n{}", said.stderr, log(&second, "restore"));
+    // It goes on where it was, not from the beginning.
+    grows(last);
+    assert_eq!(std::fs::read_to_string(&pid).expect("a pid file"), bundle.pid().to_string());
+    assert!(bundle.runtime(&["state", "c"]).ok().contains("\"running\""));
+    assert!(
+        bundle
+            .runtime(&["exec", "c", "cat", "/shared/count"])
+            .line()
+            .parse::<u32>()
+            .is_ok_and(|now| now > last)
+    );
+    let again = bundle.runtime(&arguments);
+    assert!(again.stderr.contains("container with given ID already exists"), "{again:?}");
+    bundle.runtime(&["kill", "c", "KILL"]).ok();
+    until("its end", Duration::from_secs(20), || {
+        bundle.runtime(&["state", "c"]).ok().contains("\"stopped\"").then_some(())
+    });
+    bundle.runtime(&["delete", "c"]).ok();
+    let said = bundle.runtime(&["--criu", "/nonexistent/criu", "restore", "--image-path", &second, "c"]);
+    assert!(said.stderr.contains("/nonexistent/criu is not there: it is in the package criu"), "{said:?}");
+}
+
+/// The end of criu's log.
+fn log(image: &str, action: &str) -> String {
+    let text = std::fs::read(PathBuf::from(image).join(format!("{action}.log"))).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    text.lines().rev().take(40).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n")
 }
 
 /// A file of the container's cgroup.

@@ -4,9 +4,10 @@
 //! `--root` is ours. The init of `create` is a child of this process and so of the caller when this process has ended; it
 //! waits on a socket in its state directory for `start`.
 //!
-//! Not there: `checkpoint`, `restore`, `--systemd-cgroup` through systemd (the paths are made directly).
+//! Not there: `--systemd-cgroup` through systemd (the paths are made directly).
 
 mod arguments;
+mod checkpoint;
 mod console;
 mod control;
 mod create;
@@ -36,6 +37,8 @@ struct Globals {
     log: Option<PathBuf>,
     json: bool,
     systemd: bool,
+    /// The program that checkpoints and restores.
+    criu: Option<PathBuf>,
 }
 
 const GLOBAL_FLAGS: &[Flag] = &[
@@ -80,6 +83,7 @@ pub fn main(arguments: &[String]) -> ExitCode {
         log: parsed.value("log").map(Into::into),
         json: parsed.value("log-format") == Some("json"),
         systemd: parsed.has("systemd-cgroup"),
+        criu: parsed.value("criu").map(Into::into),
     };
     let Some((name, rest)) = parsed.positional.split_first().filter(|_| !parsed.has("help")) else {
         return say(HELP);
@@ -189,6 +193,20 @@ const COMMANDS: &[Command] = &[
     Command { name: "ps", flags: control::PS_FLAGS, least: 1, failed: 1, run: control::ps },
     Command { name: "pause", flags: &[], least: 1, failed: 1, run: control::pause },
     Command { name: "resume", flags: &[], least: 1, failed: 1, run: control::resume },
+    Command {
+        name: "checkpoint",
+        flags: checkpoint::CHECKPOINT_FLAGS,
+        least: 1,
+        failed: 1,
+        run: checkpoint::checkpoint,
+    },
+    Command {
+        name: "restore",
+        flags: checkpoint::RESTORE_FLAGS,
+        least: 1,
+        failed: 1,
+        run: checkpoint::restore,
+    },
     Command { name: "update", flags: control::UPDATE_FLAGS, least: 1, failed: 1, run: control::update },
     Command { name: "events", flags: events::FLAGS, least: 1, failed: 1, run: events::events },
     Command { name: "spec", flags: document::SPEC_FLAGS, least: 0, failed: 1, run: document::spec },
@@ -203,6 +221,7 @@ USAGE:
    wharf runtime [global options] command [command options] [arguments...]
 
 COMMANDS:
+   checkpoint  checkpoint a running container, by CRIU
    create      create a container
    delete      delete any resources held by the container often used with detached container
    events      display container events such as OOM notifications, cpu, memory, and IO usage statistics
@@ -212,6 +231,7 @@ COMMANDS:
    list        lists containers started by the runtime with the given root
    pause       pause suspends all processes inside the container
    ps          ps displays the processes running inside a container
+   restore     restore a container from a checkpoint, by CRIU
    resume      resumes all processes that have been previously paused
    run         create and run a container
    spec        create a new specification file
@@ -220,6 +240,7 @@ COMMANDS:
    update      update container resource constraints
 
 GLOBAL OPTIONS:
+   --criu value        path to the program criu (default: that of the search path)
    --debug             enable debug logging
    --log value         set the log file to write logs to (default is '/dev/stderr')
    --log-format value  set the log format ('text' (default), or 'json') (default: \"text\")
