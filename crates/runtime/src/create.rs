@@ -10,7 +10,7 @@ use crate::process::Program;
 use crate::step::Step;
 use crate::{Error, Launch, fault, hooks};
 use cgroups::{Cgroup, Manager};
-use oci::runtime::{DeviceRule, Hooks, Linux, Resources, State, Status};
+use oci::runtime::{DeviceRule, Hook, Hooks, Linux, Resources, State, Status};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use std::path::PathBuf;
@@ -24,6 +24,10 @@ pub struct Created {
     terminal: Option<OwnedFd>,
     program: Program,
     cgroup: Cgroup,
+    agent: Option<Agent>,
+    /// Those that are run once the program runs.
+    poststart: Vec<Hook>,
+    state: Option<State>,
 }
 
 /// A running init. It is a child of the caller, who reaps it.
@@ -50,13 +54,22 @@ pub fn create(launch: Launch) -> Result<Created, Error> {
     let path = path.ok_or_else(|| Error::spec("the container has no cgroup path"))?;
     let hierarchy = Manager::detect().map_err(Error::Cgroup)?;
     let cgroup = Cgroup::create(&hierarchy, &path).map_err(Error::Cgroup)?;
-    let made = build(launch, (&cgroup, None), &Extras::default());
-    if made.is_err() {
+    let identity = launch.identity.clone();
+    let state = identity.as_ref().map(|identity| identity.state(&launch.spec, Status::Creating, None));
+    let seccomp = launch.spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
+    let agent = Agent::of(seccomp, state.as_ref());
+    let hooks = launch.spec.hooks.clone().unwrap_or_default();
+    let extras = Extras { state: state.clone(), ..Extras::default() };
+    let made = build(launch, (&cgroup, None), &extras);
+    if let Err(error) = &made {
         // The first error is the one to tell.
         cgroup.delete().ok();
+        if let (Error::Hook { .. }, Some(state)) = (error, &state) {
+            hooks::run(&hooks.poststop, &State { status: Status::Stopped, ..state.clone() }).ok();
+        }
     }
     let (child, terminal, program) = made?;
-    Ok(Created { child, terminal, program, cgroup })
+    Ok(Created { child, terminal, program, cgroup, agent, poststart: hooks.poststart, state })
 }
 
 /// An init that waits for its start without its parent.
@@ -162,7 +175,7 @@ fn tell_hooks(prepared: &Prepared, extras: &Extras, pid: i32) -> Result<(), Erro
 }
 
 /// The document's limits, with the devices every container may use (runc, `AllowedDevices`).
-fn resources(linux: &Linux, extras: &Extras) -> Resources {
+pub(crate) fn resources(linux: &Linux, extras: &Extras) -> Resources {
     let mut resources = linux.resources.clone().unwrap_or_default();
     if extras.unprivileged.is_some() {
         // Whoever has no privileges has no devices to deny.
@@ -462,10 +475,23 @@ impl Created {
     ///
     /// # Errors
     ///
-    /// [`Error::Executable`], [`Error::Init`]. Nothing is left behind then.
+    /// [`Error::Executable`], [`Error::Init`], [`Error::Hook`]. Nothing is left behind then.
     pub fn start(self) -> Result<Init, Error> {
-        let Self { child, program, cgroup, .. } = self;
-        match child.start(&program, None) {
+        let Self { child, program, cgroup, agent, poststart, state, .. } = self;
+        let pid = child.pid;
+        let state = state.map(|state| State { status: Status::Created, pid: Some(pid), ..state });
+        let agent = agent.zip(state.clone()).map(|(agent, state)| agent.about(state));
+        let started = child.start(&program, agent.as_ref()).and_then(|(pid, pidfd)| {
+            let running = state.map(|state| State { status: Status::Running, ..state });
+            let told = running.map_or(Ok(()), |state| hooks::run(&poststart, &state));
+            if told.is_err() {
+                // A failed hook ends the container (runtime.md, *Lifecycle*).
+                sys::pidfd::kill(pidfd.as_fd()).ok();
+                sys::pidfd::wait(pidfd.as_fd()).ok();
+            }
+            told.map(|()| (pid, pidfd))
+        });
+        match started {
             Ok((pid, pidfd)) => Ok(Init { pid, pidfd, cgroup }),
             Err(error) => {
                 cgroup.delete().ok();

@@ -7,9 +7,9 @@ use crate::prepare::{Extras, size};
 use crate::process::{self, Program, Surroundings};
 use crate::step::Step;
 use crate::user::Files;
-use crate::{Error, ImageUser, Stdio};
+use crate::{Error, Identity, ImageUser, Stdio};
 use cgroups::Cgroup;
-use oci::runtime::{Process, Seccomp};
+use oci::runtime::{Process, Seccomp, Spec, Status};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -32,6 +32,8 @@ pub struct Join<'a> {
     pub user: Option<ImageUser>,
     /// The container's cgroup.
     pub cgroup: &'a Cgroup,
+    /// What the listener of the filter is told; a filter that has one is refused without it.
+    pub identity: Option<Identity>,
 }
 
 /// A process that runs in a container. It is a child of the caller, who reaps it.
@@ -51,12 +53,16 @@ pub struct Joined {
 ///
 /// As [`crate::create`]; [`Error::System`] if the container is gone.
 pub fn exec(join: Join<'_>) -> Result<Joined, Error> {
-    exec_with(join, &Extras::default())
+    let state = join.identity.as_ref().map(|identity| {
+        let running = Status::Running;
+        identity.state(&Spec::default(), running, Some(join.init_pid))
+    });
+    exec_with(join, &Extras { state, ..Extras::default() })
 }
 
 /// As [`exec`], with what only the command line gives.
 pub(crate) fn exec_with(join: Join<'_>, extras: &Extras) -> Result<Joined, Error> {
-    let Join { init_pid, init_pidfd, process, seccomp, stdio, user, cgroup } = join;
+    let Join { init_pid, init_pidfd, process, seccomp, stdio, user, cgroup, .. } = join;
     let gone = |source: sys::Error| Error::System { what: "join the container", source };
     let root = sys::path::open_directory(&PathBuf::from(format!("/proc/{init_pid}/root"))).map_err(gone)?;
     let (flags, own_user) = namespaces_to_join(init_pid, extras.unprivileged.is_some())?;

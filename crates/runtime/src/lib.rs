@@ -45,7 +45,7 @@ pub use exec::{Join, Joined, exec};
 pub use seccomp::default_seccomp;
 pub use user::{ImageUser, resolve_user};
 
-use oci::runtime::Spec;
+use oci::runtime::{Spec, State, Status};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
@@ -118,6 +118,38 @@ pub struct Launch {
     pub create_cwd: bool,
     /// The cgroup's path from the root of each hierarchy; otherwise `spec.linux.cgroupsPath`.
     pub cgroup: Option<String>,
+    /// What hooks and the listener of a seccomp filter are told; a document that has some is refused without it.
+    pub identity: Option<Identity>,
+}
+
+/// What a container is called, and where its bundle is (runtime-spec runtime.md, *State*).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The container's identifier.
+    pub id: String,
+    /// The bundle's directory.
+    pub bundle: PathBuf,
+}
+
+impl Identity {
+    fn state(&self, spec: &Spec, status: Status, pid: Option<i32>) -> State {
+        State {
+            oci_version: oci::runtime::VERSION.to_owned(),
+            id: self.id.clone(),
+            status,
+            pid,
+            bundle: self.bundle.to_string_lossy().into_owned(),
+            annotations: spec.annotations.clone(),
+        }
+    }
+}
+
+/// Runs the `poststop` hooks of a container made by [`create`] that has ended and whose cgroup is deleted. One that fails
+/// changes nothing any more (runtime-spec runtime.md, *Lifecycle*).
+pub fn ended(spec: &Spec, identity: &Identity) {
+    if let Some(hooks) = &spec.hooks {
+        hooks::run(&hooks.poststop, &identity.state(spec, Status::Stopped, None)).ok();
+    }
 }
 
 #[cfg(test)]

@@ -25,6 +25,11 @@ impl Agent {
         })
     }
 
+    /// The same, with another state to tell.
+    pub(crate) fn about(self, state: State) -> Self {
+        Self { state, ..self }
+    }
+
     /// Takes descriptor `number` of the process and sends it on; `pid` is what the process is called here.
     pub(crate) fn give(&self, process: BorrowedFd<'_>, pid: i32, number: u32) -> Result<(), Error> {
         let failed = Error::system("give away the seccomp listener");

@@ -31,8 +31,9 @@ pub(crate) struct Extras {
     pub(crate) host_mounts: bool,
     /// Whether the maker is root of a user namespace only: device nodes are bound.
     pub(crate) unprivileged: Option<Unprivileged>,
-    /// Whether to make sure that there is a program, rather than at the start.
-    pub(crate) look_up: bool,
+    /// Whether the container is left to itself: it does not end with its maker, and whether there is a program is told now rather
+    /// than at the start.
+    pub(crate) left: bool,
 }
 
 /// A maker without privileges.
@@ -129,8 +130,7 @@ pub(crate) fn container(
         personality: linux.personality.as_ref(),
         keyring: keyring.as_deref(),
         // Who has a name for it lets it live on by itself.
-        death_signal: (matches!(root_switch, RootSwitch::Empty(_)) && extras.state.is_none())
-            .then_some(libc::SIGKILL),
+        death_signal: (matches!(root_switch, RootSwitch::Empty(_)) && !extras.left).then_some(libc::SIGKILL),
         preserved: extras.preserved,
         hooks: Inside::new(&hooks.start_container)?,
     };
@@ -159,7 +159,7 @@ pub(crate) fn container(
     steps.append(&mut fill_root(wishes, process, extras, mounts, console)?);
     steps.append(&mut enter_root(hooks, linux, pivot)?);
     steps.extend(inside);
-    if extras.look_up {
+    if extras.left {
         steps.push(Step::LookUp);
     }
     if !context.cgroup_namespace {

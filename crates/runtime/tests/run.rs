@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Bench, Output, Switch};
+use common::{Bench, Output, Switch, pipes};
 use oci::runtime::{Memory, Mount, Namespace, NamespaceKind, Pids, Resources, Rlimit};
 use runtime::{ImageUser, Stdio};
 use std::os::fd::AsFd;
@@ -232,7 +232,7 @@ fn running_out_of_memory_is_counted() {
         memory: Some(Memory { limit: Some(32 << 20), swap: Some(32 << 20), ..Memory::default() }),
         ..Resources::default()
     });
-    let (stdio, streams) = common::pipes();
+    let (stdio, streams) = pipes();
     let init = runtime::create(bench.launch(spec, stdio)).unwrap().start().unwrap();
     drop(streams);
     let code = sys::pidfd::wait(init.pidfd.as_fd()).unwrap().code();
@@ -272,7 +272,7 @@ fn a_terminal_is_the_containers_own() {
 #[ignore = "root: runs containers"]
 fn what_is_created_waits_and_can_be_given_up() {
     both(|bench| {
-        let (stdio, (out, _err)) = common::pipes();
+        let (stdio, (out, _err)) = pipes();
         let created = runtime::create(bench.launch(bench.spec(&["echo", "late"]), stdio)).unwrap();
         assert_eq!(created.cgroup().processes().unwrap(), [created.pid()]);
         assert!(
@@ -280,7 +280,7 @@ fn what_is_created_waits_and_can_be_given_up() {
         );
         created.abort();
         assert_eq!(common::read(&out), "");
-        let (stdio, (out, _err)) = common::pipes();
+        let (stdio, (out, _err)) = pipes();
         let created = runtime::create(bench.launch(bench.spec(&["echo", "late"]), stdio)).unwrap();
         let init = created.start().unwrap();
         assert_eq!(common::read(&out), "late\n");
@@ -361,5 +361,60 @@ fn the_default_filter_is_in_force() {
                 assert_eq!(output.stderr.matches("Operation not permitted").count(), 2, "{output:?}");
             }
         }
+    });
+}
+
+#[test]
+#[ignore = "root: runs containers"]
+fn hooks_are_run_in_order_and_a_listener_is_given_away() {
+    use oci::runtime::{Action, Hook, Hooks, Seccomp, Syscall};
+    both(|bench| {
+        let (log, path) = (bench.base.join("hooks"), bench.base.join("agent"));
+        let hook = |name: &str| Hook {
+            path: "/bin/sh".into(),
+            args: vec![
+                "sh".into(),
+                "-c".into(),
+                format!("grep -q '\"id\":\"named\"' && echo {name} >> {}", log.display()),
+            ],
+            ..Hook::default()
+        };
+        let mut spec = bench.spec(&["sleep", "100"]);
+        let hooks = Hooks {
+            prestart: vec![hook("prestart")],
+            create_runtime: vec![hook("createRuntime")],
+            poststart: vec![hook("poststart")],
+            poststop: vec![hook("poststop")],
+            ..Hooks::default()
+        };
+        spec.hooks = Some(hooks);
+        let rule =
+            Syscall { names: vec!["sethostname".into()], action: Action::Notify, ..Syscall::default() };
+        spec.linux.as_mut().unwrap().seccomp = Some(Seccomp {
+            default_action: Action::Allow,
+            listener_path: Some(path.display().to_string()),
+            syscalls: vec![rule],
+            ..Seccomp::default()
+        });
+        let refused = runtime::create(bench.launch(spec.clone(), pipes().0)).unwrap_err().to_string();
+        assert!(refused.contains("hooks"), "{refused}");
+        let agent = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let waiting = std::thread::spawn(move || {
+            let mut text = String::new();
+            std::io::Read::read_to_string(&mut agent.accept().unwrap().0, &mut text).unwrap();
+            text
+        });
+        let identity = runtime::Identity { id: "named".into(), bundle: bench.base.clone() };
+        let launch =
+            runtime::Launch { identity: Some(identity.clone()), ..bench.launch(spec.clone(), pipes().0) };
+        let init = runtime::create(launch).unwrap().start().unwrap();
+        let told = waiting.join().unwrap();
+        assert!(told.contains("seccompFd") && told.contains(&format!("\"pid\":{}", init.pid)), "{told}");
+        bench.stop(&init);
+        runtime::ended(&spec, &identity);
+        let order = std::fs::read_to_string(&log).unwrap();
+        assert_eq!(order, "prestart\ncreateRuntime\npoststart\npoststop\n");
+        std::fs::remove_file(log).unwrap();
+        std::fs::remove_file(path).unwrap();
     });
 }

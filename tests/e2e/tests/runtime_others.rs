@@ -1,5 +1,5 @@
 //! The engine on other OCI runtimes: `--add-runtime`, `run --runtime`. runc and crun where they are installed, and our own
-//! as a program of its own.
+//! as a program of its own. And what the engine hands over to ours.
 
 use e2e::bundle::{in_terminal, skipped};
 use std::os::unix::fs::symlink;
@@ -151,4 +151,25 @@ fn a_runtime_is_known_or_refused() {
     let said = engine.wharf(&["run", "--rm", "busybox", "true"]);
     assert!(said.code == 127 && said.stderr.contains("fork/exec /nonexistent/runtime"), "{said:?}");
     engine.wharf(&["run", "--rm", "--runtime", "runc", "busybox", "true"]).ok();
+}
+
+#[test]
+fn a_filters_listener_is_given_away() {
+    let engine = Engine::with_busybox();
+    let path = engine.folder().join("agent.sock");
+    let agent = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let profile = engine.folder().join("profile.json");
+    let text = serde_json::json!({ "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": path,
+        "syscalls": [{ "names": ["sethostname"], "action": "SCMP_ACT_NOTIFY" }] });
+    std::fs::write(&profile, text.to_string()).unwrap();
+    let waiting = std::thread::spawn(move || {
+        let mut told = String::new();
+        std::io::Read::read_to_string(&mut agent.accept().unwrap().0, &mut told).unwrap();
+        told
+    });
+    let option = format!("seccomp={}", profile.display());
+    let id = engine.wharf(&["run", "--detach", "--security-opt", &option, "busybox", "sleep", "1000"]).line();
+    let told = waiting.join().unwrap();
+    assert!(told.contains("seccompFd") && told.contains(&id), "{told}");
+    engine.wharf(&["rm", "--force", &id]).ok();
 }

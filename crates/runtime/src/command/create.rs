@@ -27,7 +27,7 @@ pub(super) const FLAGS: &[Flag] = &[
 ];
 
 /// Reads the bundle's document, with its paths made absolute.
-fn load_spec(bundle: &Path) -> Result<Spec, Failure> {
+pub(super) fn load_spec(bundle: &Path) -> Result<Spec, Failure> {
     let path = bundle.join("config.json");
     let text = match std::fs::read(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -51,7 +51,7 @@ fn load_spec(bundle: &Path) -> Result<Spec, Failure> {
 }
 
 /// The cgroup's path: the document's, where systemd's form names a scope in a slice.
-fn cgroup_path(spec: &Spec, id: &str, systemd: bool) -> String {
+pub(super) fn cgroup_path(spec: &Spec, id: &str, systemd: bool) -> String {
     let given = spec.linux.as_ref().and_then(|linux| linux.cgroups_path.clone()).unwrap_or_default();
     if systemd {
         let mut parts = given.split(':');
@@ -94,10 +94,15 @@ fn hand_over(flags: &Parsed, made: &Made) -> Result<(), Failure> {
             .ok_or("cannot allocate tty if runc will detach without setting console socket")?;
         console::send(Path::new(path), master.as_fd())?;
     }
-    if let Some(path) = flags.value("pid-file") {
-        write_atomically(Path::new(path), made.record.pid.to_string().as_bytes())?;
+    hand_over_pid(flags, &made.record)
+}
+
+/// Tells the process's number where it was asked for.
+pub(super) fn hand_over_pid(flags: &Parsed, record: &Record) -> Result<(), Failure> {
+    match flags.value("pid-file") {
+        Some(path) => write_atomically(Path::new(path), record.pid.to_string().as_bytes()),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn make(globals: &Globals, flags: &Parsed) -> Result<Made, Failure> {
@@ -159,6 +164,7 @@ fn build(
         user: None,
         create_cwd: true,
         cgroup: Some(path.clone()),
+        identity: None,
     };
     let host_mounts = !has_mount_namespace(&spec);
     let state = State {
@@ -175,7 +181,7 @@ fn build(
         old_keyring: flags.has("no-new-keyring"),
         host_mounts,
         unprivileged: unprivileged.then(unprivileged::maker),
-        look_up: true,
+        left: true,
     };
     let made = create_detached(launch, &cgroup, &listener, &extras);
     if let Err(error) = &made {
@@ -259,8 +265,8 @@ pub(super) fn run(globals: &Globals, flags: &Parsed) -> Result<ExitCode, Failure
     let outcome = (|| {
         if detach || (terminal.is_some() && flags.value("console-socket").is_some()) {
             hand_over(flags, &made)?;
-        } else if let Some(path) = flags.value("pid-file") {
-            write_atomically(Path::new(path), record.pid.to_string().as_bytes())?;
+        } else {
+            hand_over_pid(flags, record)?;
         }
         let proxy = notify::Proxy::begin(directory)?;
         begin(record, directory)?;

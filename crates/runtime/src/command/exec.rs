@@ -61,6 +61,7 @@ pub(super) fn exec(globals: &Globals, flags: &Parsed) -> Result<ExitCode, Failur
         stdio,
         user: None::<ImageUser>,
         cgroup: &cgroup,
+        identity: None,
     };
     let joined = crate::exec::exec_with(join, &extras)?;
     if let Some(path) = flags.value("pid-file") {

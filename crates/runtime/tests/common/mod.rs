@@ -93,6 +93,7 @@ impl Bench {
             user: None,
             create_cwd: true,
             cgroup: Some(self.cgroup.clone()),
+            identity: None,
         }
     }
 
@@ -141,6 +142,7 @@ impl Bench {
             stdio,
             user: None,
             cgroup: &init.cgroup,
+            identity: None,
         }
     }
 

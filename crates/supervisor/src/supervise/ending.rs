@@ -1,10 +1,12 @@
 //! The end of a run, and what follows: another one, or the end for good.
 
-use super::run::{End, Run, clean_up};
+use super::run::{End, Run};
 use super::{DRAIN_LIMIT, FLUSH_LIMIT, LINGER_LIMIT, Phase, Supervisor, now};
+use crate::foreign::Foreign;
 use crate::protocol::{Event, ExitRecord, Reply, Rootfs};
 use crate::{Error, restart};
 use base::Timestamp;
+use cgroups::Cgroup;
 use oci::runtime::NamespaceKind;
 use std::fs;
 use std::os::fd::AsFd;
@@ -85,7 +87,7 @@ impl Supervisor {
             (true, _) => {
                 self.pause_between(record, Duration::ZERO, number);
                 drop(mounts);
-                clean_up(foreign.as_deref(), &cgroup);
+                self.clean_up(foreign.as_deref(), &cgroup);
                 let reply = self.start_again();
                 if let Some(asker) = asker {
                     self.peers.reply(asker, reply, &self.poller);
@@ -97,15 +99,26 @@ impl Supervisor {
                 self.history.restart_count = self.history.restart_count.saturating_add(1);
                 self.pause_between(record, delay, number);
                 drop(mounts);
-                clean_up(foreign.as_deref(), &cgroup);
+                self.clean_up(foreign.as_deref(), &cgroup);
                 self.answer_stops(waiting);
             }
             (false, None) => {
                 self.end_for_good(record, Some(number));
                 drop(mounts);
-                clean_up(foreign.as_deref(), &cgroup);
+                self.clean_up(foreign.as_deref(), &cgroup);
                 self.answer_stops(waiting);
             }
+        }
+    }
+
+    /// Removes what a run has left. A group that cannot be removed is taken as it is by the next start.
+    fn clean_up(&self, foreign: Option<&Foreign>, cgroup: &Cgroup) {
+        if let Some(foreign) = foreign {
+            foreign.delete();
+        }
+        cgroup.delete().ok();
+        if foreign.is_none() {
+            runtime::ended(&self.launch.spec, &self.identity());
         }
     }
 

@@ -86,6 +86,7 @@ impl Supervisor {
                 stdio,
                 user: job.user.map(image_user),
                 cgroup: &run.cgroup,
+                identity: Some(self.identity()),
             })
             .map_err(|error| Failure::runtime(&error))?
         };

@@ -229,7 +229,9 @@ impl Supervisor {
     fn create(&self, stdio: runtime::Stdio) -> Result<Created, Failure> {
         let Some(foreign) = &self.foreign else {
             let created = runtime::create(self.runtime_launch(stdio)?);
-            return created.map(Created::Ours).map_err(|error| Failure::runtime(&error));
+            return created
+                .map(|made| Created::Ours(Box::new(made)))
+                .map_err(|error| Failure::runtime(&error));
         };
         let order = Order {
             spec: &self.launch.spec,
@@ -253,6 +255,11 @@ impl Supervisor {
         }
     }
 
+    /// What the container is called, for hooks and listeners.
+    pub(super) fn identity(&self) -> runtime::Identity {
+        runtime::Identity { id: self.launch.id.to_string(), bundle: self.launch.exec_dir.clone() }
+    }
+
     fn runtime_launch(&self, stdio: runtime::Stdio) -> Result<runtime::Launch, Failure> {
         let mut spec = self.launch.spec.clone();
         if let (Some(netns), Some(linux)) = (&self.netns, &mut spec.linux) {
@@ -269,13 +276,14 @@ impl Supervisor {
             user: self.launch.user.as_ref().map(image_user),
             create_cwd: self.launch.create_cwd,
             cgroup: None,
+            identity: Some(self.identity()),
         })
     }
 }
 
 /// A container whose program has not begun.
 enum Created {
-    Ours(runtime::Created),
+    Ours(Box<runtime::Created>),
     Foreign { foreign: Rc<Foreign>, made: Made, cgroup: Cgroup },
 }
 

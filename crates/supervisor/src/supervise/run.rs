@@ -81,14 +81,6 @@ fn refused(error: &cgroups::Error) -> Failure {
     }
 }
 
-/// Removes what a run has left. A group that cannot be removed is taken as it is by the next start.
-pub(super) fn clean_up(foreign: Option<&Foreign>, cgroup: &Cgroup) {
-    if let Some(foreign) = foreign {
-        foreign.delete();
-    }
-    cgroup.delete().ok();
-}
-
 /// A stop under way.
 #[derive(Debug, Default)]
 pub(super) struct Stop {
