@@ -116,14 +116,17 @@ fn parts_of_volumes_stay_inside() {
     let copied = engine.wharf(&["cp", "swapped:/m/passwd", "-"]);
     assert!(copied.code != 0 && !copied.stdout.contains("root:"), "{copied:?}");
     // Read-only is with all below.
-    engine.run("mkdir", &["-p", "/mnt/tree/below"]).ok();
-    engine.run("mount", &["-t", "tmpfs", "below", "/mnt/tree/below"]).ok();
-    let write = ["busybox", "touch", "/t/below/file"];
-    let flags = ["-v", "/mnt/tree:/t:ro"];
-    assert_ne!(engine.wharf(&[&["run", "--rm"], &flags[..], &write].concat()).code, 0);
-    let flags = ["--mount", "type=bind,src=/mnt/tree,dst=/t,ro,bind-recursive=writable"];
-    engine.wharf(&[&["run", "--rm"], &flags[..], &write].concat()).ok();
-    engine.run("umount", &["/mnt/tree/below"]).ok();
+    let tree = engine.folder().join("tree");
+    let below = tree.join("below").display().to_string();
+    std::fs::create_dir_all(&below).unwrap();
+    engine.run("mount", &["-t", "tmpfs", "below", &below]).ok();
+    let run = |flags: &[&str]| {
+        engine.wharf(&[&["run", "--rm"], flags, &["busybox", "touch", "/t/below/file"]].concat())
+    };
+    assert_ne!(run(&["-v", &format!("{}:/t:ro", tree.display())]).code, 0);
+    let writable = format!("type=bind,src={},dst=/t,ro,bind-recursive=writable", tree.display());
+    run(&["--mount", &writable]).ok();
+    engine.run("umount", &[&below]).ok();
 }
 
 #[test]

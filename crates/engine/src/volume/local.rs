@@ -175,13 +175,11 @@ fn bytes(text: &str) -> Result<u64, String> {
         _ => return Err(invalid()),
     };
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    let whole: u64 = whole.parse().map_err(|_not| invalid())?;
-    let mut bytes = whole.checked_mul(1 << shift).ok_or_else(invalid)?;
-    let mut place = 1_u64 << shift;
-    for digit in fraction.chars() {
-        place /= 10;
-        bytes += u64::from(digit.to_digit(10).ok_or_else(invalid)?) * place;
-    }
+    let number = |text: &str| text.parse::<u128>().map_err(|_not| invalid());
+    let digits = u32::try_from(fraction.len()).ok().filter(|digits| *digits <= 18).ok_or_else(invalid)?;
+    let part = if fraction.is_empty() { 0 } else { (number(fraction)? << shift) / 10_u128.pow(digits) };
+    let bytes = number(whole)?.checked_mul(1 << shift).and_then(|bytes| u64::try_from(bytes + part).ok());
+    let bytes = bytes.filter(|bytes| i64::try_from(*bytes).is_ok()).ok_or_else(invalid)?;
     if bytes < SMALLEST {
         return Err(format!("invalid size: '{text}': the smallest is 1 MiB"));
     }
