@@ -29,6 +29,8 @@ mod fault;
 mod finish;
 mod hooks;
 mod listener;
+#[doc(hidden)]
+pub mod measure;
 mod mount;
 pub mod options;
 mod prepare;

@@ -366,4 +366,6 @@ pub(crate) fn culprit(text: &[u8]) -> Option<String> {
 }
 
 #[cfg(test)]
+mod mutations;
+#[cfg(test)]
 mod tests;

@@ -43,6 +43,11 @@ pub(crate) fn program(profile: &Seccomp) -> Result<Option<Filter>, Error> {
     Ok(Some(filter))
 }
 
+/// Compiles a profile anew, and tells how long its program is.
+pub(crate) fn compile_anew(profile: &Seccomp) -> Result<usize, Error> {
+    compile::compile(profile).map(|program| program.len())
+}
+
 /// Says whether a listener is to be asked about some calls.
 pub(crate) fn notifies(profile: &Seccomp) -> bool {
     profile.default_action == Action::Notify
