@@ -41,6 +41,49 @@ fn without_privileges() {
 }
 
 #[test]
+fn with_every_controller() {
+    in_guest("every_", &["-k", "tcg"]);
+}
+
+#[test]
+#[ignore = "guest: cgroup version 2 with cpuset and hugetlb"]
+fn every_controller_takes_its_limits() {
+    let mut bundle = Bundle::new();
+    bundle.set(
+        "/linux",
+        "resources",
+        json!({
+            "cpu": { "cpus": "1", "mems": "0", "idle": 1, "quota": 50_000, "period": 100_000, "burst": 10_000 },
+            "hugepageLimits": [{ "pageSize": "2MB", "limit": 4_194_304 }],
+            "pids": { "limit": 30 },
+        }),
+    );
+    bundle.script("exec sleep 1000").start();
+    let expect = [
+        ("cpuset.cpus", "1"),
+        ("cpuset.mems", "0"),
+        ("cpu.idle", "1"),
+        ("cpu.max", "50000 100000"),
+        ("cpu.max.burst", "10000"),
+        ("hugetlb.2MB.max", "4194304"),
+        ("pids.max", "30"),
+    ];
+    for (name, value) in expect {
+        assert_eq!(file(&bundle, name), value, "{name}");
+    }
+    assert_eq!(
+        bundle
+            .runtime(&["exec", "c", "grep", "Cpus_allowed_list", "/proc/self/status"])
+            .line()
+            .split_whitespace()
+            .last(),
+        Some("1")
+    );
+    bundle.runtime(&["update", "--cpuset-cpus", "0-1", "c"]).ok();
+    assert_eq!(file(&bundle, "cpuset.cpus"), "0-1");
+}
+
+#[test]
 fn checkpoint_and_restore() {
     let check = Command::new("criu").arg("check").output();
     match check {
