@@ -18,6 +18,7 @@ const PACKAGES: &[&str] = &[
     "mmdebstrap",
     "curl",
     "crun",
+    "docker-compose",
     "openssl",
 ];
 

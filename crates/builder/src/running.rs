@@ -82,8 +82,9 @@ impl Job<'_> {
                 network: network.clone(),
                 privileged: run.security == Security::Insecure,
             };
-            let id =
-                desk.folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            // Like a container's, though there is none that could be named.
+            let id = oci::Digest::sha256_of(desk.folder.as_os_str().as_encoded_bytes());
+            let id = id.hex().get(..12).unwrap_or_default().to_owned();
             self.tell(Event::Running { step: at.number, id });
             let ran = self.worker.run(&process, self.cancel, &mut |stream, bytes| {
                 self.tell(Event::Output { step: at.number, stream, bytes: bytes.to_vec() });

@@ -173,11 +173,20 @@ pub fn inspect(record: &Container, context: &Context<'_>) -> InspectResponse {
         graph_driver: DriverData { data: None, name: DRIVER.to_owned() },
         size_rw: context.size.map(|size| size.writable),
         size_root_fs: context.size.map(|size| size.total),
-        mounts: record.mounts.iter().map(mount).collect(),
+        mounts: mounts(record),
         config,
         network_settings: network_settings(record, context.version),
         ..Default::default()
     }
+}
+
+/// Docker does not list what `--tmpfs` asks for.
+fn mounts(record: &Container) -> Vec<inspect::MountPoint> {
+    let plain = |point: &&MountPoint| {
+        let is_there = |path: &String| path.trim_end_matches('/') == point.destination;
+        point.kind != MountKind::Tmpfs || !record.host.tmpfs.keys().any(is_there)
+    };
+    record.mounts.iter().filter(plain).map(mount).collect()
 }
 
 fn mount(mount: &MountPoint) -> inspect::MountPoint {
@@ -297,7 +306,7 @@ pub fn summary(record: &Container, image: String, now: Timestamp, context: &Cont
             annotations: StringMap::new(),
         },
         network_settings: Some(SummaryNetworkSettings { networks: Some(networks.collect()) }),
-        mounts: record.mounts.iter().map(mount).collect(),
+        mounts: mounts(record),
     }
 }
 
