@@ -36,6 +36,7 @@ mod start;
 mod streams;
 mod system;
 mod terminal;
+mod total;
 mod units;
 mod values;
 mod volumes;

@@ -1,11 +1,13 @@
 //! Shows the messages of a pull, push, load or import: one line per layer on a terminal, plain lines otherwise.
 
 use crate::error::{Error, Result};
+use crate::total::Total;
 use crate::units;
 use api::progress::{Detail, Message};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::time::Instant;
 
 /// Columns from which a bar is drawn beside the numbers.
 const WIDE: usize = 110;
@@ -19,7 +21,7 @@ pub(crate) fn show(
     terminal: Option<usize>,
     mut aux: impl FnMut(&Value),
 ) -> Result<()> {
-    let mut lines = Lines { terminal, positions: HashMap::new() };
+    let mut lines = Lines { terminal, positions: HashMap::new(), total: Total::default(), totalled: false };
     let mut reader = BufReader::new(source);
     let mut document = Vec::new();
     loop {
@@ -34,13 +36,14 @@ pub(crate) fn show(
         let messages = serde_json::Deserializer::from_slice(&document).into_iter::<Message>();
         for message in messages {
             let message = message.map_err(|error| Error::message(error.to_string()))?;
-            if let Some(detail) = &message.error_detail {
-                return Err(Error::message(detail.message.clone()));
-            }
-            if !message.error.is_empty() {
-                return Err(Error::message(message.error));
+            let failed = message.error_detail.as_ref().map_or(&message.error, |detail| &detail.message);
+            if message.error_detail.is_some() || !failed.is_empty() {
+                // The terminal may be gone; the error is told anyhow.
+                drop(output.write_all(lines.without_total().as_bytes()).and_then(|()| output.flush()));
+                return Err(Error::message(failed.clone()));
             }
             if let Some(value) = &message.aux {
+                lines.total.learn(value);
                 aux(value);
                 continue;
             }
@@ -55,6 +58,10 @@ struct Lines {
     /// Columns, if output is a terminal.
     terminal: Option<usize>,
     positions: HashMap<String, usize>,
+    /// What a pull's layers sum up to, where their sizes are told.
+    total: Total,
+    /// Whether the cursor's line shows it.
+    totalled: bool,
 }
 
 impl Lines {
@@ -72,8 +79,10 @@ impl Lines {
                 text.push('\n');
             }
             up = self.positions.len() - line;
+            self.total.count(message, Instant::now());
         } else {
             self.positions.clear();
+            text.push_str(self.without_total());
         }
         let at_terminal = self.terminal.is_some() && up > 0;
         if at_terminal {
@@ -82,8 +91,20 @@ impl Lines {
         text.push_str(&self.line(message));
         if at_terminal {
             text.push_str(&format!("\u{1b}[{up}B"));
+            match self.total.line() {
+                Some(line) => {
+                    text.push_str(&format!("\u{1b}[2K\r{line}\r"));
+                    self.totalled = true;
+                }
+                None => text.push_str(self.without_total()),
+            }
         }
         text
+    }
+
+    /// Returns what takes the total away, if it is shown.
+    fn without_total(&mut self) -> &'static str {
+        if std::mem::take(&mut self.totalled) { "\u{1b}[2K\r" } else { "" }
     }
 
     fn line(&self, message: &Message) -> String {
@@ -179,6 +200,17 @@ mod tests {
         check(
             Some(100),
             "latest: Pulling from library/x\n\n\u{1b}[1A\u{1b}[2K\raa: Pulling fs layer \r\u{1b}[1B\u{1b}[1A\u{1b}[2K\raa: Downloading     500B/1kB\r\u{1b}[1B\u{1b}[1A\u{1b}[2K\raa: Pull complete \r\u{1b}[1BDigest: sha256:00\n",
+        );
+    }
+
+    #[test]
+    fn a_total_follows_the_layers() {
+        let sizes = "{\"aux\":{\"Layers\":{\"aa\":1000}}}\n";
+        let mut output = Vec::new();
+        show([sizes, PULL].concat().as_bytes(), &mut output, Some(100), |_| {}).unwrap();
+        assert_eq!(
+            String::from_utf8(output).unwrap(),
+            "latest: Pulling from library/x\n\n\u{1b}[1A\u{1b}[2K\raa: Pulling fs layer \r\u{1b}[1B\u{1b}[1A\u{1b}[2K\raa: Downloading     500B/1kB\r\u{1b}[1B\u{1b}[2K\rTotal: 500B/1kB\r\u{1b}[1A\u{1b}[2K\raa: Pull complete \r\u{1b}[1B\u{1b}[2K\rDigest: sha256:00\n"
         );
     }
 

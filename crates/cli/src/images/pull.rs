@@ -83,6 +83,7 @@ fn fetch(cli: &Cli, wanted: &Reference, platform: &str, verify: bool, output: &m
         .query("fromImage", wanted.repository())
         .query("tag", tag)
         .query_if_set("platform", platform.to_lowercase())
+        .flag("sizes", output.terminal.is_some() && !output.quiet)
         .query_if_set("tlsVerify", super::unverified(verify))
         .header("X-Registry-Auth", &cli.config().auth_header(wanted.domain()))
         .send()?;

@@ -198,8 +198,15 @@ async fn create(images: Images, call: Call) -> Answer {
         credentials: credentials(&call)?,
         verify: verify(&call),
     };
+    // Docker's clients do not expect them.
+    let sizes = call.query.flag("sizes");
     progress::answer(move |teller: Teller| async move {
-        images.pull(&pull, Arc::new(move |step: Step| teller.tell(step.message()))).await?;
+        let tell = move |step: Step| {
+            if sizes || !matches!(step, Step::Layers(_)) {
+                teller.tell(step.message());
+            }
+        };
+        images.pull(&pull, Arc::new(tell)).await?;
         Ok(())
     })
     .await

@@ -28,6 +28,8 @@ pub enum Step {
         /// The familiar name with its registry.
         repository: String,
     },
+    /// What a pull is about, before its layers are looked at one by one.
+    Layers(Vec<(Digest, u64)>),
     /// Something about one layer or other blob.
     Blob {
         /// The blob.
@@ -116,6 +118,11 @@ impl Step {
             Self::Pulling { tag, repository } => Message::status(tag, format!("Pulling from {repository}")),
             Self::Pushing { repository } => {
                 Message::status("", format!("The push refers to repository [{repository}]"))
+            }
+            Self::Layers(layers) => {
+                let sizes = layers.iter().map(|(digest, size)| (digest.short().to_owned(), (*size).into()));
+                let sizes: serde_json::Map<String, serde_json::Value> = sizes.collect();
+                Message { aux: Some(serde_json::json!({ "Layers": sizes })), ..Message::default() }
             }
             Self::Blob { digest, state } => state.message(digest.short()),
             Self::Digest(digest) => Message::status("", format!("Digest: {digest}")),

@@ -244,6 +244,7 @@ impl Images {
                 flusher: Arc::clone(&flusher),
             })
             .collect();
+        progress(Step::Layers(jobs.iter().map(|job| (job.layer.digest.clone(), job.layer.size)).collect()));
         for job in &jobs {
             job.teller.tell(BlobState::Queued);
         }
