@@ -27,6 +27,14 @@ impl Mac {
     }
 }
 
+impl Mac {
+    /// Returns the address that goes with an IPv4 address, as Docker's before 28: `02:42` and its four bytes.
+    pub fn of(address: std::net::Ipv4Addr) -> Self {
+        let [a, b, c, d] = address.octets();
+        Self([0x02, 0x42, a, b, c, d])
+    }
+}
+
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [a, b, c, d, e, g] = self.0;
@@ -68,5 +76,6 @@ mod tests {
         assert_eq!(Mac::local([0xff; 6]).to_string(), "fe:ff:ff:ff:ff:ff");
         assert_eq!(Mac::local([0; 6]).to_string(), "02:00:00:00:00:00");
         assert_ne!(Mac::random(), Mac::random());
+        assert_eq!(Mac::of([172, 17, 0, 2].into()).to_string(), "02:42:ac:11:00:02");
     }
 }

@@ -408,6 +408,12 @@ impl Networks {
                 }
             }
         }
+        if wish.settings.mac_address.is_empty()
+            && let Some(IpAddr::V4(address)) = member.ipv4.map(IpNet::address)
+        {
+            // The next one at this address is found at once: nobody's ARP cache has another interface there.
+            member.mac = Mac::of(address).to_string();
+        }
         state
             .members
             .entry(network.id.clone())
