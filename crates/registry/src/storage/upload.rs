@@ -74,7 +74,14 @@ impl Session {
     /// Adds bytes at the end.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
         let Some(state) = &mut self.state else { return Ok(()) };
-        state.file.write_all(bytes).at("write", &self.folder)?;
+        if let Err(error) = state.file.write_all(bytes) {
+            if error.kind() == std::io::ErrorKind::StorageFull {
+                // Nobody can go on with it, and the room it takes is needed.
+                self.state = None;
+                drop(std::fs::remove_dir_all(&self.folder));
+            }
+            return Err(error).at("write", &self.folder);
+        }
         state.hasher.update(bytes);
         state.written += bytes.len() as u64;
         Ok(())
