@@ -174,7 +174,7 @@ impl Blob {
 }
 
 /// Returns where the range in a `Content-Range` header begins (RFC 9110 §14.4).
-fn range_start(value: &str) -> Option<u64> {
+pub(crate) fn range_start(value: &str) -> Option<u64> {
     value.trim().strip_prefix("bytes ")?.split_once('-')?.0.trim().parse().ok()
 }
 

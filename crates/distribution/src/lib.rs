@@ -24,6 +24,8 @@ mod error;
 mod exchange;
 mod hosts;
 mod login;
+#[cfg(test)]
+mod mutations;
 mod proxy;
 mod push;
 mod refusal;

@@ -12,6 +12,8 @@ pub mod document;
 pub mod image;
 pub mod lenient;
 pub mod media_type;
+#[cfg(test)]
+mod mutations;
 pub mod platform;
 pub mod reference;
 pub mod runtime;

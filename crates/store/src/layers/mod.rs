@@ -7,6 +7,8 @@
 mod compare;
 mod extract;
 mod implied;
+#[cfg(test)]
+mod mutations;
 pub(crate) mod name;
 mod pipeline;
 #[cfg(test)]
