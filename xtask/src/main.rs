@@ -3,6 +3,7 @@
 //! No dependencies, so that the first build starts with Wharf itself.
 
 mod build;
+mod peers;
 mod runtime_tools;
 mod steps;
 mod test;

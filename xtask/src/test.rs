@@ -1,7 +1,7 @@
 //! Every check and test of the project, in the order of what fails fastest.
 
 use crate::steps::{cargo, install, is_root, run, say, warn};
-use crate::{build, runtime_tools, tidy};
+use crate::{build, peers, runtime_tools, tidy};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -15,6 +15,7 @@ const PACKAGES: &[&str] = &[
     "musl-tools",
     "nftables",
     "skopeo",
+    "umoci",
     "mmdebstrap",
     "curl",
     "crun",
@@ -89,7 +90,9 @@ fn end_to_end() -> Result<(), String> {
         warn("skipped: the end-to-end tests need root");
         return Ok(());
     }
-    run(cargo().args(["test", "--package", "e2e", "--no-fail-fast"]).env("WHARF", executable()?))
+    let mut command = cargo();
+    command.args(["test", "--package", "e2e", "--no-fail-fast"]).env("WHARF", executable()?);
+    run(command.env("WHARF_PEERS", peers::install()))
 }
 
 /// The executable under test: that of the environment variable `WHARF`, or a new build.
