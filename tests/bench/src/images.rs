@@ -33,12 +33,12 @@ pub(crate) fn table(peers: &[Peer], wanted: &[String]) -> Vec<String> {
     let chosen = |name: &str| wanted.is_empty() || wanted.iter().any(|want| name.contains(want.as_str()));
     let mut lines = Vec::new();
     if IMAGE_ROWS.iter().any(|name| chosen(name)) {
-        lines.extend(engines(peers).iter().filter(|row| chosen(row.name)).map(ToString::to_string));
+        lines.extend(engines(peers, &chosen).iter().map(ToString::to_string));
     }
     if REGISTRY_ROWS.iter().any(|name| chosen(name)) {
         lines.push("| row | wharf registry | docker-registry | ratio |".to_owned());
         lines.push("|---|--:|--:|---|".to_owned());
-        lines.extend(registries().iter().filter(|row| chosen(row.name)).map(ToString::to_string));
+        lines.extend(registries(&chosen).iter().map(ToString::to_string));
     }
     lines
 }
@@ -89,7 +89,8 @@ fn rounds(
     Measured { name, peers: measured }
 }
 
-fn engines(peers: &[Peer]) -> Vec<Measured> {
+/// Measures the rows of [`IMAGE_ROWS`] that are `chosen`.
+fn engines(peers: &[Peer], chosen: &dyn Fn(&str) -> bool) -> Vec<Measured> {
     let files = Scratch::new();
     let archive = files.join("many.tar");
     write_image(&archive);
@@ -115,11 +116,19 @@ fn engines(peers: &[Peer]) -> Vec<Measured> {
         drop(peer(index).command(&["image", "prune", "-f"]).status());
     };
     let [pull, load, push] = IMAGE_ROWS;
-    let mut rows = vec![
-        rounds(pull, &names, clear, |index| transfer(index, "pull")),
-        rounds(load, &names, clear, |index| peer(index).ok(&["load", "-q", "-i", &archive_name])),
-    ];
+    let mut rows = Vec::new();
+    if chosen(pull) {
+        rows.push(rounds(pull, &names, clear, |index| transfer(index, "pull")));
+    }
+    if chosen(load) {
+        rows.push(rounds(load, &names, clear, |index| peer(index).ok(&["load", "-q", "-i", &archive_name])));
+    }
+    if !chosen(push) {
+        (0..peers.len()).for_each(clear);
+        return rows;
+    }
     for peer in peers {
+        peer.ok(&["load", "-q", "-i", &archive_name]);
         peer.ok(&["tag", "docker.io/library/many:latest", &reference]);
     }
     let fresh = |index: usize| {
@@ -200,27 +209,25 @@ fn noise(files: &Scratch, number: u64, size: usize) -> (PathBuf, String) {
     (path, format!("sha256:{}", text.split_whitespace().next().unwrap_or_default()))
 }
 
-fn registries() -> Vec<Measured> {
+/// Measures the rows of [`REGISTRY_ROWS`] that are `chosen`.
+fn registries(chosen: &dyn Fn(&str) -> bool) -> Vec<Measured> {
     let files = Scratch::new();
     let served = Served::all();
     let names: Vec<&'static str> = served.iter().map(|served| served.name).collect();
     let one = |index: usize| served.get(index).expect("a registry");
     let [put, get, small] = REGISTRY_ROWS;
-    // Content that is there already would only be linked: another blob each time.
-    let mut blobs = Vec::new();
-    for number in 0..(ROUNDS + 1) * served.len() {
-        blobs.push(noise(&files, number as u64, LARGE));
-    }
-    let mut next = blobs.iter();
-    let mut rows = vec![rounds(
-        put,
-        &names,
-        |_| {},
-        |index| {
+    let mut rows = Vec::new();
+    if chosen(put) {
+        // Content that is there already would only be linked: another blob each time.
+        let count = (ROUNDS + 1) * served.len();
+        let blobs: Vec<_> = (0..count).map(|number| noise(&files, number as u64, LARGE)).collect();
+        let mut next = blobs.iter();
+        let upload = |index: usize| {
             let (path, digest) = next.next().expect("a blob for each round");
             one(index).put(path, digest);
-        },
-    )];
+        };
+        rows.push(rounds(put, &names, |_| {}, upload));
+    }
     let (path, digest) = noise(&files, 999, LARGE);
     let (small_path, small_digest) = noise(&files, 1000, 1024);
     for registry in &served {
@@ -228,8 +235,12 @@ fn registries() -> Vec<Measured> {
         registry.put(&small_path, &small_digest);
     }
     let address = format!("http://{}/v2/a/blobs/{digest}", Registry::HOST);
-    rows.push(rounds(get, &names, |_| {}, |index| one(index).curl(&[&address])));
-    rows.push(rounds(small, &names, |_| {}, |index| fetch_often(one(index), &small_digest)));
+    if chosen(get) {
+        rows.push(rounds(get, &names, |_| {}, |index| one(index).curl(&[&address])));
+    }
+    if chosen(small) {
+        rows.push(rounds(small, &names, |_| {}, |index| fetch_often(one(index), &small_digest)));
+    }
     rows
 }
 
