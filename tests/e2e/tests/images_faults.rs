@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 use testkit::image::Entry;
-use testkit::{Engine, Registry, Scratch, image};
+use testkit::{Engine, Registry, Scratch, image, until};
 
 /// Bytes that do not compress, different for each seed.
 fn noise(seed: u64, length: usize) -> Vec<u8> {
@@ -67,6 +67,48 @@ fn a_daemon_that_dies_in_pulls_leaves_nothing_wrong() {
     engine.wharf(&["pull", "-q", &name]).ok();
     assert_eq!(engine.wharf(&["system", "check"]).ok(), "No problems found\n");
     assert_eq!(engine.wharf(&["run", "--rm", &name, "ls", "/"]).ok().matches("noise-").count(), 6);
+}
+
+#[test]
+fn what_a_killed_daemon_had_is_not_fetched_again() {
+    let mut engine = Engine::start();
+    let files = Scratch::new();
+    let archive = files.join("image.tar");
+    write_layered(&archive, "big:1", 8, 4 << 20);
+    let registry = Registry::start_own(engine.namespaces(), Registry::HOST, "");
+    registry.push(engine.namespaces(), &archive, "big:1");
+    let name = format!("{}/big:1", Registry::HOST);
+    let kept = engine.folder().join("data/blobs");
+    let whole = || -> Vec<PathBuf> {
+        let large = |path: &PathBuf| std::fs::metadata(path).is_ok_and(|found| found.len() > 1 << 20);
+        files_below(&kept).into_iter().filter(large).collect()
+    };
+    let mut pull = engine.wharf_command();
+    let mut pull =
+        pull.args(["pull", "-q", &name]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    until("some layers to be here", Duration::from_secs(30), || (whole().len() > 2).then_some(()));
+    engine.kill_daemon();
+    pull.wait().unwrap();
+    // The registry loses what has come: it cannot be had a second time.
+    let lost: Vec<String> = whole()
+        .iter()
+        .filter_map(|path| {
+            path.file_name()?.to_str().map(|name| name.trim_start_matches("sha256-").to_owned())
+        })
+        .collect();
+    assert!(lost.len() > 2, "{lost:?}");
+    for digest in &lost {
+        let folder = registry
+            .folder()
+            .join("docker/registry/v2/blobs/sha256")
+            .join(digest.get(..2).unwrap())
+            .join(digest);
+        std::fs::remove_dir_all(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    }
+    engine.start_daemon();
+    engine.wharf(&["pull", "-q", &name]).ok();
+    assert_eq!(engine.wharf(&["system", "check"]).ok(), "No problems found\n");
+    assert_eq!(engine.wharf(&["run", "--rm", &name, "ls", "/"]).ok().matches("noise-").count(), 8);
 }
 
 #[test]
