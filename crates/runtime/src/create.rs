@@ -8,7 +8,7 @@ use crate::listener::Agent;
 use crate::prepare::{self, Extras, Prepared, UserNamespace, Wishes};
 use crate::process::Program;
 use crate::step::Step;
-use crate::{Error, Launch, fault, hooks};
+use crate::{Error, Launch, fault, hooks, net_devices};
 use cgroups::{Cgroup, Manager};
 use oci::runtime::{DeviceRule, Hook, Hooks, Linux, Resources, State, Status};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -149,6 +149,13 @@ fn build(
         run_hooks(spec.hooks.as_ref(), state.as_ref())
     })?;
     fault::pass()?;
+    if !linux.net_devices.is_empty() {
+        let failed = Error::system("find the network namespace");
+        let path = PathBuf::from(format!("/proc/{}/ns/net", child.pid));
+        let namespace = sys::namespace::open(&path).map_err(failed)?;
+        // The last thing that can fail: nothing after it would have to bring them back.
+        net_devices::move_in(&linux.net_devices, namespace.as_fd())?;
+    }
     let Prepared { terminal: made, program, .. } = prepared;
     Ok((child, made.or(terminal), program))
 }

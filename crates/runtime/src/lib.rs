@@ -32,6 +32,7 @@ mod listener;
 #[doc(hidden)]
 pub mod measure;
 mod mount;
+mod net_devices;
 pub mod options;
 mod prepare;
 mod process;

@@ -191,8 +191,8 @@ fn refuse(spec: &Spec, linux: &Linux, extras: &Extras) -> Result<(), Error> {
     if linux.intel_rdt.is_some() {
         return unsupported("linux.intelRdt");
     }
-    if !linux.net_devices.is_empty() {
-        return unsupported("linux.netDevices");
+    if !linux.net_devices.is_empty() && extras.unprivileged.is_some() {
+        return unsupported("linux.netDevices without privileges");
     }
     if extras.state.is_none() {
         if spec.hooks.as_ref().is_some_and(|hooks| *hooks != Hooks::default()) {

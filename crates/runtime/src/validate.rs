@@ -234,8 +234,28 @@ fn check_linux(linux: &Linux) -> Checked {
         placed("linux.seccomp", crate::seccomp::program(seccomp))?;
     }
     require(linux.intel_rdt.is_none(), || "linux.intelRdt".into(), "is not supported")?;
-    require(linux.net_devices.is_empty(), || "linux.netDevices".into(), "is not supported")?;
+    check_net_devices(linux)?;
     linux.resources.as_ref().map_or(Ok(()), check_resources)
+}
+
+fn check_net_devices(linux: &Linux) -> Checked {
+    let own = linux.namespaces.iter().any(|one| one.kind == NamespaceKind::Network);
+    let none = linux.net_devices.is_empty();
+    require(own || none, || "linux.netDevices".into(), "cannot be moved without a network namespace")?;
+    let mut inside = BTreeSet::new();
+    for (name, device) in &linux.net_devices {
+        let path = || format!("linux.netDevices[{name:?}]");
+        let new = device.name.as_deref().filter(|new| !new.is_empty()).unwrap_or(name);
+        for name in [name.as_str(), new] {
+            // dev_valid_name of the kernel.
+            let wrong =
+                |letter: char| letter == '/' || letter == ':' || letter == '\0' || letter.is_whitespace();
+            let fits = (1..16).contains(&name.len()) && !matches!(name, "." | "..") && !name.contains(wrong);
+            require(fits, path, format!("{name:?} is no name of a device"))?;
+        }
+        require(inside.insert(new), path, format!("another device is called {new:?} inside"))?;
+    }
+    Ok(())
 }
 
 fn check_namespaces(linux: &Linux) -> Checked {

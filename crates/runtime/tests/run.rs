@@ -418,3 +418,34 @@ fn hooks_are_run_in_order_and_a_listener_is_given_away() {
         std::fs::remove_file(path).unwrap();
     });
 }
+
+#[test]
+#[ignore = "root: makes network devices"]
+fn network_devices_come_with_their_addresses_or_stay() {
+    let outcome = sys::namespace::fresh(&[sys::namespace::Namespace::Network], || {
+        let ip = |words: &str| {
+            let output = std::process::Command::new("ip").args(words.split(' ')).output().unwrap();
+            assert!(output.status.success(), "{words}: {output:?}");
+            String::from_utf8(output.stdout).unwrap()
+        };
+        ip("link add one type veth peer name two");
+        ip("address add 10.9.8.7/24 dev one");
+        ip("address add fd00::7/64 dev one nodad");
+        let bench = Bench::new(Switch::Pivot);
+        let mut spec = bench.spec(&["busybox", "ip", "address", "show", "eth7"]);
+        let linux = spec.linux.as_mut().unwrap();
+        linux.namespaces.retain(|one| one.kind != NamespaceKind::Network);
+        linux.namespaces.push(Namespace::new(NamespaceKind::Network));
+        let device = |name: &str| oci::runtime::NetDevice { name: Some(name.into()) };
+        linux.net_devices = [("one".into(), device("eth7")), ("zero".into(), device("eth8"))].into();
+        let refused = bench.run_spec(spec.clone()).unwrap_err().to_string();
+        assert!(refused.contains("zero as eth8") || refused.contains("network device"), "{refused}");
+        // The first one is back, with what it had.
+        assert!(ip("address show one").contains("10.9.8.7/24"));
+        spec.linux.as_mut().unwrap().net_devices.remove("zero");
+        let said = bench.run_spec(spec).unwrap().stdout;
+        assert!(["10.9.8.7/24", "fd00::7/64", "UP"].iter().all(|part| said.contains(part)), "{said}");
+        assert!(!ip("link show").contains(" one"));
+    });
+    outcome.unwrap();
+}

@@ -180,7 +180,7 @@ pub(super) fn features(_globals: &Globals, _flags: &Parsed) -> Result<ExitCode, 
             "selinux": { "enabled": true },
             "intelRdt": { "enabled": false },
             "mountExtensions": { "idmap": { "enabled": true } },
-            "netDevices": { "enabled": false },
+            "netDevices": { "enabled": true },
         },
     });
     writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(&document)?)?;

@@ -34,6 +34,10 @@ fn check_one(pointer: &str, value: Value, expect: &str) {
     }
 }
 
+fn network(devices: &Value) -> Value {
+    json!({ "namespaces": [{ "type": "mount" }, { "type": "network" }], "netDevices": devices })
+}
+
 fn map(container: u32, host: u32) -> Value {
     json!({ "containerID": container, "hostID": host, "size": 10 })
 }
@@ -118,6 +122,10 @@ fn the_place_in_the_linux_part_is_told() {
         ("/linux/timeOffsets", json!({ "boottime": {} }), "linux.timeOffsets[\"boottime\"]"),
         ("/linux/intelRdt", json!({ "closID": "x" }), "linux.intelRdt"),
         ("/linux/netDevices", json!({ "eth1": {} }), "linux.netDevices"),
+        ("/linux", network(&json!({ "eth1": {}, "eth2": { "name": "x" } })), ""),
+        ("/linux", network(&json!({ "a/b": {} })), "linux.netDevices[\"a/b\"]"),
+        ("/linux", network(&json!({ "eth1": { "name": "1234567890123456" } })), "linux.netDevices[\"eth1\"]"),
+        ("/linux", network(&json!({ "eth1": { "name": "x" }, "x": {} })), "linux.netDevices[\"x\"]"),
         ("/linux/seccomp", json!({ "defaultAction": "SCMP_ACT_NOTIFY" }), "linux.seccomp"),
         ("/linux/resources/memory", json!({ "limit": 100, "swap": 50 }), "linux.resources.memory.swap"),
         ("/linux/resources/memory", json!({ "swappiness": 101 }), "linux.resources.memory.swappiness"),
