@@ -6,6 +6,8 @@ use crate::Error;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::{Errno, IoSlice};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::mem::MaybeUninit;
 
 /// What the parent says.
@@ -117,7 +119,12 @@ impl Report {
 #[derive(Debug)]
 pub(crate) struct Parent {
     socket: std::sync::Arc<OwnedFd>,
+    /// Words that came before it was their turn.
+    early: RefCell<VecDeque<Word>>,
 }
+
+/// What the child says, with the descriptor that comes along.
+type Word = (Report, Option<OwnedFd>);
 
 /// Makes both ends: the parent's, and a plain descriptor (above 2) for the child.
 pub(crate) fn pair() -> Result<(Parent, OwnedFd), Error> {
@@ -141,17 +148,19 @@ pub(crate) fn above_stdio(fd: OwnedFd) -> Result<OwnedFd, Error> {
 impl Parent {
     /// Takes a socket whose other end a child listens to.
     pub(crate) fn from_socket(socket: OwnedFd) -> Self {
-        Self { socket: std::sync::Arc::new(socket) }
+        Self { socket: std::sync::Arc::new(socket), early: RefCell::default() }
     }
 
     /// Says whether the child has said something, or is gone.
     pub(crate) fn has_word(&self) -> bool {
-        sys::event::readable_within(self.socket.as_fd(), Some(std::time::Duration::ZERO)).unwrap_or(false)
+        !self.early.borrow().is_empty()
+            || sys::event::readable_within(self.socket.as_fd(), Some(std::time::Duration::ZERO))
+                .unwrap_or(false)
     }
 
-    /// The same end once more, for who takes over the child.
-    pub(crate) fn again(&self) -> Self {
-        Self { socket: self.socket.clone() }
+    /// The same end once more, for who takes over the child, which has said `early` already.
+    pub(crate) fn again(&self, early: VecDeque<Word>) -> Self {
+        Self { socket: self.socket.clone(), early: RefCell::new(early) }
     }
 
     /// Sends a signal. A child that is gone shows when it is listened to.
@@ -161,7 +170,10 @@ impl Parent {
     }
 
     /// Waits for the child's next word, with the descriptor that comes along; `None` when its end is closed.
-    pub(crate) fn receive(&self) -> Result<Option<(Report, Option<OwnedFd>)>, Error> {
+    pub(crate) fn receive(&self) -> Result<Option<Word>, Error> {
+        if let Some(word) = self.early.borrow_mut().pop_front() {
+            return Ok(Some(word));
+        }
         let mut bytes = [0_u8; LENGTH];
         match sys::socket::recv_with_fds(self.socket.as_fd(), &mut bytes) {
             Ok((0, _)) => Ok(None),

@@ -13,6 +13,7 @@ use cgroups::{Cgroup, Manager};
 use oci::runtime::{DeviceRule, Hook, Hooks, Linux, Resources, State, Status};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use sys::namespace::Visit;
 use sys::raw::{self, Cloned};
@@ -417,19 +418,23 @@ pub(crate) fn spawn(flags: i32, into: Option<BorrowedFd<'_>>, work: Work<'_>) ->
 /// Waits for the go-between, which ends, and takes over the init that it has begun.
 fn second(mut between: ChildProcess) -> Result<ChildProcess, Error> {
     let failed = Error::system("create new process");
-    let pidfd = match between.channel.receive()? {
-        Some((Report::Begun, Some(pidfd))) => pidfd,
-        Some((Report::Failed(failure), _)) => {
-            return Err(Error::Init { what: "join the user namespace".to_owned(), errno: failure.errno });
+    let mut early = VecDeque::new();
+    let pidfd = loop {
+        match between.channel.receive()? {
+            Some((Report::Begun, Some(pidfd))) => break pidfd,
+            Some((Report::Failed(failure), _)) if failure.step == Failure::USER_NAMESPACE => {
+                return Err(Error::Init { what: "join the user namespace".to_owned(), errno: failure.errno });
+            }
+            // The init may be quicker than the one that has begun it.
+            Some(word) => early.push_back(word),
+            None => return Err(between.died()),
         }
-        Some(_) => return Err(unexpected()),
-        None => return Err(between.died()),
     };
     let pid = sys::pidfd::number(pidfd.as_fd()).map_err(failed)?;
     if let Some(first) = between.pidfd.take() {
         sys::pidfd::wait(first.as_fd()).map_err(Error::system("create new process"))?;
     }
-    Ok(ChildProcess { pid, pidfd: Some(pidfd), channel: between.channel.again() })
+    Ok(ChildProcess { pid, pidfd: Some(pidfd), channel: between.channel.again(early) })
 }
 
 /// Keeps this process from being traced while it clones: the child is born with that, and a container that it joins
