@@ -360,9 +360,9 @@ fn what_is_wrong_is_told_before_anything_is_made() {
     );
     check(
         |bundle| {
-            bundle.set("/linux", "netDevices", json!({ "e": {} }));
+            bundle.set("/linux", "netDevices", json!({ "e/f": {} }));
         },
-        "failed: linux.netDevices: is not supported",
+        "failed: linux.netDevices[\"e/f\"]: \"e/f\" is no name of a device",
     );
     let executable = "executable file not found in $PATH";
     check(
