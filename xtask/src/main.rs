@@ -3,6 +3,7 @@
 //! No dependencies, so that the first build starts with Wharf itself.
 
 mod build;
+mod compat;
 mod peers;
 mod runtime_tools;
 mod steps;
@@ -18,6 +19,7 @@ usage: cargo xtask COMMAND
   build [--dist]   build the static release and print where it is
   test  [STEP...]  run every check and test, or the named steps
   bench [ROW...]   time Wharf beside the engines that are installed
+  compat FOLDER    write docs/compat/ from Docker's tables (WHARF names the executable)
   tidy             check the crate arrows, file sizes and module headers";
 
 fn main() -> ExitCode {
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         }),
         Some("test") => test::test(&rest),
         Some("bench") => build::bench(&rest),
+        Some("compat") => compat::command(rest.first()),
         Some("tidy") => tidy::command(),
         _ => Err(USAGE.to_owned()),
     };

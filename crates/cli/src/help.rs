@@ -31,8 +31,9 @@ pub(crate) fn command(path: &str, command: &Command, width: usize) -> String {
 
 /// Returns the usage line(s) of a command, without line end.
 pub(crate) fn usage(path: &str, command: &Command) -> String {
-    let lines: Vec<String> =
-        command.usage.lines().map(|usage| format!("{path} {usage}").trim_end().to_owned()).collect();
+    // A command without arguments and flags has one form, too.
+    let forms = command.usage.split('\n');
+    let lines: Vec<String> = forms.map(|usage| format!("{path} {usage}").trim_end().to_owned()).collect();
     format!("Usage:  {}", lines.join("\n\t"))
 }
 

@@ -10,6 +10,7 @@ pub mod config;
 pub mod http;
 pub mod instance;
 pub mod journal;
+pub mod metrics;
 mod routes;
 pub mod run;
 pub mod time;

@@ -7,10 +7,11 @@ use crate::http::listen::{self, Acceptor, Listener};
 use crate::http::serve::Server;
 use crate::instance::{self, PidFile};
 use crate::journal::Volume;
+use crate::metrics;
 use crate::routes::{self, ReloadRequest, Services};
 use crate::views::system::VERSION;
 use base::event::Type;
-use engine::Engine;
+use engine::{Defaults, Engine};
 use http::HeaderValue;
 use std::collections::BTreeMap;
 use std::io;
@@ -90,6 +91,10 @@ pub fn run(config: Config, reload: Reload) -> Result<(), RunError> {
 
 async fn serve(engine: Engine, config: Config, reload: Reload) -> Result<(), RunError> {
     let listeners = listeners(&config).await?;
+    let metrics = match &config.metrics {
+        None => None,
+        Some(address) => Some(tokio::net::TcpListener::bind(address).await.map_err(system("serve metrics"))?),
+    };
     let engine = Arc::new(engine);
     let (shown, showing) = watch::channel(Arc::new(config.clone()));
     let (asking, mut asked) = mpsc::channel::<ReloadRequest>(1);
@@ -107,6 +112,10 @@ async fn serve(engine: Engine, config: Config, reload: Reload) -> Result<(), Run
     };
     let mut signals = Signals::new()?;
     let (stop, stopped) = watch::channel(false);
+    if let Some(metrics) = metrics {
+        let (engine, host) = (Arc::clone(&engine), Arc::clone(&server.services.host));
+        tokio::spawn(metrics::serve(metrics, engine, host, stopped.clone()));
+    }
     let serving = tokio::spawn(server.run(listeners, stopped));
     let ready = config.ready_fd.map(listen::inherited).transpose().unwrap_or(None);
     let socket = std::env::var("NOTIFY_SOCKET").ok();
@@ -221,6 +230,7 @@ fn reloaded(current: &mut Config, reload: &Reload, engine: &Engine) -> Result<Ve
     }
     // Even if nothing of it has changed: certificates may have.
     engine.reload_registries(&current.engine);
+    engine.containers.set_defaults(Defaults::of(&current.engine));
     engine.events.now(Type::Daemon, "reload", &engine.id, attributes(current));
     Ok(changed)
 }
@@ -233,6 +243,8 @@ fn attributes(config: &Config) -> BTreeMap<String, String> {
     let pairs = [
         ("debug", engine.debug.to_string()),
         ("insecure-registries", list(&engine.insecure_registries)),
+        ("default-shm-size", engine.shm_size.to_string()),
+        ("default-stop-timeout", engine.stop_timeout.as_secs().to_string()),
         ("labels", list(&engine.labels)),
         ("max-concurrent-downloads", engine.max_concurrent_downloads.to_string()),
         ("max-concurrent-uploads", engine.max_concurrent_uploads.to_string()),

@@ -25,7 +25,7 @@ pub use error::{Error, Result};
 pub use events::Events;
 pub use images::Images;
 pub use network::Networks;
-pub use settings::{BUILT_IN_RUNTIMES, BridgeSettings, LogSettings, OciRuntime, Settings};
+pub use settings::{BUILT_IN_RUNTIMES, BridgeSettings, Defaults, LogSettings, OciRuntime, Settings};
 pub use volume::Volumes;
 
 use std::sync::Arc;

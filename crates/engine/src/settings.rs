@@ -86,6 +86,40 @@ pub struct OciRuntime {
     pub arguments: Vec<String>,
 }
 
+/// What containers get that do not say; can change while the engine runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Defaults {
+    /// Whether they share their IPC namespace with those that ask.
+    pub shareable_ipc: bool,
+    /// Whether they get a cgroup namespace of their own; `None` decides as dockerd does.
+    pub private_cgroupns: Option<bool>,
+    /// Size of `/dev/shm` in bytes.
+    pub shm_size: u64,
+    /// How long `stop` waits.
+    pub stop_timeout: Duration,
+}
+
+impl Defaults {
+    /// Returns those of a configuration.
+    pub fn of(settings: &Settings) -> Self {
+        let Settings { shareable_ipc, private_cgroupns, shm_size, stop_timeout, .. } = settings;
+        Self {
+            shareable_ipc: *shareable_ipc,
+            private_cgroupns: *private_cgroupns,
+            shm_size: *shm_size,
+            stop_timeout: *stop_timeout,
+        }
+    }
+
+    /// Puts them into a configuration.
+    pub fn put(self, settings: &mut Settings) {
+        settings.shareable_ipc = self.shareable_ipc;
+        settings.private_cgroupns = self.private_cgroupns;
+        settings.shm_size = self.shm_size;
+        settings.stop_timeout = self.stop_timeout;
+    }
+}
+
 /// The default bridge network's configuration (daemon.json `bridge`, `bip`, …).
 #[derive(Debug, Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "independent switches of daemon.json, by name")]

@@ -126,21 +126,24 @@ pub const FLAGS: &[Flag] = &[
         Text,
         "default-cgroupns-mode",
         "Default mode for containers cgroup namespace (\"host\" | \"private\")",
-    ),
+    )
+    .reloads(),
     flag(
         "default-ipc-mode",
         Text,
         "default-ipc-mode",
         "Default mode for containers ipc (\"shareable\" | \"private\")",
-    ),
+    )
+    .reloads(),
     flag(
         "default-stop-timeout",
         Number,
         "default-stop-timeout",
         "Default stop timeout (in seconds) for containers that do not say",
-    ),
+    )
+    .reloads(),
     flag("default-runtime", Text, "default-runtime", "Default OCI runtime for containers"),
-    flag("default-shm-size", Text, "default-shm-size", "Default shm size for containers"),
+    flag("default-shm-size", Text, "default-shm-size", "Default shm size for containers").reloads(),
     flag("default-ulimit", Ulimits, "default-ulimits", "Default ulimits for containers"),
     flag("dns", List, "dns", "DNS server to use"),
     flag("dns-opt", List, "dns-opts", "DNS options to use"),
@@ -194,6 +197,7 @@ pub const FLAGS: &[Flag] = &[
         "Set the max download attempts for each pull",
     )
     .reloads(),
+    flag("metrics-addr", Text, "metrics-addr", "Set default address and port to serve the metrics api on"),
     flag("mtu", Number, "mtu", "Set the MTU for the default \"bridge\" network"),
     flag(
         "no-new-privileges",

@@ -4,6 +4,7 @@
 //! for the next start, without a word, as in dockerd.
 
 use super::Config;
+use engine::Defaults;
 
 /// One change to apply.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub enum Change {
     Labels(Vec<String>),
     /// How registries are reached.
     Registries(Box<Registries>),
+    /// What containers get that do not say.
+    Defaults(Defaults),
 }
 
 impl Change {
@@ -26,6 +29,7 @@ impl Change {
             Self::Debug(_) => "debug",
             Self::Labels(_) => "labels",
             Self::Registries(_) => "registries",
+            Self::Defaults(_) => "defaults",
         }
     }
 }
@@ -70,6 +74,10 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     if Registries::of(old) != Registries::of(new) {
         changes.push(Change::Registries(Box::new(Registries::of(new))));
     }
+    let defaults = Defaults::of(&new.engine);
+    if Defaults::of(&old.engine) != defaults {
+        changes.push(Change::Defaults(defaults));
+    }
     changes
 }
 
@@ -79,6 +87,7 @@ pub fn apply(config: &mut Config, change: Change) {
         Change::LogLevel(level) => config.log_level = level,
         Change::Debug(debug) => config.engine.debug = debug,
         Change::Labels(labels) => config.engine.labels = labels,
+        Change::Defaults(defaults) => defaults.put(&mut config.engine),
         Change::Registries(new) => {
             let Registries { mirrors, insecure, proxies, downloads, uploads, attempts } = *new;
             let engine = &mut config.engine;
@@ -121,6 +130,12 @@ mod tests {
         let mirrored = config(&["--registry-mirror=https://m.example", "--max-concurrent-downloads=7"]);
         let changes_of_registries = diff(&config(&[]), &mirrored);
         assert!(matches!(changes_of_registries.as_slice(), [Change::Registries(new)] if new.downloads == 7));
+        let later = config(&["--default-shm-size=1g", "--default-stop-timeout=3"]);
+        let defaults = diff(&config(&[]), &later);
+        assert!(
+            matches!(defaults.as_slice(), [Change::Defaults(new)] if new.shm_size == 1 << 30),
+            "{defaults:?}"
+        );
         let mut applied = old;
         changes.into_iter().for_each(|change| apply(&mut applied, change));
         assert_eq!(diff(&applied, &new), []);

@@ -55,6 +55,8 @@ pub struct Config {
     pub raw_logs: bool,
     /// Where to tell that clients are served.
     pub ready_fd: Option<i32>,
+    /// Where metrics are served, as `host:port`.
+    pub metrics: Option<String>,
     /// What the engine works by.
     pub engine: Settings,
 }
@@ -121,6 +123,7 @@ pub fn resolve(given: &Given, facts: &HostFacts) -> Result<Config, ValueError> {
         },
         raw_logs: switch(given, "raw-logs", false),
         ready_fd: number(given, "ready-fd", -1)?.try_into().ok().filter(|fd| *fd >= 0),
+        metrics: given.last("metrics-addr").filter(|text| !text.is_empty()).map(str::to_owned),
         engine: engine(given, facts, debug)?,
     })
 }

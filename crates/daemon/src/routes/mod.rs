@@ -6,6 +6,7 @@ mod archive;
 mod build;
 mod commit;
 mod container;
+mod debug;
 mod exec;
 mod image;
 mod manifest;
@@ -88,6 +89,7 @@ pub(crate) fn all() -> Vec<Route<Handler<Services>>> {
     all.extend(manifest::routes());
     all.extend(network::routes());
     all.extend(volume::routes());
+    all.extend(debug::routes());
     all.extend(absent::routes());
     all
 }

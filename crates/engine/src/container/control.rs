@@ -211,7 +211,7 @@ impl Containers {
     }
 
     pub(super) fn stop_timeout(&self, container: &Container, asked: Option<i64>) -> Option<u64> {
-        let default = i64::try_from(self.settings.stop_timeout.as_secs()).unwrap_or(10);
+        let default = i64::try_from(self.defaults().stop_timeout.as_secs()).unwrap_or(10);
         let seconds = asked.or(container.config.stop_timeout).unwrap_or(default);
         u64::try_from(seconds).ok().map(|seconds| seconds.saturating_mul(1000))
     }

@@ -147,6 +147,7 @@ impl Containers {
 
     /// Fills in what dockerd shows for what was not said.
     pub(super) fn default_host(&self, host: &mut HostConfig) {
+        let defaults = self.defaults();
         if matches!(host.network_mode.as_str(), "" | "default") {
             let default = if self.settings.bridge.name.is_some() { "bridge" } else { "none" };
             default.clone_into(&mut host.network_mode);
@@ -158,16 +159,16 @@ impl Containers {
             "no".clone_into(&mut host.restart_policy.name);
         }
         if host.ipc_mode.is_empty() {
-            let shareable = self.settings.shareable_ipc;
+            let shareable = defaults.shareable_ipc;
             (if shareable { "shareable" } else { "private" }).clone_into(&mut host.ipc_mode);
         }
         if host.cgroupns_mode.is_empty() {
             let dockerds = self.host.unified && !host.privileged;
-            let private = self.settings.private_cgroupns.unwrap_or(dockerds);
+            let private = defaults.private_cgroupns.unwrap_or(dockerds);
             (if private { "private" } else { "host" }).clone_into(&mut host.cgroupns_mode);
         }
         if host.shm_size == 0 {
-            host.shm_size = i64::try_from(self.settings.shm_size).unwrap_or(i64::MAX);
+            host.shm_size = i64::try_from(defaults.shm_size).unwrap_or(i64::MAX);
         }
         if host.resources.memory > 0 && host.resources.memory_swap == 0 {
             host.resources.memory_swap = host.resources.memory.saturating_mul(2);

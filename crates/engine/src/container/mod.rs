@@ -55,7 +55,7 @@ use crate::events::Events;
 use crate::hub::Hub;
 use crate::images::User;
 use crate::network::Networks;
-use crate::settings::Settings;
+use crate::settings::{Defaults, Settings};
 use crate::volume::Volumes;
 use base::event::{Event, Type};
 use base::{ContainerId, Kind, Timestamp};
@@ -81,6 +81,7 @@ pub struct Containers {
     table: Mutex<Table>,
     execs: Mutex<BTreeMap<String, Arc<Exec>>>,
     news: resolver::News,
+    defaults: Mutex<Defaults>,
 }
 
 /// What the service is made of.
@@ -121,6 +122,7 @@ impl Containers {
         }
         changes::make_init_layer(&settings.data.init())?;
         let host = host::Host::detect(&settings)?;
+        let defaults = Mutex::new(Defaults::of(&settings));
         Ok(Arc::new(Self {
             settings,
             store,
@@ -133,7 +135,17 @@ impl Containers {
             table: Mutex::new(table),
             execs: Mutex::default(),
             news: resolver::News::default(),
+            defaults,
         }))
+    }
+
+    /// Changes what containers get from now on that do not say.
+    pub fn set_defaults(&self, defaults: Defaults) {
+        *self.defaults.lock().unwrap_or_else(PoisonError::into_inner) = defaults;
+    }
+
+    fn defaults(&self) -> Defaults {
+        *self.defaults.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the record of a container as it is now.
