@@ -1,5 +1,4 @@
 //! The daemon's own sockets and settings: metrics, debug endpoints, reloads.
-#![expect(clippy::expect_used, reason = "test code: a failed set-up ends the test")]
 
 use std::time::Duration;
 use testkit::{Engine, until};

@@ -156,7 +156,12 @@ impl Containers {
         let path = self.settings.exec.exit_record(&handle.id);
         let read = || serde_json::from_slice::<ExitRecord>(&std::fs::read(&path).ok()?).ok();
         let container = handle.get();
-        let record = told.or_else(read).unwrap_or_else(|| ExitRecord {
+        let known = told.or_else(read);
+        if known.is_none() {
+            // It died with its supervisor, unless it is frozen: then it would stay so for ever.
+            self.remove_cgroup(&container);
+        }
+        let record = known.unwrap_or_else(|| ExitRecord {
             // dockerd's code for an end that nobody saw.
             exit_code: 255,
             signal: None,
@@ -349,7 +354,9 @@ impl Containers {
     pub(super) fn remove_cgroup(&self, container: &Container) {
         let Some(hierarchy) = &self.host.hierarchy else { return };
         let path = self.cgroup_path(container);
-        if let Err(error) = cgroups::Cgroup::open(hierarchy, &path).and_then(|group| group.delete()) {
+        let removed =
+            cgroups::Cgroup::open(hierarchy, &path).and_then(|group| group.kill().and(group.delete()));
+        if let Err(error) = removed {
             tracing::warn!(container = %container.id, error = %base::chain(&error), "deleting a leftover control group");
         }
     }

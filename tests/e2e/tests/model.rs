@@ -1,0 +1,212 @@
+//! A model of what containers there are and how they fare, against an engine whose daemon and supervisors are killed at
+//! random moments while several clients work: afterwards model and world agree, and nothing is left.
+//!
+//! An operation that was cut off leaves the model with several states that may be; what is found then is one of them. The
+//! choice is replayable as far as the machine's timing goes: the seed is printed, `WHARF_SEED` sets it, and `WHARF_ROUNDS`
+//! makes it longer.
+#![expect(clippy::expect_used, reason = "test code: a failed set-up ends the test")]
+
+use std::collections::BTreeSet;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+use testkit::{Engine, until};
+
+/// How a container fares, as `inspect` says it; `None` is one that is not there.
+type State = Option<&'static str>;
+
+const CREATED: State = Some("created");
+const RUNNING: State = Some("running");
+const PAUSED: State = Some("paused");
+const EXITED: State = Some("exited");
+
+/// What can be done with a container in a state: the command, the state after it, and those that may be found if it was
+/// cut off (besides the states before and after).
+type Step = (&'static [&'static str], State, &'static [State]);
+
+fn steps(state: State) -> &'static [Step] {
+    const CREATE: Step = (&["create", "--name", "NAME", "busybox", "sleep", "1000"], CREATED, &[]);
+    const RUN: Step = (
+        &["run", "-d", "-v", "/data", "--name", "NAME", "busybox", "sleep", "1000"],
+        RUNNING,
+        &[CREATED, EXITED],
+    );
+    const START: Step = (&["start", "NAME"], RUNNING, &[EXITED]);
+    const REMOVE: Step = (&["rm", "-f", "-v", "NAME"], None, &[EXITED]);
+    match state {
+        None => &[CREATE, RUN, RUN],
+        Some("running") => &[
+            (&["stop", "-t", "0", "NAME"], EXITED, &[]),
+            (&["kill", "NAME"], EXITED, &[]),
+            (&["restart", "-t", "0", "NAME"], RUNNING, &[EXITED]),
+            (&["pause", "NAME"], PAUSED, &[]),
+            (&["exec", "NAME", "true"], RUNNING, &[]),
+            (&["update", "--cpu-shares", "512", "NAME"], RUNNING, &[]),
+            REMOVE,
+        ],
+        Some("paused") => &[(&["unpause", "NAME"], RUNNING, &[]), REMOVE],
+        _ => &[START, START, REMOVE],
+    }
+}
+
+/// A small generator: xorshift.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 11).expect("a number") % limit
+    }
+}
+
+/// One container of the model.
+#[derive(Debug)]
+struct Model {
+    name: String,
+    may_be: BTreeSet<State>,
+}
+
+impl Model {
+    /// Does something with the container; returns what went wrong though it should not have.
+    fn step(&mut self, engine: &Engine, random: &mut Random) -> Option<String> {
+        let mut states = self.may_be.iter();
+        let (Some(state), None) = (states.next().copied(), states.next()) else { return None };
+        let all = steps(state);
+        let (words, after, between) = all.get(random.below(all.len())).expect("a step");
+        let words: Vec<&str> =
+            words.iter().map(|word| if *word == "NAME" { self.name.as_str() } else { word }).collect();
+        let output = engine.wharf(&words);
+        if output.code == 0 {
+            self.may_be = BTreeSet::from([*after]);
+            return None;
+        }
+        self.may_be.insert(*after);
+        self.may_be.extend(between.iter().copied());
+        Some(format!("{words:?}: {}", output.stderr))
+    }
+
+    /// Finds out what has become of it, which must be one of what may be.
+    fn settle(&mut self, engine: &Engine) {
+        let found =
+            until(&format!("{} to be one of {:?}", self.name, self.may_be), Duration::from_secs(20), || {
+                let output = engine.wharf(&["inspect", "-f", "{{.State.Status}}", &self.name]);
+                self.may_be.iter().copied().find(|state| match state {
+                    None => output.code != 0 && output.stderr.contains("No such"),
+                    // One whose supervisor was killed just now is told to run for a moment.
+                    Some("running") => {
+                        output.stdout.trim() == "running"
+                            && engine.wharf(&["exec", &self.name, "true"]).code == 0
+                    }
+                    Some(word) => output.stdout.trim() == *word,
+                })
+            });
+        self.may_be = BTreeSet::from([found]);
+        if found == RUNNING {
+            assert!(!supervisors(engine).is_empty(), "no supervisor is found");
+        }
+    }
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// Returns the supervisors' process ids.
+fn supervisors(engine: &Engine) -> Vec<u32> {
+    let is_one = |pid: &u32| {
+        let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        command.split(|byte| *byte == 0).any(|word| word.starts_with(b"wharf: "))
+    };
+    engine.namespaces().processes().into_iter().filter(is_one).collect()
+}
+
+fn kill(pid: &str) {
+    drop(Command::new("kill").args(["-9", pid]).stderr(Stdio::null()).status());
+}
+
+#[test]
+fn model_and_world_agree_after_deaths() {
+    let mut engine = Engine::with_busybox();
+    let seed = number("WHARF_SEED").unwrap_or_else(|| u64::from(std::process::id()) << 20 | 0x5bd1);
+    let rounds = number("WHARF_ROUNDS").unwrap_or(30);
+    drop(std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("WHARF_SEED={seed}\n")));
+    let mut random = Random(seed);
+    // Each client has containers of its own, so that the model knows their order.
+    let mut clients: Vec<Vec<Model>> = (0..3)
+        .map(|client| {
+            let model = |number| Model { name: format!("c{client}{number}"), may_be: BTreeSet::from([None]) };
+            (0..2).map(model).collect()
+        })
+        .collect();
+    for round in 0..rounds {
+        let moment = Duration::from_millis(u64::try_from(random.below(600)).expect("a number"));
+        let deed = random.below(4);
+        let seeds: Vec<u64> =
+            clients.iter().map(|_| u64::try_from(random.below(1 << 40)).expect("a number") | 1).collect();
+        let victim = random.below(1000);
+        let failures: Vec<String> = std::thread::scope(|scope| {
+            let engine = &engine;
+            let working: Vec<_> = clients
+                .iter_mut()
+                .zip(seeds)
+                .map(|(models, seed)| {
+                    scope.spawn(move || {
+                        let mut random = Random(seed);
+                        let mut failures = Vec::new();
+                        for _ in 0..3 {
+                            let place = random.below(models.len());
+                            failures
+                                .extend(models.get_mut(place).expect("a model").step(engine, &mut random));
+                        }
+                        failures
+                    })
+                })
+                .collect();
+            std::thread::sleep(moment);
+            match deed {
+                0 => {}
+                1 => {
+                    let all = supervisors(engine);
+                    if let Some(pid) = all.get(victim % all.len().max(1)) {
+                        kill(&pid.to_string());
+                    }
+                }
+                _ => kill(std::fs::read_to_string(engine.folder().join("pid")).expect("the pid file").trim()),
+            }
+            working.into_iter().flat_map(|client| client.join().expect("a client")).collect()
+        });
+        match deed {
+            0 => assert!(failures.is_empty(), "round {round}, nobody was killed: {failures:?}"),
+            // Whose container it was is not known.
+            1 => {
+                for model in clients.iter_mut().flatten() {
+                    if model.may_be.contains(&RUNNING) || model.may_be.contains(&PAUSED) {
+                        model.may_be.insert(EXITED);
+                    }
+                }
+            }
+            _ => {
+                engine.kill_daemon();
+                engine.start_daemon();
+            }
+        }
+        for model in clients.iter_mut().flatten() {
+            model.settle(&engine);
+        }
+    }
+    let names: Vec<&str> = clients.iter().flatten().map(|model| model.name.as_str()).collect();
+    engine.wharf(&[&["rm", "-f", "-v"], names.as_slice()].concat());
+    until("nothing to be left", Duration::from_secs(15), || {
+        let entries =
+            |folder: &str| std::fs::read_dir(engine.folder().join(folder)).map_or(0, Iterator::count);
+        let links = engine.namespaces().links();
+        let left = entries("data/containers")
+            + entries("exec/containers")
+            + engine.cgroups().len()
+            + supervisors(&engine).len();
+        (left == 0 && !links.iter().any(|link| link.starts_with("veth"))).then_some(())
+    });
+    assert_eq!(engine.wharf(&["volume", "ls", "-q"]).line(), "", "anonymous volumes");
+    assert_eq!(engine.wharf(&["ps", "-aq"]).line(), "");
+}
