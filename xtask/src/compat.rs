@@ -138,9 +138,9 @@ fn commands(rows: &[Row], wharf: &str, evidence: &Evidence) -> String {
             let mut tests = evidence.naming(&[format!("\"{flag}\""), format!("\"{flag}=")]);
             tests.retain(|test| words.is_empty() || evidence.has(test, &word));
             if tests.is_empty() {
-                silent.push(format!("`{flag}`"))
+                silent.push(format!("`{flag}`"));
             } else {
-                seen.push(format!("`{flag}` ({})", tests.join(", ")))
+                seen.push(format!("`{flag}` ({})", tests.join(", ")));
             }
         }
         (named, unnamed, missing) = (named + seen.len(), unnamed + silent.len(), missing + absent.len());
