@@ -24,9 +24,13 @@ const EXITED: State = Some("exited");
 type Step = (&'static [&'static str], State, &'static [State]);
 
 fn steps(state: State) -> &'static [Step] {
-    const CREATE: Step = (&["create", "--name", "NAME", "busybox", "sleep", "1000"], CREATED, &[]);
-    const RUN: Step =
-        (&["run", "-d", "--name", "NAME", "busybox", "sleep", "1000"], RUNNING, &[CREATED, EXITED]);
+    const CREATE: Step =
+        (&["create", "-v", "/data", "--name", "NAME", "busybox", "sleep", "1000"], CREATED, &[]);
+    const RUN: Step = (
+        &["run", "-d", "-v", "/data", "--name", "NAME", "busybox", "sleep", "1000"],
+        RUNNING,
+        &[CREATED, EXITED],
+    );
     const START: Step = (&["start", "NAME"], RUNNING, &[EXITED]);
     const REMOVE: Step = (&["rm", "-f", "-v", "NAME"], None, &[EXITED]);
     match state {
@@ -205,4 +209,9 @@ fn model_and_world_agree_after_deaths() {
         (left == 0 && !links.iter().any(|link| link.starts_with("veth"))).then_some(())
     });
     assert_eq!(engine.wharf(&["ps", "-aq"]).line(), "");
+    assert_eq!(
+        engine.wharf(&["volume", "ls", "-q"]).line(),
+        "",
+        "anonymous volumes go with their containers"
+    );
 }

@@ -61,6 +61,7 @@ mod tests {
                 created: 1_500_000_000,
                 labels,
                 options: Default::default(),
+                made_for: None,
             })
         };
         let answer = serde_json::to_string(&volume(&record("data"), Path::new("/v/data/_data"))).unwrap();

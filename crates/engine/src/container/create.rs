@@ -333,7 +333,8 @@ impl Containers {
                         Kind::NotFound => Error::invalid(error.to_string()),
                         _ => error,
                     };
-                    let (volume, _new) = self.volumes.create(&request).map_err(refused)?;
+                    let (volume, _new) =
+                        self.volumes.create_for(&request, Some(&id.to_string())).map_err(refused)?;
                     volume.name.clone_into(&mut point.name);
                     let data = self.volumes.data(&volume.name);
                     self.volumes.hold(&id.to_string(), [volume.name.as_str()]);

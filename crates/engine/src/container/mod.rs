@@ -120,6 +120,7 @@ impl Containers {
             volumes.hold(&id, container.volumes());
             table.insert(Handle::new(container));
         }
+        volumes.remove_orphans(|id| ContainerId::parse(id).ok().is_some_and(|id| table.by_id(&id).is_some()));
         changes::make_init_layer(&settings.data.init())?;
         let host = host::Host::detect(&settings)?;
         let defaults = Mutex::new(Defaults::of(&settings));

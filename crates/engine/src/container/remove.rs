@@ -16,6 +16,17 @@ pub struct RemoveOptions {
     pub volumes: bool,
 }
 
+/// What becomes of a container's anonymous volumes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Anonymous {
+    /// They stay.
+    Keep,
+    /// They go, but for those that others use.
+    Remove,
+    /// Those go that a removal that was cut short did not mean to keep.
+    Owned,
+}
+
 impl Containers {
     /// Removes a container.
     ///
@@ -39,7 +50,9 @@ impl Containers {
             // Automatic removal was quicker.
             return Ok(());
         }
-        let outcome = self.remove_now(&handle, options.volumes);
+        let volumes =
+            if options.volumes || container.host.auto_remove { Anonymous::Remove } else { Anonymous::Keep };
+        let outcome = self.remove_now(&handle, volumes);
         drop(operation);
         outcome
     }
@@ -57,7 +70,12 @@ impl Containers {
     }
 
     /// Removes a container whose operation is held and which does not run.
-    fn remove_now(&self, handle: &Handle, volumes: bool) -> Result<()> {
+    fn remove_now(&self, handle: &Handle, volumes: Anonymous) -> Result<()> {
+        let mounts = handle.get().mounts.clone();
+        let anonymous = || mounts.iter().filter(|point| point.anonymous).map(|point| point.name.as_str());
+        if volumes == Anonymous::Keep {
+            self.volumes.disown(anonymous())?;
+        }
         // A full disk must not keep anyone from making room.
         let container = handle.note(self.store.database(), |container| {
             container.state =
@@ -87,10 +105,12 @@ impl Containers {
         self.forget_execs(&handle.id);
         self.table().remove(&handle.id);
         self.volumes.release(&id);
-        if volumes || container.host.auto_remove {
-            for point in container.mounts.iter().filter(|point| point.anonymous) {
+        let is_owned =
+            |name: &str| self.volumes.get(name).is_ok_and(|volume| volume.made_for.as_deref() == Some(&id));
+        for name in anonymous() {
+            if volumes == Anonymous::Remove || (volumes == Anonymous::Owned && is_owned(name)) {
                 // Another container may have taken it by --volumes-from; then it stays.
-                drop(self.volumes.remove(&point.name, true));
+                drop(self.volumes.remove(name, true));
             }
         }
         self.tell(&container, "destroy", &[]);
@@ -108,7 +128,8 @@ impl Containers {
         if self.handle(&handle.id).is_none() || handle.get().state.is_alive() {
             return Ok(());
         }
-        self.remove_now(handle, true)
+        let cut_short = matches!(handle.get().state, State::Removing(_));
+        self.remove_now(handle, if cut_short { Anonymous::Owned } else { Anonymous::Remove })
     }
 
     /// As [`Containers::remove_quietly`], on a thread of its own.

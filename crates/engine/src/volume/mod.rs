@@ -36,6 +36,10 @@ pub struct Volume {
     pub labels: StringMap,
     /// Driver options.
     pub options: StringMap,
+    /// The container that an anonymous volume was made for and goes with, by ID: one that a crash left without it is removed.
+    /// `None` once that container was removed and the volume was to stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_for: Option<String>,
 }
 
 impl Volume {
@@ -230,6 +234,20 @@ impl Volumes {
     /// Fails if the name has characters that are not allowed, the driver is not `local` or does not know the options, or
     /// the folder or the record cannot be made.
     pub fn create(&self, request: &api::volume::CreateRequest) -> Result<(Arc<Volume>, bool)> {
+        self.create_for(request, None)
+    }
+
+    /// As [`Volumes::create`]; an anonymous one for a container, by ID.
+    ///
+    /// # Errors
+    ///
+    /// As [`Volumes::create`].
+    pub(crate) fn create_for(
+        &self,
+        request: &api::volume::CreateRequest,
+        container: Option<&str>,
+    ) -> Result<(Arc<Volume>, bool)> {
+        let made_for = container.filter(|_| request.name.is_empty()).map(str::to_owned);
         if !matches!(request.driver.as_str(), "" | "local" | "default") {
             let driver = &request.driver;
             return Err(Error::not_found(format!(
@@ -261,7 +279,8 @@ impl Volumes {
             backing.prepare(&self.folder(&name)).map_err(refused)?;
         }
         let created = Timestamp::from_system(SystemTime::now()).as_nanos();
-        let volume = Volume { name: name.clone(), created, labels, options: request.driver_opts.clone() };
+        let volume =
+            Volume { name: name.clone(), created, labels, options: request.driver_opts.clone(), made_for };
         self.database.put(BUCKET, &name, &encode(&volume)?, Durability::Durable)?;
         let volume = Arc::new(volume);
         state.volumes.insert(name.clone(), Arc::clone(&volume));
@@ -275,6 +294,37 @@ impl Volumes {
         let mut state = self.state();
         for name in names {
             state.users.entry(name.to_owned()).or_default().insert(container.to_owned());
+        }
+    }
+
+    /// Keeps volumes for good that were made for a container.
+    ///
+    /// # Errors
+    ///
+    /// The database's.
+    pub(crate) fn disown<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Result<()> {
+        let mut state = self.state();
+        for name in names {
+            let Some(volume) = state.volumes.get_mut(name).filter(|volume| volume.made_for.is_some()) else {
+                continue;
+            };
+            let kept = Volume { made_for: None, ..Volume::clone(volume) };
+            self.database.put(BUCKET, name, &encode(&kept)?, Durability::Relaxed)?;
+            *volume = Arc::new(kept);
+        }
+        Ok(())
+    }
+
+    /// Removes the volumes that were made for containers there are not: a crash came between the two.
+    pub(crate) fn remove_orphans(&self, exists: impl Fn(&str) -> bool) {
+        for volume in self.list() {
+            let is_orphan = volume.made_for.as_deref().is_some_and(|container| !exists(container));
+            if is_orphan
+                && self.users(&volume.name).is_empty()
+                && let Err(error) = self.remove(&volume.name, true)
+            {
+                tracing::warn!(volume = volume.name, error = %base::chain(&error), "removing a volume without its container");
+            }
         }
     }
 
@@ -367,4 +417,36 @@ fn encode(volume: &Volume) -> Result<Vec<u8>> {
     serde_json::to_vec(volume).map_err(|source| {
         Error::known(Kind::Internal, format!("write the record of volume {}: {source}", volume.name))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn volumes_of_containers_that_never_came_to_be_go() {
+        let folder = std::env::temp_dir().join(format!("wharf-volumes-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let open = || {
+            let database = Database::open(&folder.join("database")).unwrap();
+            Volumes::open(DataPaths::new(&folder), database, Events::default()).unwrap()
+        };
+        let volumes = open();
+        let anonymous = api::volume::CreateRequest::default();
+        let make = |container| volumes.create_for(&anonymous, container).unwrap().0.name.clone();
+        let (lost, kept, own, plain) =
+            (make(Some("gone")), make(Some("gone")), make(Some("here")), make(None));
+        volumes.disown([kept.as_str()]).unwrap();
+        drop(volumes);
+        let volumes = open();
+        volumes.remove_orphans(|container| container == "here");
+        let mut names: Vec<String> = volumes.list().iter().map(|volume| volume.name.clone()).collect();
+        names.sort();
+        let mut expected = [kept, own, plain];
+        expected.sort();
+        assert_eq!(names, expected);
+        assert!(!volumes.data(&lost).exists());
+        drop(volumes);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }
