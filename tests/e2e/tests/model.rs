@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use testkit::{Engine, until};
 
 /// How a container fares, as `inspect` says it; `None` is one that is not there.
@@ -198,20 +198,28 @@ fn model_and_world_agree_after_deaths() {
     }
     let names: Vec<&str> = clients.iter().flatten().map(|model| model.name.as_str()).collect();
     engine.wharf(&[&["rm", "-f", "-v"], names.as_slice()].concat());
-    until("nothing to be left", Duration::from_secs(15), || {
-        let entries =
-            |folder: &str| std::fs::read_dir(engine.folder().join(folder)).map_or(0, Iterator::count);
-        let links = engine.namespaces().links();
-        let left = entries("data/containers")
-            + entries("exec/containers")
-            + engine.cgroups().len()
-            + supervisors(&engine).len();
-        (left == 0 && !links.iter().any(|link| link.starts_with("veth"))).then_some(())
-    });
+    let deadline = Instant::now() + Duration::from_secs(15);
+    while !left(&engine).is_empty() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(left(&engine), Vec::<String>::new(), "nothing is to be left");
     assert_eq!(engine.wharf(&["ps", "-aq"]).line(), "");
     assert_eq!(
         engine.wharf(&["volume", "ls", "-q"]).line(),
         "",
         "anonymous volumes go with their containers"
     );
+}
+
+/// Folders, control groups, processes and devices that belong to containers.
+fn left(engine: &Engine) -> Vec<String> {
+    let entries = |folder: &str| {
+        let entries = std::fs::read_dir(engine.folder().join(folder)).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path().display().to_string()).collect::<Vec<_>>()
+    };
+    let groups = engine.cgroups().into_iter().map(|group| group.display().to_string());
+    let supervisors = supervisors(engine).into_iter().map(|process| format!("supervisor {process}"));
+    let links = engine.namespaces().links().into_iter().filter(|link| link.starts_with("veth"));
+    let folders = ["data/containers", "exec/containers"].into_iter().flat_map(entries);
+    folders.chain(groups).chain(supervisors).chain(links).collect()
 }

@@ -354,8 +354,10 @@ impl Containers {
     pub(super) fn remove_cgroup(&self, container: &Container) {
         let Some(hierarchy) = &self.host.hierarchy else { return };
         let path = self.cgroup_path(container);
-        let removed =
-            cgroups::Cgroup::open(hierarchy, &path).and_then(|group| group.kill().and(group.delete()));
+        let removed = cgroups::Cgroup::open(hierarchy, &path).and_then(|group| match group.exists() {
+            true => group.kill().and(group.delete()),
+            false => Ok(()),
+        });
         if let Err(error) = removed {
             tracing::warn!(container = %container.id, error = %base::chain(&error), "deleting a leftover control group");
         }

@@ -83,6 +83,8 @@ impl Containers {
             Ok(())
         })?;
         handle.await_supervisor();
+        // A supervisor that was killed while it tidied up.
+        self.remove_cgroup(&container);
         handle.live().waiting.clear();
         let id = handle.id.to_string();
         let forget = || self.store.database().delete(BUCKET, &id, Durability::Relaxed);
