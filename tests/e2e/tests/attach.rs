@@ -90,13 +90,16 @@ fn several_clients_get_everything_and_input_ends_once() {
     let path = "/containers/box/attach?stream=1&stdin=1&stdout=1&stderr=1";
     let mut one = upgrade(&engine, path);
     let mut two = upgrade(&engine, path);
+    // Whoever gets back what it sent is there; the answer alone does not say so.
     one.write_all(b"from one\n").expect("send");
-    for client in [&mut one, &mut two] {
-        received(client, "from one\n");
-    }
+    received(&mut one, "from one\n");
     two.write_all(b"from two\n").expect("send");
-    for client in [&mut one, &mut two] {
+    for client in [&mut two, &mut one] {
         received(client, "from two\n");
+    }
+    one.write_all(b"to both\n").expect("send");
+    for client in [&mut one, &mut two] {
+        received(client, "to both\n");
     }
     // One that is gone harms nobody, and without `StdinOnce` its end is not the end of input.
     drop(two);

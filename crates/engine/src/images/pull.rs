@@ -4,6 +4,7 @@
 //! and what it had downloaded serves the next one. The largest layers start first: the last one to end then ends
 //! soonest.
 
+use super::flight::Turn;
 use super::flush::Flusher;
 use super::layer::Job;
 use super::progress::{BlobState, Progress, Step, Teller};
@@ -260,10 +261,17 @@ impl Images {
         flusher.outcome()
     }
 
-    /// Keeps a document as a blob; its bytes were checked against the descriptor's digest.
+    /// Keeps a document as a blob; its bytes were checked against the descriptor's digest. Several may come with it at once.
     pub(super) async fn keep(&self, descriptor: &Descriptor, bytes: Bytes) -> Result<()> {
+        let turn = self.flights().turn(&descriptor.digest, || ()).await;
+        self.keep_in_turn(descriptor, bytes, turn).await
+    }
+
+    async fn keep_in_turn(&self, descriptor: &Descriptor, bytes: Bytes, turn: Turn) -> Result<()> {
         let (store, digest) = (self.store().clone(), descriptor.digest.clone());
         blocking(move || {
+            // Kept to the end, even if nobody waits for it any more.
+            let _turn = turn;
             if store.blobs().contains(&digest) {
                 return Ok(());
             }
@@ -282,7 +290,7 @@ impl Images {
             let text = format!("image configuration {} has {} bytes", descriptor.digest, descriptor.size);
             return Err(Error::known(Kind::Internal, text));
         }
-        let _turn = self.flights().turn(&descriptor.digest, || ()).await;
+        let turn = self.flights().turn(&descriptor.digest, || ()).await;
         let (store, digest) = (self.store().clone(), descriptor.digest.clone());
         let here = blocking(move || match store.blobs().read(&digest, CONFIG_LIMIT) {
             Ok(bytes) => Ok(Some(bytes)),
@@ -297,7 +305,7 @@ impl Images {
         while let Some(piece) = blob.chunk().await.map_err(|error| registry_error(&error))? {
             bytes.extend_from_slice(&piece);
         }
-        self.keep(descriptor, Bytes::from(bytes.clone())).await?;
+        self.keep_in_turn(descriptor, Bytes::from(bytes.clone()), turn).await?;
         Ok(bytes)
     }
 }
