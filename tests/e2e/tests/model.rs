@@ -126,7 +126,7 @@ fn kill(pid: &str) {
     drop(Command::new("kill").args(["-9", pid]).stderr(Stdio::null()).status());
 }
 
-// One run in six finds an end that nobody caused, soon after a supervisor was killed; it has not been explained yet.
+// One run in six lost a supervisor in a round in which nobody was killed; that has not been explained yet.
 #[test]
 #[ignore = "on request: WHARF_SEED and WHARF_ROUNDS choose the deaths"]
 fn model_and_world_agree_after_deaths() {
