@@ -4,6 +4,7 @@
 //! and through Docker's where it is installed: [`both`] runs the same arguments through each.
 
 pub mod bundle;
+pub mod random;
 
 use testkit::{Engine, Output};
 

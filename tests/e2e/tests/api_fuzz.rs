@@ -4,6 +4,7 @@
 //! The choice is random but replayable: the seed is printed, and `WHARF_SEED` sets it; `WHARF_ROUNDS` makes it longer.
 #![expect(clippy::expect_used, reason = "test code: a failed set-up ends the test")]
 
+use e2e::random::{Random, number};
 use std::io::{Read as _, Write as _};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
@@ -157,27 +158,6 @@ const BODIES: &[&str] = &[
     "{\"DetachKeys\":\"ctrl-1\",\"Cmd\":[\"\"]}",
 ];
 
-/// A small generator: xorshift.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 11).expect("a number") % limit
-    }
-
-    fn one<'a, T>(&mut self, of: &'a [T]) -> &'a T {
-        let place = self.below(of.len());
-        of.get(place).expect("a place")
-    }
-}
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
-
 /// Sends bytes and returns the answer as far as it comes at once: head, and body if its length is told.
 ///
 /// A client that closes its half before the answer has gone: only one whose body never ends does so.
@@ -241,7 +221,7 @@ fn nothing_panics_and_every_refusal_has_a_message() {
     let seed = number("WHARF_SEED").unwrap_or_else(|| u64::from(std::process::id()) << 20 | 0x9e37);
     let rounds = number("WHARF_ROUNDS").unwrap_or(20);
     drop(std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("WHARF_SEED={seed}\n")));
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let huge = "x".repeat(1 << 20);
     let mut failures = Vec::new();
     for _ in 0..rounds {

@@ -6,6 +6,7 @@
 //! makes it longer.
 #![expect(clippy::expect_used, reason = "test code: a failed set-up ends the test")]
 
+use e2e::random::{Random, number};
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -46,18 +47,6 @@ fn steps(state: State) -> &'static [Step] {
         ],
         Some("paused") => &[(&["unpause", "NAME"], RUNNING, &[]), REMOVE],
         _ => &[START, START, REMOVE],
-    }
-}
-
-/// A small generator: xorshift.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 11).expect("a number") % limit
     }
 }
 
@@ -109,10 +98,6 @@ impl Model {
     }
 }
 
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
-
 /// Returns the supervisors' process ids.
 fn supervisors(engine: &Engine) -> Vec<u32> {
     let is_one = |pid: &u32| {
@@ -134,7 +119,7 @@ fn model_and_world_agree_after_deaths() {
     let seed = number("WHARF_SEED").unwrap_or_else(|| u64::from(std::process::id()) << 20 | 0x5bd1);
     let rounds = number("WHARF_ROUNDS").unwrap_or(30);
     drop(std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("WHARF_SEED={seed}\n")));
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     // Each client has containers of its own, so that the model knows their order.
     let mut clients: Vec<Vec<Model>> = (0..3)
         .map(|client| {
@@ -155,7 +140,7 @@ fn model_and_world_agree_after_deaths() {
                 .zip(seeds)
                 .map(|(models, seed)| {
                     scope.spawn(move || {
-                        let mut random = Random(seed);
+                        let mut random = Random::new(seed);
                         let mut failures = Vec::new();
                         for _ in 0..3 {
                             let place = random.below(models.len());
