@@ -4,6 +4,7 @@
 
 mod build;
 mod compat;
+mod fuzz;
 mod peers;
 mod runtime_tools;
 mod steps;
@@ -19,6 +20,8 @@ usage: cargo xtask COMMAND
   build [--dist]   build the static release and print where it is
   test  [STEP...]  run every check and test, or the named steps
   bench [ROW...]   time Wharf beside the engines that are installed
+  fuzz [SECONDS [TARGET...]]
+                   feed each fuzz target random input for a minute or SECONDS
   compat FOLDER    write docs/compat/ from Docker's tables (WHARF names the executable)
   tidy             check the crate arrows, file sizes and module headers";
 
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
         }),
         Some("test") => test::test(&rest),
         Some("bench") => build::bench(&rest),
+        Some("fuzz") => fuzz::command(&rest),
         Some("compat") => compat::command(rest.first()),
         Some("tidy") => tidy::command(),
         _ => Err(USAGE.to_owned()),

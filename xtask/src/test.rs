@@ -1,7 +1,7 @@
 //! Every check and test of the project, in the order of what fails fastest.
 
 use crate::steps::{cargo, install, is_root, run, say, warn};
-use crate::{build, peers, runtime_tools, tidy};
+use crate::{build, fuzz, peers, runtime_tools, tidy};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -32,6 +32,7 @@ const STEPS: &[Step] = &[
     ("doc", || {
         run(cargo().args(["doc", "--workspace", "--no-deps", "--quiet"]).env("RUSTDOCFLAGS", "-D warnings"))
     }),
+    ("fuzz", fuzz::check),
     ("unit", unit),
     ("e2e", end_to_end),
     ("runtime-tools", || runtime_tools::check(&executable()?)),
