@@ -211,20 +211,35 @@ impl Cache {
         parents: Vec<String>,
         layer: Option<Kept>,
     ) -> Result<Found> {
-        let time = now();
+        self.keep_from(claim, description, parents, layer, now())
+    }
+
+    /// Keeps a result that was made at another time, elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// That the database cannot be written.
+    pub(crate) fn keep_from(
+        &self,
+        claim: &Claim,
+        description: &str,
+        parents: Vec<String>,
+        layer: Option<Kept>,
+        created: i64,
+    ) -> Result<Found> {
         let entry = Entry {
             kind: "regular".to_owned(),
             description: description.to_owned(),
             layer: layer.clone(),
             folder: None,
             parents,
-            created: time,
-            used: time,
+            created,
+            used: now(),
             count: 1,
         };
         self.save(&claim.key, &entry)?;
         self.state().entries.insert(claim.key.clone(), entry);
-        Ok(Found { layer, created: time })
+        Ok(Found { layer, created })
     }
 
     /// Returns the digest of a part of a tree that never changes, computed at most once.

@@ -6,6 +6,8 @@ use oci::image::Healthcheck;
 use oci::{Descriptor, History, ImageConfig, Platform};
 use std::collections::BTreeMap;
 
+/// Where `BuildKit` puts its records of how the base was made.
+const BUILDKIT_RECORDS: &str = "moby.buildkit.cache.v0";
 /// The most ports that one `EXPOSE` may name.
 const MAX_PORTS: u32 = 65_536;
 
@@ -117,7 +119,15 @@ impl State {
     /// Begins with an image.
     pub(crate) fn on(mut config: ImageConfig, layers: Vec<Descriptor>, escape: char) -> Self {
         // What the classic builder noted of its containers says nothing about this image.
-        for stale in ["container", "container_config", "docker_version", "parent", "id"] {
+        for stale in [
+            "container",
+            "container_config",
+            "docker_version",
+            "parent",
+            "id",
+            crate::exchange::RECORDS,
+            BUILDKIT_RECORDS,
+        ] {
             config.other.remove(stale);
         }
         config.config.other.clear();

@@ -3,6 +3,7 @@
 use crate::cache::{Answer, Cache};
 use crate::error::{Error, Result};
 use crate::evaluate::{Given, State};
+use crate::exchange::Exchange;
 use crate::graph::{Graph, graph};
 use crate::request::{Output, Request};
 use crate::step::Desk;
@@ -27,6 +28,8 @@ pub struct Built {
     pub image: Option<Descriptor>,
     /// Its configuration.
     pub config: oci::ImageConfig,
+    /// The image of the cache that was to be given away: stored, not recorded.
+    pub cache: Option<Descriptor>,
     /// Build arguments that nothing used.
     pub unused: Vec<String>,
 }
@@ -52,6 +55,7 @@ pub(crate) struct Job<'a> {
     pub(crate) cancel: &'a Cancel,
     /// The latest time that anything may have (seconds since 1970).
     pub(crate) epoch: Option<i64>,
+    pub(crate) exchange: Exchange,
     progress: &'a dyn Progress,
     graph: Graph,
     slots: Mutex<BTreeMap<usize, Slot>>,
@@ -113,6 +117,7 @@ pub fn build(
         images,
         cancel,
         epoch: epoch(request)?,
+        exchange: Exchange::default(),
         progress,
         graph,
         slots: Mutex::new(slots),
@@ -279,13 +284,19 @@ impl Job<'_> {
             step.created = Some(created.clone());
         }
         config.created = Some(created);
+        self.inline(state, &mut config)?;
         let image = match self.request.output {
             Output::Image => {
-                Some(self.cache.store().add_image(&config, state.layers.clone(), &self.request.names)?)
+                let store = self.cache.store();
+                let annotations = self.request.annotations.clone();
+                let target = store.put_image(&config, state.layers.clone(), annotations)?;
+                store.images().record(&target, &self.request.names)?;
+                Some(target)
             }
             Output::Nothing | Output::Files(_) => None,
         };
-        Ok(Built { image, config, unused: self.unused() })
+        let cache = self.give(state)?;
+        Ok(Built { image, config, cache, unused: self.unused() })
     }
 
     /// When an image of metadata on nothing was first made.

@@ -19,6 +19,7 @@ mod context;
 mod copying;
 mod error;
 mod evaluate;
+mod exchange;
 mod graph;
 mod job;
 mod owner;
@@ -36,6 +37,9 @@ pub use archive::{Limits, unpack};
 pub use cache::{Cache, Entry, Kept};
 pub use context::read_context;
 pub use error::{Error, Result};
+pub use exchange::RECORDS as CACHE_RECORDS;
 pub use job::{Built, build};
-pub use request::{Context, Named, Output, Request, Secret};
-pub use worker::{Cancel, Event, Images, MountSource, Process, ProcessMount, Progress, Ran, Stream, Worker};
+pub use request::{CacheFrom, CacheTo, Context, Named, Output, Request, Secret};
+pub use worker::{
+    CacheImage, Cancel, Event, Images, MountSource, Process, ProcessMount, Progress, Ran, Stream, Worker,
+};

@@ -39,10 +39,38 @@ pub struct Request {
     pub squash: bool,
     /// Names of the image.
     pub names: Vec<oci::Reference>,
+    /// Further free-form facts of the image's manifest (`--annotation`).
+    pub annotations: BTreeMap<String, String>,
+    /// Caches from elsewhere, asked in this order.
+    pub cache_from: Vec<CacheFrom>,
+    /// Whether the image tells how it was made, so that it serves as a cache itself.
+    pub cache_inline: bool,
+    /// The cache that is given away beside the image.
+    pub cache_to: Option<CacheTo>,
+    /// Whether the image of that cache is recorded, for whoever fetches it then.
+    pub keep_cache: bool,
     /// Whether to tell why steps miss the cache.
     pub explain: bool,
     /// Where the result goes.
     pub output: Output,
+}
+
+/// A cache from elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CacheFrom {
+    /// An image, here or in a registry.
+    Image(String),
+    /// A folder with an OCI image layout that came with the context.
+    Folder(PathBuf),
+}
+
+/// What is given away of a build's results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CacheTo {
+    /// Whether that of all stages (`mode=max`), not only of what is in the image.
+    pub all: bool,
+    /// Whether what the cache mounts hold, too.
+    pub mounts: bool,
 }
 
 /// A folder to copy from.

@@ -213,11 +213,14 @@ impl Job<'_> {
                     self.bind(desk, &self.tree(from.as_deref())?, source, mount.writable, index)?
                 }
                 MountKind::Cache { id, from, source, sharing, owner } => {
-                    let mounted = self.cache_mount(id.as_deref().unwrap_or(target), *sharing)?;
+                    let id = self.cache_mount_id(id.as_deref().unwrap_or(target));
+                    let mounted = self.cache_mount(&id, *sharing)?;
                     let data = mounted.folder.join("data");
                     if mounted.is_new || !data.exists() {
                         self.fill(desk, &data, from.as_deref(), source, *owner)?;
+                        self.take_mount(desk, &id, &data)?;
                     }
+                    self.note_mount(&id);
                     all._caches.push(mounted);
                     (MountSource::Path(data), true)
                 }
@@ -316,10 +319,13 @@ impl Job<'_> {
         Ok((MountSource::Path(place), true))
     }
 
-    fn cache_mount(&self, id: &str, sharing: Sharing) -> Result<Mounted> {
+    fn cache_mount_id(&self, id: &str) -> String {
         let namespace = self.request.arguments.get(CACHE_NAMESPACE).cloned().flatten().unwrap_or_default();
-        let id = if namespace.is_empty() { id.to_owned() } else { format!("{namespace}/{id}") };
-        self.cache.mount(&id, sharing == Sharing::Locked, sharing == Sharing::Private, self.cancel)
+        if namespace.is_empty() { id.to_owned() } else { format!("{namespace}/{id}") }
+    }
+
+    fn cache_mount(&self, id: &str, sharing: Sharing) -> Result<Mounted> {
+        self.cache.mount(id, sharing == Sharing::Locked, sharing == Sharing::Private, self.cancel)
     }
 
     /// Gives a new cache mount its first content.

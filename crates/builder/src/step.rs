@@ -141,9 +141,16 @@ impl Job<'_> {
             Answer::Here(found) => {
                 self.cache.difference(&self.slot(at), inputs);
                 self.tell(Event::Cached { step: at.number });
+                self.note_used(&key, &at.step.text, &found);
                 Ok(found)
             }
             Answer::Work(claim) => {
+                if !fresh && let Some(found) = self.take(at, &key, &claim, state)? {
+                    self.cache.difference(&self.slot(at), inputs);
+                    self.tell(Event::Cached { step: at.number });
+                    self.note_used(&key, &at.step.text, &found);
+                    return Ok(found);
+                }
                 let why = self.cache.difference(&self.slot(at), inputs);
                 if self.request.explain {
                     let why = match why {
@@ -157,7 +164,9 @@ impl Job<'_> {
                 // Whoever gave up meanwhile may have left it half done.
                 self.cancel.check()?;
                 let parent = state.config.rootfs.diff_ids.last().map(ToString::to_string);
-                self.cache.keep(&claim, &at.step.text, parent.into_iter().collect(), layer)
+                let found = self.cache.keep(&claim, &at.step.text, parent.into_iter().collect(), layer)?;
+                self.note_used(&key, &at.step.text, &found);
+                Ok(found)
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What the builder needs of others: processes run, images found, and somebody who listens.
 
 use crate::error::{Error, Result};
+use crate::request::CacheFrom;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -90,6 +91,15 @@ pub(crate) fn clear_mounts(folder: &std::path::Path) {
     }
 }
 
+/// An image that tells how its layers were made, as it is described: its layers need not be here.
+#[derive(Debug, Clone)]
+pub struct CacheImage {
+    /// Its configuration.
+    pub config: oci::ImageConfig,
+    /// The archives of its layers, base first.
+    pub layers: Vec<oci::Descriptor>,
+}
+
 /// Who finds images.
 pub trait Images: Send + Sync {
     /// Returns an image, fetched if need be. Its layers are unpacked.
@@ -98,6 +108,20 @@ pub trait Images: Send + Sync {
     ///
     /// That there is none.
     fn find(&self, reference: &str, platform: Option<&oci::Platform>) -> Result<store::Image>;
+
+    /// Returns the description of a cache from elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// That there is none.
+    fn cache(&self, from: &CacheFrom) -> Result<CacheImage>;
+
+    /// Gets a layer of a cache from elsewhere, stored and unpacked; both digests are checked.
+    ///
+    /// # Errors
+    ///
+    /// That it is not there, or something else.
+    fn cache_layer(&self, from: &CacheFrom, archive: &oci::Descriptor, diff_id: &oci::Digest) -> Result<()>;
 
     /// Fetches a URL into a file; returns the time it was last changed (seconds since 1970), if that is told, and the
     /// name that the server gives it.

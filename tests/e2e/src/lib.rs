@@ -3,6 +3,7 @@
 //! They run as root against the executable that the environment variable `WHARF` names, through our own command line
 //! and through Docker's where it is installed: [`both`] runs the same arguments through each.
 
+pub mod building;
 pub mod bundle;
 pub mod random;
 

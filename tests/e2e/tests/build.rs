@@ -1,47 +1,10 @@
 //! `build`: what instructions make, the cache, faults; with our own command line and Docker's (the classic protocol).
-#![expect(clippy::unwrap_used, reason = "test code: a failed set-up ends the test")]
 
+use e2e::building::{build, classic, context, in_image, text};
 use e2e::command_lines;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use testkit::{Engine, Output, Scratch};
-
-/// A folder with these files.
-fn context(files: &[(&str, &str)]) -> Scratch {
-    let scratch = Scratch::new();
-    for (name, text) in files {
-        let path = scratch.join(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
-    }
-    scratch
-}
-
-fn text(path: &Path) -> String {
-    path.display().to_string()
-}
-
-/// Builds the context with our command line.
-fn build(engine: &Engine, context: &Scratch, flags: &[&str]) -> Output {
-    let folder = text(context.path());
-    engine.wharf(&[&["build", "--progress", "plain", "-t", "built"], flags, &[folder.as_str()]].concat())
-}
-
-/// Builds with Docker's command line.
-fn classic(engine: &Engine, context: &Scratch, flags: &[&str]) -> Output {
-    let mut command = engine.command("docker");
-    command.env("DOCKER_BUILDKIT", "0").args(["build", "-t", "built"]).args(flags).arg(context.path());
-    let output = command.output().unwrap();
-    Output {
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        code: output.status.code().unwrap_or(-1),
-    }
-}
-
-fn in_image(engine: &Engine, script: &str) -> String {
-    engine.wharf(&["run", "--rm", "built", "sh", "-c", script]).line()
-}
+use testkit::{Engine, Scratch};
 
 fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();

@@ -142,13 +142,43 @@ fn read_standard_input() -> Result<String> {
     Ok(text)
 }
 
+/// A folder that is sent, and where it is in the archive.
+#[derive(Debug)]
+pub(super) struct Tree {
+    folder: PathBuf,
+    top: String,
+    patterns: Patterns,
+}
+
+/// What of the host is sent: the context, further ones, caches.
+pub(super) fn trees(given: &Given, folders: &[PathBuf], caches: &[PathBuf]) -> Result<Vec<Tree>> {
+    let mut trees = Vec::new();
+    if let Main::Folder(folder) = &given.main {
+        trees.push(Tree { folder: folder.clone(), top: "context".to_owned(), patterns: given.patterns()? });
+    }
+    for (index, folder) in folders.iter().enumerate() {
+        let list = std::fs::read_to_string(folder.join(".dockerignore")).unwrap_or_default();
+        let patterns = Patterns::parse(&list).map_err(|error| {
+            Error::message(format!("error reading .dockerignore of {}: {error}", folder.display()))
+        })?;
+        trees.push(Tree { folder: folder.clone(), top: format!("contexts/{index}"), patterns });
+    }
+    for (index, folder) in caches.iter().enumerate() {
+        // The first build has nothing to take yet.
+        if folder.is_dir() {
+            let top = format!("caches/{index}");
+            trees.push(Tree { folder: folder.clone(), top, patterns: Patterns::default() });
+        }
+    }
+    Ok(trees)
+}
+
 /// Packs the contexts on a thread and hands the archive to `send`.
 pub(super) fn send<T>(
     given: &Given,
-    folders: &[PathBuf],
+    trees: &[Tree],
     send: impl FnOnce(&mut dyn Read) -> Result<T>,
 ) -> Result<T> {
-    let patterns = given.patterns()?;
     let (mut reader, mut writer) = io::pipe().map_err(Error::file("open", "pipe"))?;
     thread::scope(|scope| {
         let packing = scope.spawn(move || -> io::Result<()> {
@@ -159,13 +189,8 @@ pub(super) fn send<T>(
             }
             let mut packer = Packer { archive: Builder::new(io::BufWriter::with_capacity(1 << 17, writer)) };
             packer.archive.follow_symlinks(false);
-            if let Main::Folder(folder) = &given.main {
-                packer.folder(folder, "context", "", &patterns)?;
-            }
-            for (index, folder) in folders.iter().enumerate() {
-                let list = std::fs::read_to_string(folder.join(".dockerignore")).unwrap_or_default();
-                let patterns = Patterns::parse(&list).map_err(io::Error::other)?;
-                packer.folder(folder, &format!("contexts/{index}"), "", &patterns)?;
+            for Tree { folder, top, patterns } in trees {
+                packer.folder(folder, top, "", patterns)?;
             }
             packer.archive.into_inner()?.flush()
         });
@@ -259,7 +284,8 @@ mod tests {
         std::fs::write(folder.join(".dockerignore"), "*.log\nout\n!out/in/y\nDockerfile\n.dockerignore\n")
             .unwrap();
         let given = Given::new(folder.to_str().unwrap(), "").unwrap();
-        let sent = send(&given, &[], |archive| {
+        let trees = trees(&given, &[], &[]).unwrap();
+        let sent = send(&given, &trees, |archive| {
             let mut bytes = Vec::new();
             archive.read_to_end(&mut bytes).unwrap();
             let mut archive = tar::Archive::new(bytes.as_slice());

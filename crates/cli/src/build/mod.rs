@@ -3,6 +3,7 @@
 //! The context is filtered by its `.dockerignore` and packed while it is sent; what a query cannot carry (secrets, further
 //! contexts) goes before it in the same body, which the daemon's `routes/build/own.rs` describes.
 
+mod cache;
 mod check;
 mod context;
 mod result;
@@ -27,8 +28,11 @@ use std::path::PathBuf;
 pub(crate) const FLAGS: &[Flag] = &[
     list("add-host", "Add a custom host-to-IP mapping (format: \"host:ip\")"),
     list("allow", "Allow extra privileged entitlement (e.g., \"network.host\", \"security.insecure\")"),
+    list("annotation", "Add annotation to the image (format: \"[manifest:]key=value\")"),
     list("build-arg", "Set build-time variables"),
     list("build-context", "Additional build contexts (e.g., name=path)"),
+    list("cache-from", "External cache sources (e.g., \"user/app:cache\", \"type=local,src=path/to/dir\")"),
+    list("cache-to", "Cache export destinations (e.g., \"user/app:cache\", \"type=local,dest=path/to/dir\")"),
     text("cgroup-parent", "Set the parent cgroup for the \"RUN\" instructions during build"),
     switch("check", "Check the Dockerfile and build nothing"),
     Flag::new("cpu-period", Kind::Int, "Limit the CPU CFS (Completely Fair Scheduler) period"),
@@ -48,6 +52,7 @@ pub(crate) const FLAGS: &[Flag] = &[
     ),
     text("metadata-file", "Write build result metadata to a file"),
     text("network", "Set the networking mode for the RUN instructions during build").default("default"),
+    switch("load", "Shorthand for \"--output=type=docker\""),
     switch("no-cache", "Do not use cache when building the image"),
     list("no-cache-filter", "Do not cache specified stages"),
     list("output", "Output destination (format: \"type=local,dest=path\")").short('o'),
@@ -77,6 +82,7 @@ pub(crate) const PRUNE_FLAGS: &[Flag] = &[
 
 /// What goes before the context.
 #[derive(Serialize, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches, by name")]
 struct Document {
     events: bool,
     /// The archive is the context itself, and not what holds it.
@@ -90,6 +96,11 @@ struct Document {
     no_cache_filter: Vec<String>,
     allow: Vec<String>,
     explain: bool,
+    annotations: BTreeMap<String, String>,
+    cache_from: Vec<cache::Source>,
+    cache_inline: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_to: Option<cache::Target>,
 }
 
 /// `build`
@@ -99,6 +110,7 @@ pub(crate) fn run(cli: &Cli, matches: &Matches) -> Result<()> {
         return check::run(&given);
     }
     let outputs = result::Outputs::parse(matches)?;
+    let caches = cache::Caches::parse(matches)?;
     let mut document = Document {
         events: true,
         whole: matches!(given.main, Main::Archive(_)),
@@ -108,6 +120,10 @@ pub(crate) fn run(cli: &Cli, matches: &Matches) -> Result<()> {
         no_cache_filter: matches.list("no-cache-filter").to_vec(),
         allow: matches.list("allow").to_vec(),
         explain: matches.switch("explain"),
+        annotations: annotations(matches)?,
+        cache_from: caches.sources.clone(),
+        cache_inline: caches.inline,
+        cache_to: caches.target.clone(),
         ..Document::default()
     };
     let mut folders = Vec::new();
@@ -123,8 +139,9 @@ pub(crate) fn run(cli: &Cli, matches: &Matches) -> Result<()> {
             }
         }
     }
-    if document.whole && !folders.is_empty() {
-        return Err(Error::message("--build-context with folders needs a context that is a folder, too"));
+    if document.whole && !(folders.is_empty() && caches.folders.is_empty()) {
+        let text = "--build-context and --cache-from with folders need a context that is a folder, too";
+        return Err(Error::message(text));
     }
     let text = serde_json::to_vec(&document).map_err(|error| Error::message(error.to_string()))?;
     let mut head = (text.len() as u64).to_be_bytes().to_vec();
@@ -135,15 +152,17 @@ pub(crate) fn run(cli: &Cli, matches: &Matches) -> Result<()> {
         _ => String::new(),
     };
     let dockerfile = given.dockerfile_name.clone();
-    let id = context::send(&given, &folders, |archive| {
+    let trees = context::trees(&given, &folders, &caches.folders)?;
+    let made = context::send(&given, &trees, |archive| {
         let mut body = head.as_slice().chain(archive);
         let request = query(cli, matches, &remote, &dockerfile)?;
         let response = request.stream(&mut body, context::CONTENT_TYPE).send()?;
         show.follow(response)
     })?;
-    outputs.finish(cli, matches, &id)?;
+    caches.finish(cli, &made.cache)?;
+    outputs.finish(cli, matches, &made.image)?;
     if matches.switch("quiet") || matches.text("progress") == "quiet" {
-        print_line(&id);
+        print_line(&made.image);
     }
     Ok(())
 }
@@ -222,6 +241,26 @@ fn arguments(cli: &Cli, matches: &Matches) -> Result<BTreeMap<String, Option<Str
         arguments.entry(name).or_insert(Some(value));
     }
     Ok(arguments)
+}
+
+/// `--annotation [manifest:]NAME=VALUE`
+fn annotations(matches: &Matches) -> Result<BTreeMap<String, String>> {
+    let mut all = BTreeMap::new();
+    for text in matches.list("annotation") {
+        let (name, value) = text
+            .split_once('=')
+            .ok_or_else(|| Error::message(format!("invalid annotation {text:?}, expected key=value")))?;
+        let name = match name.split_once(':') {
+            None => name,
+            Some(("manifest", name)) => name,
+            Some((place, _)) => {
+                let text = format!("annotations of type {place:?} need an index, which one image has not");
+                return Err(Error::message(text));
+            }
+        };
+        all.insert(name.to_owned(), value.to_owned());
+    }
+    Ok(all)
 }
 
 /// `--secret id=NAME[,src=FILE][,env=VARIABLE]`

@@ -34,6 +34,9 @@ impl Outputs {
     pub(super) fn parse(matches: &Matches) -> Result<Self> {
         let mut outputs: Vec<Output> =
             matches.list("output").iter().map(|text| parse(text)).collect::<Result<_>>()?;
+        if matches.switch("load") {
+            outputs.push(Output::Image);
+        }
         if matches.switch("push") {
             outputs.push(Output::Registry);
         }

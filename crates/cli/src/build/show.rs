@@ -14,6 +14,14 @@ use std::time::Instant;
 /// Lines of output shown of a running step.
 const TAIL: usize = 6;
 
+/// What a build made, by identifiers; empty for what it did not.
+#[derive(Debug, Default)]
+pub(super) struct Made {
+    pub(super) image: String,
+    /// The image of a cache that is to be fetched.
+    pub(super) cache: String,
+}
+
 /// How it is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
@@ -80,11 +88,11 @@ impl Show {
         Ok(Self { form, steps: BTreeMap::new(), drawn: 0, begun: Instant::now(), hidden: Vec::new() })
     }
 
-    /// Reads messages to their end; returns the image's identifier.
-    pub(super) fn follow(&mut self, source: impl Read) -> Result<String> {
+    /// Reads messages to their end.
+    pub(super) fn follow(&mut self, source: impl Read) -> Result<Made> {
         let mut reader = BufReader::new(source);
         let mut line = Vec::new();
-        let mut id = String::new();
+        let mut made = Made::default();
         loop {
             line.clear();
             let length = reader.read_until(b'\n', &mut line).map_err(Error::file("read", "progress"))?;
@@ -114,13 +122,15 @@ impl Show {
                 }
                 continue;
             }
-            match message.aux.as_ref().and_then(|aux| aux.get("ID")).and_then(serde_json::Value::as_str) {
-                Some(built) => built.clone_into(&mut id),
-                None => self.message(&message),
+            let aux = |name: &str| message.aux.as_ref()?.get(name)?.as_str();
+            match (aux("ID"), aux("Cache")) {
+                (Some(image), _) => image.clone_into(&mut made.image),
+                (None, Some(cache)) => cache.clone_into(&mut made.cache),
+                (None, None) => self.message(&message),
             }
         }
         self.redraw();
-        Ok(id)
+        Ok(made)
     }
 
     fn message(&mut self, message: &Message) {

@@ -3,6 +3,7 @@
 //! The builder decides what is done; this service runs its commands as containers that are in no list, finds and pulls
 //! its images, fetches what `ADD` names, and removes what is old.
 
+mod exchange;
 mod fetch;
 mod prune;
 
@@ -11,12 +12,13 @@ pub use prune::{PRUNE_FILTERS, Pruned};
 use crate::Containers;
 use crate::container::Surroundings;
 use crate::error::{Error, Result};
-use crate::images::{Images, Progress as PullProgress, Pull, Step};
+use crate::images::{Images, Pull};
 use api::host_config::HostConfig;
 use api::progress::Message;
 use base::Kind;
 pub use builder::{
-    Built, Cancel, Context, Error as BuildError, Event, Named, Output, Progress, Request, Secret, Stream,
+    Built, CacheFrom, CacheTo, Cancel, Context, Error as BuildError, Event, Named, Output, Progress, Request,
+    Secret, Stream,
 };
 use builder::{Cache, Process, Ran};
 use distribution::Credentials;
@@ -42,6 +44,8 @@ pub struct Around {
     pub host: HostConfig,
     /// Whether images are pulled though they are here.
     pub pull: bool,
+    /// Where in registries the cache goes that is given away.
+    pub cache_push: Vec<Reference>,
     /// Credentials by registry.
     pub credentials: BTreeMap<String, Credentials>,
     /// Who is told of pulls.
@@ -126,15 +130,26 @@ impl Builds {
             containers: Arc::clone(&self.containers),
             around: Surroundings { host: around.host.clone() },
         };
+        let around = Arc::new(around);
         let finder = Finder {
             images: self.images.clone(),
             store: self.store.clone(),
             runtime: Handle::current(),
-            around,
+            around: Arc::clone(&around),
+            remotes: std::sync::Mutex::default(),
         };
-        let built = builder::build(request, &self.cache, &worker, &finder, progress, cancel)?;
+        let mut built = builder::build(request, &self.cache, &worker, &finder, progress, cancel)?;
         if let Some(image) = &built.image {
             self.images.built(&image.digest, &request.names);
+        }
+        if let Some(target) = &built.cache {
+            let given = exchange::give(&self.images, target, &around);
+            Handle::current().block_on(given).map_err(to_builder)?;
+            if request.keep_cache {
+                self.store.images().add(target)?;
+            } else {
+                built.cache = None;
+            }
         }
         Ok(built)
     }
@@ -211,24 +226,20 @@ struct Finder {
     images: Images,
     store: Store,
     runtime: Handle,
-    around: Around,
+    around: Arc<Around>,
+    /// Caches in registries that were asked for.
+    remotes: std::sync::Mutex<BTreeMap<String, Arc<crate::images::RemoteImage>>>,
 }
 
 impl Finder {
     fn pull(&self, reference: &Reference, platform: Option<&Platform>) -> Result<()> {
-        let registry = reference.domain();
-        let keys = [registry, "https://index.docker.io/v1/", "docker.io"];
-        let keys = if registry == "docker.io" { &keys[..] } else { &keys[..1] };
-        let credentials = keys.iter().find_map(|key| self.around.credentials.get(*key)).cloned();
         let pull = Pull {
             reference: reference.clone().with_default_tag(),
             platform: platform.cloned(),
-            credentials: credentials.unwrap_or_default(),
+            credentials: self.around.credentials_for(reference),
             verify: true,
         };
-        let tell = Arc::clone(&self.around.pulls);
-        let progress: PullProgress = Arc::new(move |step: Step| tell(step.message()));
-        self.runtime.block_on(self.images.pull(&pull, progress))?;
+        self.runtime.block_on(self.images.pull(&pull, self.around.told()))?;
         Ok(())
     }
 }
@@ -254,6 +265,19 @@ impl builder::Images for Finder {
         };
         self.store.images().unpack(&image)?;
         Ok(image)
+    }
+
+    fn cache(&self, from: &CacheFrom) -> builder::Result<builder::CacheImage> {
+        self.described(from)
+    }
+
+    fn cache_layer(
+        &self,
+        from: &CacheFrom,
+        archive: &oci::Descriptor,
+        diff_id: &oci::Digest,
+    ) -> builder::Result<()> {
+        self.layer(from, archive, diff_id)
     }
 
     fn fetch(&self, url: &str, file: &mut std::fs::File) -> builder::Result<(Option<i64>, Option<String>)> {

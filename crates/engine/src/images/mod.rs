@@ -20,6 +20,7 @@ mod push;
 mod remote;
 mod removal;
 mod select;
+mod single;
 #[cfg(test)]
 mod tests;
 pub mod view;
@@ -33,6 +34,7 @@ pub use pull::Pull;
 pub use push::Push;
 pub use removal::User;
 pub use select::{LIST_FILTERS, PRUNE_FILTERS};
+pub(crate) use single::Remote as RemoteImage;
 pub use store::Image;
 
 use crate::error::{Error, Result};

@@ -37,9 +37,9 @@ pub struct Pull {
 }
 
 /// An image as its registry describes it, before its layers are here.
-struct Described {
-    manifest: Manifest,
-    config: ImageConfig,
+pub(super) struct Described {
+    pub(super) manifest: Manifest,
+    pub(super) config: ImageConfig,
 }
 
 impl Images {
@@ -162,7 +162,7 @@ impl Images {
     }
 
     /// Fetches what the documents from `target` down to the configuration say, and keeps them as blobs.
-    async fn describe(
+    pub(super) async fn describe(
         &self,
         repository: &Repository,
         target: &Descriptor,

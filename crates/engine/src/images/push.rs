@@ -98,22 +98,31 @@ impl Images {
         })
         .await?;
         self.upload(&repository, &content, &others, progress).await?;
-        let name = reference.tag().map(str::to_owned);
-        let last = content.puts.len().saturating_sub(1);
-        for (index, put) in content.puts.into_iter().enumerate() {
-            let digest = put.descriptor.digest.to_string();
-            let under = name.as_deref().filter(|_| index == last).unwrap_or(&digest);
-            let sent = repository.put_manifest(under, &put.descriptor.media_type, put.bytes).await;
-            sent.map_err(|error| registry_error(&error))?;
-            if index == last {
-                if content.partial {
-                    progress(Step::Partial { digest: put.descriptor.digest.clone() });
-                }
-                let (tag, size) = (under.to_owned(), put.descriptor.size);
-                progress(Step::Pushed { tag, digest: put.descriptor.digest, size });
+        put_all(&repository, reference, content, progress).await
+    }
+
+    /// Pushes an image that is stored, and need not be recorded, under a name. The caller holds a lease.
+    pub(crate) async fn push_as(
+        &self,
+        target: &Descriptor,
+        reference: &Reference,
+        credentials: &Credentials,
+        progress: Progress,
+    ) -> Result<()> {
+        progress(Step::Pushing { repository: reference.repository() });
+        let client = self.client_for(reference.domain(), true);
+        let repository = client.repository(reference, credentials, Access::Push);
+        let (images, target, name) = (self.clone(), target.clone(), reference.clone());
+        let (content, others) = blocking(move || {
+            let mut content = Content::default();
+            if !images.add(&target, MAX_NESTING, &mut content)? {
+                return Err(Error::not_found(format!("content of {} is incomplete here", target.digest)));
             }
-        }
-        Ok(())
+            Ok((content, images.other_repositories(&name)?))
+        })
+        .await?;
+        self.upload(&repository, &content, &others, &progress).await?;
+        put_all(&repository, reference, content, &progress).await
     }
 
     /// Sends all blobs that the registry does not have, in parallel.
@@ -221,6 +230,30 @@ impl Images {
         }
         Ok(others)
     }
+}
+
+/// Puts the manifests, the named one last.
+async fn put_all(
+    repository: &Repository,
+    reference: &Reference,
+    content: Content,
+    progress: &Progress,
+) -> Result<()> {
+    let last = content.puts.len().saturating_sub(1);
+    for (index, put) in content.puts.into_iter().enumerate() {
+        let digest = put.descriptor.digest.to_string();
+        let under = reference.tag().filter(|_| index == last).unwrap_or(&digest);
+        let sent = repository.put_manifest(under, &put.descriptor.media_type, put.bytes).await;
+        sent.map_err(|error| registry_error(&error))?;
+        if index == last {
+            if content.partial {
+                progress(Step::Partial { digest: put.descriptor.digest.clone() });
+            }
+            let (tag, size) = (under.to_owned(), put.descriptor.size);
+            progress(Step::Pushed { tag, digest: put.descriptor.digest, size });
+        }
+    }
+    Ok(())
 }
 
 /// A blob to be at the registry.

@@ -7,6 +7,7 @@ use oci::{
     Compression, ContainerDefaults, Descriptor, Digest, History, ImageConfig, Manifest, Platform, Reference,
     RootFs, media_type,
 };
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 
 /// What the image is to be like.
@@ -101,17 +102,33 @@ impl Store {
         names: &[Reference],
     ) -> Result<Descriptor> {
         let _lease = self.lease();
+        let target = self.put_image(config, layers, BTreeMap::new())?;
+        self.images().record(&target, names)?;
+        Ok(target)
+    }
+
+    /// Stores the documents of an image whose layers are here, and does not record it: the caller holds a lease for as
+    /// long as it is needed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn put_image(
+        &self,
+        config: &ImageConfig,
+        layers: Vec<Descriptor>,
+        annotations: BTreeMap<String, String>,
+    ) -> Result<Descriptor> {
         let json = |error: serde_json::Error| Error::Load(error.to_string());
         let bytes = serde_json::to_vec(config).map_err(json)?;
         self.blobs().put(&bytes)?;
-        let manifest = Manifest::new(Descriptor::of(media_type::OCI_CONFIG, &bytes), layers);
+        let mut manifest = Manifest::new(Descriptor::of(media_type::OCI_CONFIG, &bytes), layers);
+        manifest.annotations = annotations;
         let manifest = serde_json::to_vec(&manifest).map_err(json)?;
         self.blobs().put(&manifest)?;
-        let target = Descriptor {
+        Ok(Descriptor {
             platform: Some(config.platform()),
             ..Descriptor::of(media_type::OCI_MANIFEST, &manifest)
-        };
-        self.images().record(&target, names)?;
-        Ok(target)
+        })
     }
 }

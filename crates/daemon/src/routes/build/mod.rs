@@ -53,6 +53,7 @@ async fn build(engine: Arc<Engine>, mut call: Call) -> Answer {
             let mut reader: Box<dyn Read> = Box::new(reader);
             let own = if is_own { Own::read(&mut reader)? } else { Own::default() };
             own.apply(&mut parsed.request)?;
+            parsed.around.cache_push = own.cache_push()?;
             let report = Arc::new(Report::new(teller.clone(), parsed.quiet, own.events));
             let pulls = Arc::clone(&report);
             parsed.around.pulls = Arc::new(move |message| pulls.pull(message));
@@ -117,6 +118,9 @@ fn run(
             "[Warning] One or more build-args [{}] were not consumed\n",
             built.unused.join(" ")
         ));
+    }
+    if let Some(cache) = &built.cache {
+        report.cache(&cache.digest);
     }
     let Some(image) = built.image else { return Ok(()) };
     report.built(&image.digest, &request.names);

@@ -6,7 +6,7 @@ use api::host_config::{HostConfig, Ulimit};
 use api::progress::Message;
 use base::Kind;
 use distribution::Credentials;
-use engine::builds::{Around, Request};
+use engine::builds::{Around, CacheFrom, Request};
 use oci::Reference;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -48,14 +48,20 @@ pub(super) fn parse(call: &Call) -> Result<Parsed, Failure> {
         names.push(reference.with_default_tag());
     }
     let platform = query.some("platform").map(parse_platform).transpose()?;
+    if query.some("outputs").is_some() {
+        return Err(Failure::invalid("outputs need BuildKit's protocol, or wharf build"));
+    }
+    let arguments: BTreeMap<String, Option<String>> = json(call, "buildargs")?;
     let request = Request {
         target: query.get("target").to_owned(),
-        arguments: json(call, "buildargs")?,
+        cache_inline: is_inline(&arguments),
+        arguments,
         labels: json(call, "labels")?,
         no_cache: query.flag("nocache"),
         network: query.get("networkmode").to_owned(),
         platform,
         squash: query.flag("squash"),
+        cache_from: json::<Vec<String>>(call, "cachefrom")?.into_iter().map(CacheFrom::Image).collect(),
         names,
         // What a client may do with containers it may do with builds.
         allow_host_network: true,
@@ -64,6 +70,7 @@ pub(super) fn parse(call: &Call) -> Result<Parsed, Failure> {
     let around = Around {
         host: host(call)?,
         pull: query.flag("pull"),
+        cache_push: Vec::new(),
         credentials: credentials(call)?,
         pulls: Arc::new(|_message: Message| {}),
     };
@@ -74,6 +81,11 @@ pub(super) fn parse(call: &Call) -> Result<Parsed, Failure> {
         remote: query.get("remote").to_owned(),
         quiet: query.flag("q"),
     })
+}
+
+/// Says whether the image is to be a cache itself, as `BuildKit`'s argument has it.
+fn is_inline(arguments: &BTreeMap<String, Option<String>>) -> bool {
+    arguments.get("BUILDKIT_INLINE_CACHE").is_some_and(|value| matches!(value.as_deref(), Some("1" | "true")))
 }
 
 fn json<T: DeserializeOwned + Default>(call: &Call, name: &str) -> Result<T, Failure> {

@@ -3,14 +3,15 @@
 //! ```text
 //! eight bytes, big-endian: the length of the document
 //! the document: JSON, see Own
-//! an archive: context/…, contexts/NUMBER/…
+//! an archive: context/…, contexts/NUMBER/…, caches/NUMBER/…
 //! ```
 //!
 //! So secrets are in memory alone, on either side.
 
 use crate::http::Failure;
 use base64::Engine as _;
-use engine::builds::{Context, ContextFolder, Named, Request, Secret};
+use engine::builds::{CacheFrom, CacheTo, Context, ContextFolder, Named, Request, Secret};
+use oci::Reference;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -46,6 +47,34 @@ pub(super) struct Own {
     no_cache_filter: Vec<String>,
     allow: Vec<String>,
     explain: bool,
+    /// Facts of the image's manifest.
+    annotations: BTreeMap<String, String>,
+    /// Caches: images by name, or numbers of folders `caches/NUMBER` in the archive.
+    cache_from: Vec<CacheSource>,
+    cache_inline: bool,
+    cache_to: Option<CacheTarget>,
+}
+
+/// A cache from elsewhere.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum CacheSource {
+    Image(String),
+    Folder(usize),
+}
+
+/// The cache that is given away.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CacheTarget {
+    /// Whether of all stages.
+    all: bool,
+    /// Whether with what the cache mounts hold.
+    mounts: bool,
+    /// References that the daemon pushes it to.
+    push: Vec<String>,
+    /// Whether the client fetches it as an image.
+    keep: bool,
 }
 
 impl Own {
@@ -85,6 +114,12 @@ impl Own {
         request.agents.clone_from(&self.agents);
         request.no_cache_filter.clone_from(&self.no_cache_filter);
         request.explain = self.explain;
+        request.annotations.clone_from(&self.annotations);
+        request.cache_inline |= self.cache_inline;
+        if let Some(target) = &self.cache_to {
+            request.cache_to = Some(CacheTo { all: target.all, mounts: target.mounts });
+            request.keep_cache = target.keep;
+        }
         for (name, image) in &self.images {
             request.contexts.insert(name.clone(), Named::Image(image.clone()));
         }
@@ -93,6 +128,21 @@ impl Own {
             request.allow_host_network = self.allow.iter().any(|name| name == "network.host");
         }
         Ok(())
+    }
+
+    /// Returns where the daemon pushes the cache to.
+    ///
+    /// # Errors
+    ///
+    /// What is no reference.
+    pub(super) fn cache_push(&self) -> Result<Vec<Reference>, Failure> {
+        let names = self.cache_to.iter().flat_map(|target| &target.push);
+        let parse = |name: &String| match Reference::parse_normalized(name) {
+            Ok(reference) if reference.digest().is_none() => Ok(reference.with_default_tag()),
+            Ok(_) => Err(Failure::invalid(format!("a cache cannot be pushed to a digest: {name}"))),
+            Err(error) => Err(Failure::invalid(format!("invalid reference {name:?} of a cache: {error}"))),
+        };
+        names.map(parse).collect()
     }
 
     /// Where the build context is in what was unpacked.
@@ -106,13 +156,19 @@ impl Own {
         context
     }
 
-    /// Adds the further contexts that were unpacked.
+    /// Adds the further contexts and caches that were unpacked.
     pub(super) fn contexts(&self, folder: &ContextFolder, request: &mut Request) {
         for (index, name) in self.folders.iter().enumerate() {
             let path = folder.path.join("contexts").join(index.to_string());
             drop(std::fs::create_dir_all(&path));
             request.contexts.insert(name.clone(), Named::Folder(Context { folder: path }));
         }
+        request.cache_from.extend(self.cache_from.iter().map(|source| match source {
+            CacheSource::Image(name) => CacheFrom::Image(name.clone()),
+            CacheSource::Folder(index) => {
+                CacheFrom::Folder(folder.path.join("caches").join(index.to_string()))
+            }
+        }));
     }
 }
 

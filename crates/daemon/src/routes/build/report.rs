@@ -68,6 +68,11 @@ impl Report {
         }
     }
 
+    /// Tells the image of the cache that the client fetches.
+    pub(super) fn cache(&self, id: &Digest) {
+        self.teller.tell(Message { aux: Some(json!({ "Cache": id.to_string() })), ..Message::default() });
+    }
+
     /// Tells the result.
     pub(super) fn built(&self, id: &Digest, names: &[Reference]) {
         if self.quiet {
