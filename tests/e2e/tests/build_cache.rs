@@ -1,5 +1,4 @@
 //! The build cache beyond one engine: caches from elsewhere and for elsewhere, and its collection.
-#![expect(clippy::unwrap_used, reason = "test code: a failed set-up ends the test")]
 
 use e2e::building::{build, classic, context, in_image, text};
 use e2e::command_lines;
