@@ -77,6 +77,8 @@ struct State {
     working: BTreeSet<String>,
     /// Mounts in use.
     mounted: BTreeMap<String, usize>,
+    /// The bytes of mounts, with how often each had been used.
+    sizes: HashMap<String, (u64, u64)>,
     /// Digests of parts of trees that never change.
     digests: HashMap<String, Digest>,
 }
@@ -194,7 +196,10 @@ impl Cache {
     }
 
     fn forget(&self, key: &str) -> Result<()> {
-        self.state().entries.remove(key);
+        let mut state = self.state();
+        state.entries.remove(key);
+        state.sizes.remove(key);
+        drop(state);
         self.store.database().delete(BUCKET, key, Durability::Relaxed)?;
         Ok(())
     }
@@ -275,15 +280,31 @@ impl Cache {
         state.entries.iter().map(|(key, entry)| (key.clone(), entry.clone(), used(key))).collect()
     }
 
-    /// The bytes of an entry.
-    pub fn size(&self, entry: &Entry) -> u64 {
+    /// The bytes of an entry. Those of a mount are counted when it was used since the last time.
+    pub fn size(&self, key: &str, entry: &Entry) -> u64 {
         match (&entry.layer, &entry.folder) {
             (Some(kept), _) => {
                 self.store.layers().get(&kept.diff_id).ok().flatten().map_or(0, |layer| layer.size)
             }
-            (None, Some(folder)) => store::snapshots::usage(&self.folder(folder)).unwrap_or(0),
+            (None, Some(folder)) => self.mount_size(key, entry.count, folder),
             (None, None) => 0,
         }
+    }
+
+    fn mount_size(&self, key: &str, count: u64, folder: &str) -> u64 {
+        let (known, in_use) = {
+            let state = self.state();
+            (state.sizes.get(key).copied(), state.mounted.contains_key(key))
+        };
+        match known {
+            Some((of, bytes)) if of == count => return bytes,
+            _ => {}
+        }
+        let bytes = store::snapshots::usage(&self.folder(folder)).unwrap_or(0);
+        if !in_use {
+            self.state().sizes.insert(key.to_owned(), (count, bytes));
+        }
+        bytes
     }
 
     /// What the garbage collector leaves alone for the cache's sake.

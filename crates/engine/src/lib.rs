@@ -79,7 +79,7 @@ pub fn assemble(settings: Settings) -> Result<Engine> {
     })?;
     let images = images(&settings, &store, &events);
     containers.reconcile()?;
-    let builds = Builds::open(&containers, images.clone(), &store)?;
+    let builds = Builds::open(&containers, images.clone(), &store, settings.build_cache.clone())?;
     Ok(Engine { containers, images, builds, networks, volumes, events, settings, store, id })
 }
 

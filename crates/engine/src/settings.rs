@@ -62,6 +62,8 @@ pub struct Settings {
     pub registry_mirrors: Vec<distribution::Mirror>,
     /// Registries spoken to without verified TLS: hosts or CIDR ranges.
     pub insecure_registries: Vec<String>,
+    /// How the build cache is collected; empty for not at all.
+    pub build_cache: Vec<crate::builds::Rule>,
     /// Proxies on the way to registries.
     pub proxies: distribution::Proxies,
     /// Labels of the daemon, as `info` shows them.

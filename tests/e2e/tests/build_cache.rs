@@ -138,3 +138,84 @@ fn annotations_are_the_manifests() {
     let refused = build(&engine, &context, &["--annotation", "index:a=b"]);
     assert!(refused.stderr.contains("need an index"), "{}", refused.stderr);
 }
+
+/// Builds an image whose one layer has a megabyte of its own, and removes the image.
+fn megabyte(engine: &Engine, number: usize) -> bool {
+    let file = format!(
+        "FROM busybox\nRUN --mount=type=cache,target=/c{number} dd if=/dev/urandom of=/c{number}/x bs=1M count=1; dd if=/dev/urandom of=/x{number} bs=1M count=1\n"
+    );
+    let output = build(engine, &context(&[("Dockerfile", &file)]), &[]);
+    let found = cached(&output) > 0;
+    engine.wharf(&["rmi", "-f", "built"]).ok();
+    found
+}
+
+/// Kinds of what is in the cache, sorted.
+fn kinds(engine: &Engine) -> Vec<String> {
+    let host = engine.host();
+    let socket = host.trim_start_matches("unix://");
+    let usage = engine.run("curl", &["-s", "--unix-socket", socket, "http://wharf/system/df"]).ok();
+    let usage: serde_json::Value = serde_json::from_str(&usage).unwrap_or_default();
+    let kind = |entry: &serde_json::Value| Some(entry.get("Type")?.as_str()?.to_owned());
+    let mut kinds: Vec<String> = usage
+        .get("BuildCache")
+        .and_then(|all| all.as_array())
+        .into_iter()
+        .flatten()
+        .filter_map(kind)
+        .collect();
+    kinds.sort();
+    kinds
+}
+
+#[test]
+fn pruning_has_limits_and_filters() {
+    let engine = Engine::with_busybox();
+    let prune = |flags: &[&str]| {
+        engine.wharf(&[&["builder", "prune", "-f"], flags].concat()).ok();
+        kinds(&engine).len()
+    };
+    assert!(!megabyte(&engine, 1) && !megabyte(&engine, 2) && megabyte(&engine, 1));
+    assert_eq!(kinds(&engine).len(), 4);
+    for nothing in [
+        &["--filter", "until=1h"][..],
+        &["--filter", "unused-for=1h"],
+        &["--filter", "description=nothing"],
+        &["--reserved-space", "100MB"],
+        &["--keep-storage", "100MB"],
+        &["--max-used-space", "100MB"],
+        &["--min-free-space", "1B"],
+    ] {
+        assert_eq!(prune(nothing), 4, "{nothing:?}");
+    }
+    // What is wanted to be free is more than there is, but some is reserved.
+    assert_eq!(prune(&["--min-free-space", "1000TB", "--reserved-space", "2500KB"]), 2);
+    prune(&["--filter", "type=exec.cachemount", "--max-used-space", "1KB"]);
+    assert!(kinds(&engine).iter().all(|kind| kind == "regular"));
+    assert!(megabyte(&engine, 1), "what was used last stays");
+    assert_eq!(prune(&[]), 0);
+    let wrong = engine.wharf(&["builder", "prune", "-f", "--filter", "until=never"]);
+    assert!(wrong.stderr.contains("invalid until filter: never"), "{}", wrong.stderr);
+}
+
+#[test]
+fn the_cache_is_collected_by_rules() {
+    let files = Scratch::new();
+    let config = files.join("daemon.json");
+    let policy = r#"{"builder": {"gc": {"policy": [
+        {"keepStorage": "2200KB", "filter": ["type==exec.cachemount"]},
+        {"keepStorage": "1100KB", "filter": ["type==regular"], "all": true}]}}}"#;
+    std::fs::write(&config, policy).unwrap();
+    let engine = Engine::start_with(&["--config-file", &text(&config)]);
+    engine.load_busybox("busybox:latest");
+    assert!(!megabyte(&engine, 1));
+    for number in 2..5 {
+        megabyte(&engine, number);
+    }
+    testkit::until("the cache to be collected", std::time::Duration::from_secs(30), || {
+        let kinds = kinds(&engine);
+        let count = |wanted: &str| kinds.iter().filter(|kind| *kind == wanted).count();
+        // The last image may have been there still when its layer was counted.
+        (count("exec.cachemount") == 2 && count("regular") <= 2).then_some(())
+    });
+}

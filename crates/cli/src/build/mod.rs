@@ -77,7 +77,10 @@ pub(crate) const PRUNE_FLAGS: &[Flag] = &[
     switch("all", "Remove all unused build cache, not just dangling ones").short('a'),
     crate::filter::flag("filter", "Provide filter values (e.g. \"until=24h\")"),
     switch("force", "Do not prompt for confirmation").short('f'),
-    Flag::new("keep-storage", Kind::Bytes, "Amount of disk space to keep for cache"),
+    Flag::new("keep-storage", Kind::Bytes, "Amount of disk space to keep for cache").hidden(),
+    Flag::new("max-used-space", Kind::Bytes, "Maximum amount of disk space allowed to keep for cache"),
+    Flag::new("min-free-space", Kind::Bytes, "Target amount of free disk space after pruning"),
+    Flag::new("reserved-space", Kind::Bytes, "Amount of disk space always allowed to keep for cache"),
 ];
 
 /// What goes before the context.
@@ -336,8 +339,10 @@ pub(crate) fn prune(cli: &Cli, matches: &Matches) -> Result<()> {
         .request("POST", "/build/prune")
         .flag("all", all)
         .query_if_set("filters", filters.encode());
-    if matches.bytes("keep-storage") > 0 {
-        request = request.query("keep-storage", matches.bytes("keep-storage").to_string());
+    for name in ["keep-storage", "max-used-space", "min-free-space", "reserved-space"] {
+        if matches.bytes(name) > 0 {
+            request = request.query(name, matches.bytes(name).to_string());
+        }
     }
     let answer: api::system::BuildPruneResponse = request.decode()?;
     let deleted = answer.caches_deleted.unwrap_or_default();

@@ -23,6 +23,8 @@ pub enum Kind {
     Ulimits,
     /// `NAME=PATH`, any number of times; an object of `{path, runtimeArgs}` by name in daemon.json.
     Runtimes,
+    /// An object of daemon.json, kept as text; not on the command line.
+    Document,
     /// `base=CIDR,size=N`; an array of `{base, size}` in daemon.json.
     Pools,
 }
@@ -30,14 +32,14 @@ pub enum Kind {
 impl Kind {
     /// Says whether several occurrences add up (else the last one wins).
     pub fn accumulates(self) -> bool {
-        !matches!(self, Self::Switch | Self::Text | Self::Number)
+        !matches!(self, Self::Switch | Self::Text | Self::Number | Self::Document)
     }
 
     /// Returns the word that stands for the value in `--help`.
     fn placeholder(self) -> &'static str {
         match self {
             Self::Switch => "",
-            Self::Text => "string",
+            Self::Text | Self::Document => "string",
             Self::Number => "int",
             Self::List => "list",
             Self::Map | Self::Switches => "map",
@@ -102,11 +104,12 @@ impl Flag {
     }
 }
 
-use Kind::{List, Map, Number, Pools, Runtimes, Switch, Switches, Text, Ulimits};
+use Kind::{Document, List, Map, Number, Pools, Runtimes, Switch, Switches, Text, Ulimits};
 
 /// Every option.
 pub const FLAGS: &[Flag] = &[
     flag("add-runtime", Runtimes, "runtimes", "Register an additional OCI compatible runtime"),
+    flag("builder", Document, "builder", ""),
     flag("bip", Text, "bip", "IPv4 address for the default bridge"),
     flag("bridge", Text, "bridge", "Attach containers to a network bridge").short('b'),
     flag("cgroup-parent", Text, "cgroup-parent", "Set parent cgroup for all containers"),
@@ -250,6 +253,11 @@ pub const FLAGS: &[Flag] = &[
 /// Finds an option by its long name.
 pub fn by_name(name: &str) -> Option<&'static Flag> {
     FLAGS.iter().find(|flag| flag.name == name)
+}
+
+/// Finds an option of the command line.
+pub fn typed(name: &str) -> Option<&'static Flag> {
+    by_name(name).filter(|flag| flag.kind != Document)
 }
 
 /// Finds an option by its shorthand.

@@ -6,6 +6,7 @@
 //!
 //! All of it is pure; [`read`] is the only effect. A reload does the same again and applies [`reload::diff`].
 
+mod builder;
 pub mod flags;
 pub mod parse;
 pub mod reload;

@@ -183,7 +183,7 @@ pub fn command_line<I: IntoIterator<Item = String>>(arguments: I) -> Result<Give
                 Some((name, value)) => (name, Some(value.to_owned())),
                 None => (long, None),
             };
-            let flag = flags::by_name(name).ok_or_else(|| ParseError::UnknownFlag(name.to_owned()))?;
+            let flag = flags::typed(name).ok_or_else(|| ParseError::UnknownFlag(name.to_owned()))?;
             let value = match (value, flag.kind) {
                 (Some(value), _) => value,
                 (None, Kind::Switch) => "true".to_owned(),
@@ -319,6 +319,8 @@ fn texts(flag: &Flag, key: &str, value: &Value) -> Result<Vec<String>, ParseErro
             })
             .collect(),
         (Kind::Switches, _) => Err(wrong(key, value, "map[string]bool")),
+        (Kind::Document, Value::Object(_)) => Ok(vec![value.to_string()]),
+        (Kind::Document, _) => Err(wrong(key, value, "config.BuilderConfig")),
         (Kind::Ulimits, _) => ulimits(key, value),
         (Kind::Pools, _) => pools(key, value),
         (Kind::Runtimes, _) => runtimes(key, value),

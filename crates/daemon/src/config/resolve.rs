@@ -187,18 +187,13 @@ fn engine(given: &Given, facts: &HostFacts, debug: bool) -> Result<Settings, Val
             None | Some("") => DEFAULT_SHM_SIZE,
             Some(size) => bytes(size).ok_or_else(|| ValueError(format!("invalid size: '{size}'")))?,
         },
-        stop_timeout: match number(given, "default-stop-timeout", -1)? {
-            -1 => DEFAULT_STOP_TIMEOUT,
-            seconds => match u64::try_from(seconds) {
-                Ok(seconds) => Duration::from_secs(seconds),
-                Err(_) => return error(format!("invalid default stop timeout: {seconds}")),
-            },
-        },
+        stop_timeout: stop_timeout(given)?,
         max_concurrent_downloads: positive(given, "max-concurrent-downloads", 3, "max concurrent downloads")?,
         max_concurrent_uploads: positive(given, "max-concurrent-uploads", 5, "max concurrent uploads")?,
         max_download_attempts: positive(given, "max-download-attempts", 5, "max download attempts")?,
         registry_mirrors: mirrors(given)?,
         insecure_registries: given.all("insecure-registry").to_vec(),
+        build_cache: super::builder::rules(given.last("builder"))?,
         proxies: proxies(given, facts),
         labels,
         debug,
@@ -209,6 +204,16 @@ fn engine(given: &Given, facts: &HostFacts, debug: bool) -> Result<Settings, Val
             Some(other) => return error(format!("invalid compat: {other}")),
         },
     })
+}
+
+fn stop_timeout(given: &Given) -> Result<Duration, ValueError> {
+    match number(given, "default-stop-timeout", -1)? {
+        -1 => Ok(DEFAULT_STOP_TIMEOUT),
+        seconds => match u64::try_from(seconds) {
+            Ok(seconds) => Ok(Duration::from_secs(seconds)),
+            Err(_) => error(format!("invalid default stop timeout: {seconds}")),
+        },
+    }
 }
 
 /// The runtime of containers that name none.
@@ -392,7 +397,7 @@ fn ulimit(text: &str) -> Result<(String, (i64, i64)), ValueError> {
 }
 
 /// Docker's sizes: a number with an optional unit of 1024 (`64m`, `64MiB`, `1g`).
-fn bytes(text: &str) -> Option<u64> {
+pub(super) fn bytes(text: &str) -> Option<u64> {
     let text = text.trim().to_lowercase();
     let split = text.find(|digit: char| !digit.is_ascii_digit() && digit != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at_checked(split)?;

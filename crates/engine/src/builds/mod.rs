@@ -5,8 +5,10 @@
 
 mod exchange;
 mod fetch;
+mod gc;
 mod prune;
 
+pub use gc::{Limits, Rule, Space, default_rules};
 pub use prune::{PRUNE_FILTERS, Pruned};
 
 use crate::Containers;
@@ -26,6 +28,7 @@ use oci::{Platform, Reference};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use store::Store;
 use tokio::runtime::Handle;
 
@@ -36,6 +39,10 @@ pub struct Builds {
     images: Images,
     cache: Cache,
     store: Store,
+    /// How the cache is collected; not at all if there are none.
+    rules: Arc<[Rule]>,
+    /// How often a collection was asked for that is not done.
+    collecting: Arc<AtomicUsize>,
 }
 
 /// What a build has besides its request.
@@ -64,13 +71,27 @@ impl Builds {
     /// # Errors
     ///
     /// That the cache cannot be read.
-    pub fn open(containers: &Arc<Containers>, images: Images, store: &Store) -> Result<Self> {
+    pub fn open(
+        containers: &Arc<Containers>,
+        images: Images,
+        store: &Store,
+        rules: Vec<Rule>,
+    ) -> Result<Self> {
         let work = store.paths().build().join("work");
         clear(store, &work);
         let cache = Cache::open(store.clone()).map_err(from_builder)?;
         let kept = cache.clone();
         images.keep_also(move || kept.kept());
-        Ok(Self { containers: Arc::clone(containers), images, cache, store: store.clone() })
+        let builds = Self {
+            containers: Arc::clone(containers),
+            images,
+            cache,
+            store: store.clone(),
+            rules: rules.into(),
+            collecting: Arc::default(),
+        };
+        builds.collect_soon();
+        Ok(builds)
     }
 
     /// Makes an empty folder for a context; it is gone when dropped.
@@ -125,6 +146,7 @@ impl Builds {
         progress: &dyn Progress,
         cancel: &Cancel,
     ) -> builder::Result<Built> {
+        let _collection = After(self);
         let _lease = self.store.lease();
         let worker = Commands {
             containers: Arc::clone(&self.containers),
@@ -152,6 +174,15 @@ impl Builds {
             }
         }
         Ok(built)
+    }
+}
+
+/// Has the cache collected when a build has ended, however it did.
+struct After<'a>(&'a Builds);
+
+impl Drop for After<'_> {
+    fn drop(&mut self) {
+        self.0.collect_soon();
     }
 }
 

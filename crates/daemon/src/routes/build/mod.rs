@@ -13,11 +13,12 @@ use crate::http::router::Route;
 use crate::http::serve::Handler;
 use crate::http::{Answer, Call, Failure, body};
 use crate::views::container_list::until;
+use api::Filters;
 use api::progress::{ErrorDetail, Message};
 use api::system::BuildPruneResponse;
-use base::{Classify as _, Kind};
+use base::{Classify as _, Kind, Timestamp};
 use engine::Engine;
-use engine::builds::{BuildError, Cancel, Context, ContextFolder};
+use engine::builds::{BuildError, Cancel, Context, ContextFolder, Limits, Space};
 use http::Method;
 use own::Own;
 use report::Report;
@@ -137,14 +138,24 @@ fn worded(error: BuildError) -> Failure {
 
 async fn prune(engine: Arc<Engine>, call: Call) -> Answer {
     let filters = call.filters()?;
-    let until = until(&filters, now())?;
-    let number = |name: &str| -> Result<u64, Failure> {
-        Ok(call.query.number(name)?.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0))
+    let until = last_use(&filters)?;
+    let space = |names: &[&str]| -> Result<Option<Space>, Failure> {
+        let mut most = 0;
+        for name in names {
+            most = most.max(call.query.number(name)?.unwrap_or(0));
+        }
+        Ok(u64::try_from(most).ok().filter(|bytes| *bytes > 0).map(Space::Bytes))
     };
-    // `reserved-space` is what `keep-storage` is called since 1.48.
-    let keep = number("keep-storage")?.max(number("reserved-space")?).max(number("max-used-space")?);
+    let limits = Limits {
+        // What is called `reserved-space` since 1.48.
+        reserved: space(&["keep-storage", "reserved-space"])?,
+        max_used: space(&["max-used-space"])?,
+        min_free: space(&["min-free-space"])?,
+    };
+    let all = call.query.flag("all");
     let pruned =
-        blocking(move || engine.builds.prune(&filters, until, keep).map(|pruned| (engine, pruned))).await?;
+        blocking(move || engine.builds.prune(&filters, until, limits, all).map(|pruned| (engine, pruned)))
+            .await?;
     let (engine, pruned) = pruned;
     let reclaimed = BTreeMap::from([("reclaimed".to_owned(), pruned.bytes.to_string())]);
     engine.events.now(base::event::Type::Builder, "prune", "", reclaimed);
@@ -153,6 +164,17 @@ async fn prune(engine: Arc<Engine>, call: Call) -> Answer {
         space_reclaimed: pruned.bytes,
     };
     Ok(body::ok(&answer))
+}
+
+/// The time of `until`, or of `unused-for`, which is an age.
+fn last_use(filters: &Filters) -> Result<Option<Timestamp>, Failure> {
+    let mut ages = filters.get("unused-for");
+    let Some(text) = ages.next() else { return until(filters, now()) };
+    if ages.next().is_some() || filters.contains("until") {
+        return Err(Failure::invalid("more than one until filter specified"));
+    }
+    let age = crate::time::point(text, now());
+    age.map(Some).ok_or_else(|| Failure::invalid(format!("invalid unused-for filter: {text}")))
 }
 
 #[cfg(test)]
