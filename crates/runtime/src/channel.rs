@@ -3,7 +3,8 @@
 //! The child's end is closed by exec, so that the parent sees the end of the stream when the program runs.
 
 use crate::Error;
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::io::{Errno, IoSlice};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use std::cell::RefCell;
@@ -135,7 +136,6 @@ pub(crate) fn pair() -> Result<(Parent, OwnedFd), Error> {
 
 /// Returns a descriptor with a number above 2: the child fills those below.
 pub(crate) fn above_stdio(fd: OwnedFd) -> Result<OwnedFd, Error> {
-    use rustix::fd::AsRawFd;
     if fd.as_raw_fd() > 2 {
         return Ok(fd);
     }
@@ -149,6 +149,13 @@ impl Parent {
     /// Takes a socket whose other end a child listens to.
     pub(crate) fn from_socket(socket: OwnedFd) -> Self {
         Self { socket: std::sync::Arc::new(socket), early: RefCell::default() }
+    }
+
+    /// Closes the child's copy of this end, so that the child sees when the parent dies. Allocates and frees nothing; the
+    /// child must not use or drop it any more.
+    pub(crate) fn close_in_child(&self) {
+        // SAFETY: this is the child, which has a table of descriptors of its own and never comes back to the owner.
+        unsafe { rustix::io::close(self.socket.as_raw_fd()) }
     }
 
     /// Says whether the child has said something, or is gone.
@@ -209,6 +216,14 @@ pub(crate) fn wait(channel: BorrowedFd<'_>, signal: Signal) -> bool {
     matches!(retry(|| rustix::io::read(channel, &mut byte)), Ok(1)) && byte == [signal as u8]
 }
 
+/// Says in the child whether the parent is gone. Allocates nothing.
+pub(crate) fn is_orphan(channel: BorrowedFd<'_>) -> bool {
+    let mut watched = [PollFd::from_borrowed_fd(channel, PollFlags::empty())];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let hung_up = |watched: &PollFd<'_>| watched.revents().contains(PollFlags::HUP);
+    matches!(retry(|| poll(&mut watched, Some(&at_once))), Ok(1)) && watched.iter().all(hung_up)
+}
+
 fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     loop {
         match call() {
@@ -238,8 +253,18 @@ mod tests {
         assert!(wait(child.as_fd(), Signal::Start));
         parent.send(Signal::Attached);
         assert!(!wait(child.as_fd(), Signal::Start));
+        assert!(!is_orphan(child.as_fd()));
         drop(child);
         assert!(parent.receive().unwrap().is_none());
         parent.send(Signal::Start);
+    }
+
+    #[test]
+    fn a_child_sees_that_its_parent_is_gone() {
+        let (parent, child) = pair().unwrap();
+        assert!(!is_orphan(child.as_fd()));
+        drop(parent);
+        assert!(is_orphan(child.as_fd()));
+        assert!(!wait(child.as_fd(), Signal::Start));
     }
 }

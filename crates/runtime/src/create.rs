@@ -400,6 +400,7 @@ pub(crate) fn spawn(flags: i32, into: Option<BorrowedFd<'_>>, work: Work<'_>) ->
     let cloned = unsafe { raw::clone3(first_flags, libc::SIGCHLD, first_into) };
     match cloned {
         Ok(Cloned::Child) => {
+            channel.close_in_child();
             let Work { root, steps, finish, listener, .. } = work;
             child::run(&Child { channel: end.as_fd(), root, steps, finish, listener, between })
         }

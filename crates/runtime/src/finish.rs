@@ -336,6 +336,10 @@ fn prepare(finish: &Finish, channel: BorrowedFd<'_>) -> Result<usize, (Part, Err
         // After the change of user, which would take it back, and before a filter that might forbid it.
         // SAFETY: numbers only; with a valid signal it cannot fail.
         unsafe { raw::prctl(libc::PR_SET_PDEATHSIG, u64::from(signal.unsigned_abs()), 0, 0) }.ok();
+        // A parent that died before sends no signal any more.
+        if channel::is_orphan(channel) {
+            raw::exit_now(1);
+        }
     }
     rustix::process::umask(Mode::from_raw_mode(finish.umask & 0o777));
     let early = finish.seccomp.as_ref().filter(|_| !finish.no_new_privileges);

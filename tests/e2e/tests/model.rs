@@ -111,9 +111,7 @@ fn kill(pid: &str) {
     drop(Command::new("kill").args(["-9", pid]).stderr(Stdio::null()).status());
 }
 
-// One run in six lost a supervisor in a round in which nobody was killed; that has not been explained yet.
 #[test]
-#[ignore = "on request: WHARF_SEED and WHARF_ROUNDS choose the deaths"]
 fn model_and_world_agree_after_deaths() {
     let mut engine = Engine::with_busybox();
     let seed = number("WHARF_SEED").unwrap_or_else(|| u64::from(std::process::id()) << 20 | 0x5bd1);

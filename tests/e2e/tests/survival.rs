@@ -69,3 +69,38 @@ fn an_attached_client_survives_the_daemon() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), "1\n2\n3\n4\n5\n6\n");
     engine.start_daemon();
 }
+
+/// Every command comes back, and what it says is true: a restart and an exec that succeeded left a container that runs, or
+/// one that is known to have died with its supervisor.
+#[test]
+fn a_supervisor_may_die_at_any_moment_of_a_restart() {
+    let engine = Engine::with_busybox();
+    let id = engine.wharf(&["run", "-d", "--name", "box", "busybox", "sleep", "1000"]).line();
+    let title = format!("wharf: {}", id.get(..12).unwrap());
+    let supervisors = || {
+        let is_its = |pid: &u32| {
+            std::fs::read(format!("/proc/{pid}/cmdline"))
+                .is_ok_and(|command| command.split(|byte| *byte == 0).any(|word| word == title.as_bytes()))
+        };
+        engine.namespaces().processes().into_iter().filter(is_its).collect::<Vec<u32>>()
+    };
+    let state = || engine.wharf(&["inspect", "-f", "{{.State.Status}}", "box"]).line();
+    for round in 0..24 {
+        std::thread::scope(|scope| {
+            scope.spawn(|| engine.wharf(&["restart", "-t", "0", "box"]));
+            std::thread::sleep(Duration::from_millis(round * 2));
+            for pid in supervisors() {
+                drop(std::process::Command::new("kill").args(["-9", &pid.to_string()]).output());
+            }
+        });
+        // One that was killed last is told to be gone within moments.
+        until("the engine to know", Duration::from_secs(10), || {
+            (state() == "exited" || engine.wharf(&["exec", "box", "true"]).code == 0).then_some(())
+        });
+        let (state, code) = (state(), engine.wharf(&["exec", "box", "true"]).code);
+        assert_eq!(state == "running", code == 0, "round {round}: {state}, exec gave {code}");
+        if state != "running" {
+            engine.wharf(&["start", "box"]).ok();
+        }
+    }
+}

@@ -30,6 +30,9 @@ pub(crate) const FLAGS: &[Flag] = &[
     text("workdir", "Working directory inside the container").short('w'),
 ];
 
+/// The exit code for a command that could not be begun, as a shell has it.
+const NOT_BEGUN: i32 = 126;
+
 /// `exec`
 pub(crate) fn run(cli: &Cli, matches: &Matches) -> Result<()> {
     let container = matches.arg(0);
@@ -84,16 +87,18 @@ pub(crate) fn run(cli: &Cli, matches: &Matches) -> Result<()> {
 /// Returns the exit code of an exec whose streams have ended.
 ///
 /// The engine may hear of the exit a moment after the streams' end. A process that goes on without its streams is not
-/// waited for.
+/// waited for; one that neither runs nor has ended never began.
 fn exit_code(client: &Client, path: &str) -> Result<i32> {
+    let mut running = false;
     for delay in BACK_OFF {
         let exec: InspectResponse = client.request("GET", path).decode()?;
+        running = exec.running;
         match exec.exit_code {
-            Some(code) if !exec.running => return Ok(code),
+            Some(code) if !running => return Ok(code),
             Some(_) | None => thread::sleep(Duration::from_millis(delay)),
         }
     }
-    Ok(0)
+    Ok(if running { 0 } else { NOT_BEGUN })
 }
 
 /// A command that cannot be executed has the exit codes that a shell gives.

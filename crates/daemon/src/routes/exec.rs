@@ -52,7 +52,9 @@ fn view(exec: &Exec) -> InspectResponse {
     let config = &exec.config;
     let mut words = config.cmd.iter().flatten().cloned();
     let (running, exit_code, pid) = match exec.state() {
-        ExecState::Created | ExecState::Starting => (false, None, 0),
+        ExecState::Created => (false, None, 0),
+        // moby, ContainerExecStart: it counts as running from the moment its start is asked for.
+        ExecState::Starting => (true, None, 0),
         ExecState::Running { pid } => (true, None, pid),
         ExecState::Ended { exit_code, pid } => (false, Some(exit_code), pid),
     };

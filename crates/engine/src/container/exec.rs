@@ -66,6 +66,17 @@ impl Exec {
     }
 }
 
+/// Checks that an exec has not been started before.
+fn unused(exec: &Exec, state: ExecState) -> Result<()> {
+    match state {
+        ExecState::Created => Ok(()),
+        ExecState::Starting | ExecState::Running { .. } => {
+            Err(Error::conflict(format!("exec command {} is already running", exec.id)))
+        }
+        ExecState::Ended { .. } => Err(Error::conflict(format!("exec command {} has already run", exec.id))),
+    }
+}
+
 /// How many ended execs of one container are remembered.
 const REMEMBERED: usize = 64;
 
@@ -159,19 +170,17 @@ impl Containers {
     /// Fails if it was started before or its container does not run.
     pub fn check_exec(&self, id: &str) -> Result<Arc<Exec>> {
         let exec = self.exec(id)?;
-        match exec.state() {
-            ExecState::Created => {}
-            ExecState::Starting | ExecState::Running { .. } => {
-                return Err(Error::conflict(format!("exec command {id} is already running")));
-            }
-            ExecState::Ended { .. } => {
-                return Err(Error::conflict(format!("exec command {id} has already run")));
-            }
-        }
+        unused(&exec, exec.state())?;
+        self.home_of(&exec)?;
+        Ok(exec)
+    }
+
+    /// Returns the container of an exec, which must run.
+    fn home_of(&self, exec: &Exec) -> Result<Arc<Handle>> {
         let name = exec.container.to_string();
         let handle = self.find(&name)?;
         self.runs(&handle, &name)?;
-        Ok(exec)
+        Ok(handle)
     }
 
     /// Starts an exec; its streams go to `client`, or nowhere.
@@ -189,17 +198,16 @@ impl Containers {
         console_size: Option<[u32; 2]>,
         client: Option<OwnedFd>,
     ) -> Result<()> {
-        let exec = self.check_exec(id)?;
-        let name = exec.container.to_string();
-        let handle = self.find(&name)?;
+        let exec = self.exec(id)?;
         {
             let mut state = exec.lock();
-            if *state != ExecState::Created {
-                return Err(Error::conflict(format!("exec command {id} is already running")));
-            }
+            unused(&exec, *state)?;
             *state = ExecState::Starting;
         }
-        let outcome = self.start_exec_now(&exec, &handle, console_size, client.as_ref());
+        // From here on it has been used: whoever asks for the exit code of one that failed is given one.
+        let outcome = self
+            .home_of(&exec)
+            .and_then(|handle| self.start_exec_now(&exec, &handle, console_size, client.as_ref()));
         match &outcome {
             Ok(pid) => {
                 let mut state = exec.lock();
