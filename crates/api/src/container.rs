@@ -1,6 +1,6 @@
 //! What a container runs, and the requests and answers about containers other than inspection and statistics.
 
-use crate::host_config::{HostConfig, Resources, RestartPolicy};
+use crate::host_config::{HostConfig, PortMap, Resources, RestartPolicy};
 use crate::image::Descriptor;
 use crate::inspect::MountPoint;
 use crate::network::{EndpointSettings, NetworkingConfig};
@@ -178,6 +178,12 @@ pub struct UpdateRequest {
     pub resources: Resources,
     #[serde(rename = "RestartPolicy")]
     pub restart_policy: RestartPolicy,
+    /// Ports to publish besides those that are; ours, not Docker's.
+    #[serde(rename = "PublishAdd", skip_serializing_if = "Option::is_none")]
+    pub publish_add: Option<PortMap>,
+    /// Ports to publish no longer: by container port, and by host address and port where they are given.
+    #[serde(rename = "PublishRm", skip_serializing_if = "Option::is_none")]
+    pub publish_rm: Option<PortMap>,
 }
 
 /// The answer of `POST /containers/{id}/update`.

@@ -14,6 +14,9 @@ pub const DEFAULT_PIDFILE: &str = "/run/wharf.pid";
 /// The daemon's configuration file.
 pub const DEFAULT_CONFIG: &str = "/etc/wharf/daemon.json";
 
+/// Where `ip netns` looks for network namespaces by name.
+pub const NETNS: &str = "/run/netns";
+
 /// What must survive a reboot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataPaths {

@@ -68,6 +68,30 @@ pub fn ensure(bridge: &Bridge) -> Result<(), Error> {
     socket.execute(batch).map_err(|failure| failure.into_error(refused("configure bridge")))
 }
 
+/// Makes links that lost their bridge its ports again; those that are gone are no error.
+///
+/// # Errors
+/// [`Error::NoSuchLink`], [`Error::Link`].
+pub fn adopt(name: &str, ports: &[String]) -> Result<(), Error> {
+    let mut socket = Socket::route()?;
+    let link = find(&mut socket, name)?.ok_or_else(|| Error::NoSuchLink(name.to_owned()))?;
+    for port in ports {
+        let mut batch = Batch::new();
+        route::set_master(&mut batch, port, link.index);
+        match socket.execute(batch) {
+            Err(Failure::Refused(refused)) if refused.errno == Errno::NODEV => {}
+            result => result.map_err(|failure| {
+                failure.into_error(|refused| Error::Link {
+                    operation: "make a port of a bridge of",
+                    name: port.clone(),
+                    errno: refused.errno,
+                })
+            })?,
+        }
+    }
+    Ok(())
+}
+
 /// Removes a bridge; one that is gone already is no error.
 ///
 /// # Errors

@@ -11,6 +11,9 @@ use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+/// The default routes of one family that are looked for; a container that adds more keeps them.
+const DEFAULT_ROUTES: usize = 8;
+
 /// An interface as it should be.
 #[derive(Debug, Clone)]
 pub struct EndpointPlan<'a> {
@@ -20,7 +23,7 @@ pub struct EndpointPlan<'a> {
     pub link: Attachment,
     /// The name in the container, e.g. `eth0`.
     pub name: String,
-    /// The hardware address in the container.
+    /// The hardware address in the container; an ipvlan device has its parent's.
     pub mac: Mac,
     /// The container's addresses with the length of the subnet's prefix.
     pub addresses: Vec<IpNet>,
@@ -53,6 +56,39 @@ pub enum Attachment {
         /// How the devices of one parent see each other.
         mode: MacvlanMode,
     },
+    /// An ipvlan device of a parent link, with whom it shares the hardware address.
+    Ipvlan {
+        /// The parent's name.
+        parent: String,
+        /// On which layer packets find their way.
+        mode: IpvlanMode,
+        /// Who of one parent sees whom.
+        flag: IpvlanFlag,
+    },
+}
+
+/// The modes of an ipvlan device (`linux/if_link.h`, `ipvlan_mode`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum IpvlanMode {
+    /// As a switch: with ARP and gateways.
+    #[default]
+    L2,
+    /// As a router: the default route is the device itself.
+    L3,
+    /// The same, with the parent's connection tracking.
+    L3s,
+}
+
+/// Who of one ipvlan parent sees whom (`linux/if_link.h`, `IPVLAN_F_*`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum IpvlanFlag {
+    /// All see each other.
+    #[default]
+    Bridge,
+    /// Nobody sees the others.
+    Private,
+    /// They see each other through an outside switch that reflects.
+    Vepa,
 }
 
 /// The modes of a macvlan device (`linux/if_link.h`, `macvlan_mode`).
@@ -132,6 +168,20 @@ impl Creation<()> {
                 route::create_macvlan(&mut batch, index(host, parent)?, mode.number(), plan.mtu, peer);
                 ("create macvlan", plan.name.clone())
             }
+            Attachment::Ipvlan { parent, mode, flag } => {
+                let mode = match mode {
+                    IpvlanMode::L2 => 0,
+                    IpvlanMode::L3 => 1,
+                    IpvlanMode::L3s => 2,
+                };
+                let flag = match flag {
+                    IpvlanFlag::Bridge => 0,
+                    IpvlanFlag::Private => 1,
+                    IpvlanFlag::Vepa => 2,
+                };
+                route::create_ipvlan(&mut batch, index(host, parent)?, (mode, flag), plan.mtu, peer);
+                ("create ipvlan", plan.name.clone())
+            }
         };
         let word = move |refused: Refused| Error::Link { operation, name, errno: refused.errno };
         Ok(Creation { batch, failed: move |failure: Failure| failure.into_error(word) })
@@ -170,7 +220,12 @@ fn configure(plan: &EndpointPlan<'_>, socket: &mut Socket) -> Result<(), Error> 
     steps.push("set up");
     // Routes come last: the kernel refuses a gateway that is not reachable yet.
     for gateway in &plan.gateways {
-        route::add_route(&mut batch, index, everything(*gateway), *gateway);
+        match plan.link {
+            Attachment::Ipvlan { mode: IpvlanMode::L3 | IpvlanMode::L3s, .. } => {
+                route::add_link_route(&mut batch, index, gateway.is_ipv6());
+            }
+            _ => route::add_route(&mut batch, index, everything(*gateway), *gateway),
+        }
         steps.push("add default route through");
     }
     for (destination, gateway) in &plan.routes {
@@ -203,6 +258,51 @@ fn everything(gateway: IpAddr) -> IpNet {
     let any: IpAddr =
         if gateway.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
     IpNet::new(any, 0).unwrap_or(IpNet::host(any))
+}
+
+/// Lets the default routes of a living container lead through `gateways` of its interface `name`, and nowhere else.
+///
+/// # Errors
+/// [`Error::System`], [`Error::Link`].
+pub fn set_default_route(netns: BorrowedFd<'_>, name: &str, gateways: &[IpAddr]) -> Result<(), Error> {
+    netns::inside(netns, || {
+        let mut socket = Socket::route()?;
+        let word = |refused: Refused| Error::Link {
+            operation: "move default route to",
+            name: name.to_owned(),
+            errno: refused.errno,
+        };
+        for ipv6 in [false, true] {
+            // There may be none, or no such family.
+            for _ in 0..DEFAULT_ROUTES {
+                let mut batch = Batch::new();
+                route::delete_default_route(&mut batch, ipv6);
+                match socket.execute(batch) {
+                    Ok(()) => {}
+                    Err(Failure::Refused(_)) => break,
+                    Err(failure) => return Err(failure.into_error(word)),
+                }
+            }
+        }
+        if gateways.is_empty() {
+            return Ok(());
+        }
+        let index = index(&socket, name)?;
+        let mut batch = Batch::new();
+        for gateway in gateways {
+            route::add_route(&mut batch, index, everything(*gateway), *gateway);
+        }
+        batch.acknowledge_last();
+        socket.execute(batch).map_err(|failure| failure.into_error(word))
+    })
+}
+
+/// Returns whether the namespace has an interface of this name.
+///
+/// # Errors
+/// [`Error::System`].
+pub fn exists(netns: BorrowedFd<'_>, name: &str) -> Result<bool, Error> {
+    netns::inside(netns, || bridge::exists(name))
 }
 
 /// Deletes the veth pair whose end on the host is `host_name`; one that is gone already is no error.

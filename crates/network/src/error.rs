@@ -37,6 +37,9 @@ pub enum Error {
     /// A link of this name exists and is something else.
     #[error("link {0} exists and is not a bridge")]
     NotABridge(String),
+    /// The kernel has no links of this kind.
+    #[error("the kernel has no {0} devices (module {0})")]
+    NoSuchKind(&'static str),
     /// A link does not exist.
     #[error("link {0} not found")]
     NoSuchLink(String),
@@ -96,6 +99,7 @@ impl Classify for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::NoSuchLink(_) => Kind::NotFound,
+            Self::NoSuchKind(_) => Kind::NotImplemented,
             Self::NotABridge(_) | Self::Ports(_) => Kind::Conflict,
             Self::ForeignSysctl(_) => Kind::InvalidArgument,
             Self::Ipam(error) => match error {

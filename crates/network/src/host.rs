@@ -1,7 +1,7 @@
 //! Facts about the host's network, and the settings the engine needs there.
 
 use crate::netlink::{Refused, Socket, route};
-use crate::{Error, IpNet, netns};
+use crate::{Error, IpNet, Mac, netns};
 use std::net::IpAddr;
 
 /// Returns the destinations of the host's routes, for [`crate::ipam::choose_subnet`].
@@ -35,6 +35,14 @@ pub fn ports_of(bridge: &str) -> Result<Vec<String>, Error> {
     let index = links.iter().find(|link| link.name == bridge).map(|link| link.index);
     let ports = links.into_iter().filter(|link| link.master.is_some() && link.master == index);
     Ok(ports.map(|link| link.name).collect())
+}
+
+/// Returns the hardware address of a link; `None` if it has none, or there is no such link.
+///
+/// # Errors
+/// Netlink errors.
+pub fn hardware_address(name: &str) -> Result<Option<Mac>, Error> {
+    Ok(crate::bridge::find(&mut Socket::route()?, name)?.and_then(|link| link.mac))
 }
 
 fn word(operation: &'static str) -> impl FnOnce(Refused) -> Error {

@@ -21,10 +21,13 @@ pub mod ipam;
 mod mac;
 mod netlink;
 pub mod netns;
+pub mod parent;
 pub mod ports;
 pub mod proxy;
 mod random;
 pub mod resolver;
+pub mod tunnel;
+pub mod watch;
 
 pub use error::Error;
 pub use host::enable_forwarding;

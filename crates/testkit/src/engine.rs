@@ -127,6 +127,11 @@ impl Engine {
         });
     }
 
+    /// Gives the daemon other flags from its next start on.
+    pub fn replace_flags(&mut self, flags: &[&str]) {
+        self.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+    }
+
     /// Ends the daemon as by `kill -9`, at once.
     pub fn kill_daemon(&mut self) {
         let pid = std::fs::read_to_string(self.scratch.join("pid")).expect("read the pid file");

@@ -4,14 +4,18 @@ use super::request;
 use crate::each::each;
 use crate::error::{Error, Result};
 use crate::flags::{Flag, Matches, list, switch, text};
-use crate::options::{limits, security};
+use crate::options::{limits, ports, security};
 use crate::output;
 use crate::program::{Cli, print_line, warn};
 use api::IdResponse;
 use api::container::{Change, UpdateRequest, UpdateResponse};
 
 /// What `update` has beyond the limits.
-pub(crate) const UPDATE_FLAGS: &[Flag] = &[text("restart", "Restart policy to apply when a container exits")];
+pub(crate) const UPDATE_FLAGS: &[Flag] = &[
+    list("publish-add", "Publish a further port, at once if the container runs"),
+    list("publish-rm", "Publish a port no longer ([IP:][HOST:]CONTAINER[/PROTOCOL])"),
+    text("restart", "Restart policy to apply when a container exits"),
+];
 
 /// The flags of `commit`.
 pub(crate) const COMMIT_FLAGS: &[Flag] = &[
@@ -49,7 +53,12 @@ pub(crate) fn update(cli: &Cli, matches: &Matches) -> Result<()> {
         pids_limit: matches.changed("pids-limit").then(|| matches.int("pids-limit")),
         ..limits::resources(matches)
     };
-    let update = UpdateRequest { resources, restart_policy };
+    let ports = |flag: &str| match matches.list(flag) {
+        [] => Ok(None),
+        list => ports::parse(list, &[]).map(|ports| Some(ports.bindings)).map_err(Error::Message),
+    };
+    let (publish_add, publish_rm) = (ports("publish-add")?, ports("publish-rm")?);
+    let update = UpdateRequest { resources, restart_policy, publish_add, publish_rm };
     if update == UpdateRequest::default() {
         return Err(Error::message("you must provide one or more flags when using this command"));
     }

@@ -29,7 +29,8 @@ pub fn network(record: &Network, attached: &[Arc<Container>]) -> answer::Network
         created: Timestamp::from_nanos(record.created).to_string(),
         scope: "local".to_owned(),
         driver: record.driver.as_str().to_owned(),
-        enable_ipv4: true,
+        enable_ipv4: record.subnets.is_empty()
+            || record.subnets.iter().any(|subnet| !subnet.subnet.is_ipv6()),
         enable_ipv6: record.ipv6,
         ipam: Ipam {
             driver: "default".to_owned(),

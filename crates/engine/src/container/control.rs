@@ -3,7 +3,7 @@
 use super::handle::{Handle, WaitCondition, Waiter};
 use super::record::Container;
 use super::state::State;
-use super::{Containers, finish, intent, spec};
+use super::{Containers, finish, intent, ports, spec};
 use crate::error::{Error, Result};
 use api::container::UpdateRequest;
 use base::Kind;
@@ -166,6 +166,7 @@ impl Containers {
             changed.host.restart_policy = policy.clone();
         }
         intent::check_limits(&changed.host, intent::Capacity { processors: self.host.processors })?;
+        let publishing = ports::change(&mut changed, request)?;
         if container.state.is_alive() {
             let facts = self.facts(&changed, &[])?;
             let mut resources = spec::resources(&changed.host, &facts)?;
@@ -176,8 +177,14 @@ impl Containers {
             };
             self.ask(&handle, "update", &Request::Update(Box::new(update)))?;
         }
+        let published = match publishing {
+            Some(publishing) if container.state.is_alive() => self.republish(&handle, &publishing)?,
+            _ => container.ports.clone(),
+        };
         let container = handle.update(self.store.database(), Durability::Durable, |container| {
             container.host = changed.host;
+            container.config.exposed_ports = changed.config.exposed_ports;
+            container.ports = published;
             Ok(())
         })?;
         self.tell(&container, "update", &[]);
@@ -225,7 +232,7 @@ pub(super) fn restarting(container: &Container) -> Error {
     Error::conflict(format!("Container {} is restarting, wait until the container is running", container.id))
 }
 
-fn refused(container: &Container, operation: &str, reply: Reply) -> Error {
+pub(super) fn refused(container: &Container, operation: &str, reply: Reply) -> Error {
     match reply {
         Reply::Error { kind, message } | Reply::Failed { kind, message, .. } => {
             Error::known(kind, format!("cannot {operation} container: {}: {message}", container.id))

@@ -44,7 +44,10 @@ impl Containers {
                 self.remove_in_background(&handle);
             }
         }
+        self.sync_links(None)?;
         self.networks.sync_ports()?;
+        self.sweep_namespaces();
+        self.look_after_networks()?;
         self.volumes.sweep();
         // Who came and went while no daemon was there.
         let named = self.list();
@@ -121,10 +124,10 @@ impl Containers {
         {
             let Ok(network) = self.networks.get(name) else { continue };
             let member = start::member(&container.name, endpoint);
-            self.networks.adopt(&network.id, &id, member.clone());
-            let published: Vec<_> = container.ports.iter().filter_map(start::published).collect();
-            self.networks.adopt_ports(&member, &published);
+            self.networks.adopt(&network.id, &id, member);
         }
+        let published: Vec<_> = container.ports.iter().filter_map(start::published).collect();
+        self.networks.adopt_ports(self.port_member(&container).as_ref(), &published);
         let state = match status.state {
             Found::Running { pid, started_at, paused } => {
                 let run = Run { pid, started_at: started_at.as_nanos() };
@@ -149,6 +152,7 @@ impl Containers {
             }
             Ok(())
         });
+        self.show_namespace(&handle.get());
     }
 
     /// Settles a container whose supervisor is gone: by its exit record, or by what can be known without one.
@@ -220,6 +224,7 @@ impl Containers {
                     container.health = first_health(container);
                     Ok(())
                 });
+                self.show_namespace(&handle.get());
                 self.tell_at(&handle.get(), "start", &[], time);
             }
             Event::Oom => self.tell(&handle.get(), "oom", &[]),

@@ -8,6 +8,7 @@ use super::{Containers, files};
 use crate::error::{Error, Result};
 use ::network::IpNet;
 use ::network::files::readdress;
+use ::network::firewall;
 use api::host_config::HostConfig;
 use base::{ContainerId, Kind};
 use std::collections::BTreeMap;
@@ -83,6 +84,32 @@ impl Containers {
         Ok(all)
     }
 
+    /// Lets linked containers of the default bridge speak to each other on the exposed ports of those they are linked to,
+    /// where containers do not reach each other otherwise. `coming` counts as running.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the packet filter cannot be changed.
+    pub(super) fn sync_links(&self, coming: Option<ContainerId>) -> Result<()> {
+        if self.settings.bridge.icc {
+            return Ok(());
+        }
+        let here = |container: &Container| coming == Some(container.id) || container.state.is_alive();
+        let mut links: Vec<firewall::Link> = Vec::new();
+        for parent in self.list().iter().filter(|parent| !parent.links.is_empty() && here(parent)) {
+            let Some(IpAddr::V4(from)) = address(parent) else { continue };
+            for (_, child) in self.children(parent).filter(|(_, child)| here(child)) {
+                let Some(IpAddr::V4(to)) = address(&child) else { continue };
+                links.extend(exposed(&child).filter_map(|(port, protocol)| {
+                    Some(firewall::Link { from, to, protocol: protocol.parse().ok()?, port })
+                }));
+            }
+        }
+        links.sort_unstable();
+        links.dedup();
+        self.networks.link(links)
+    }
+
     /// Writes the address with which a container has started into the hosts files of those that link to it.
     pub(super) fn tell_linking(&self, child: &Container) {
         let Some(address) = address(child) else { return };
@@ -116,6 +143,7 @@ impl Containers {
             container.links.retain(|link| link.alias != alias);
             Ok(())
         })?;
+        self.sync_links(None)?;
         if after.state.run().is_some() {
             let path = self.settings.data.container(&after.id).join("hosts");
             let text = std::fs::read_to_string(&path).map_err(Error::file("read", &path))?;
@@ -191,19 +219,19 @@ fn names(alias: &str, child: &Container) -> Vec<String> {
     names
 }
 
+/// The ports that a container exposes.
+fn exposed(container: &Container) -> impl Iterator<Item = (u16, &'static str)> {
+    container.config.exposed_ports.keys().filter_map(|text| {
+        let (port, protocol) = super::ports::port(text).ok()?;
+        Some((port, protocol.as_str()))
+    })
+}
+
 /// Docker's variables of a link: `ALIAS_NAME`, `ALIAS_PORT…`, `ALIAS_ENV_…`.
 fn variables(parent: &str, alias: &str, child: &Container, address: IpAddr) -> Vec<String> {
     let prefix = alias.to_uppercase().replace('-', "_");
     let mut variables = vec![format!("{prefix}_NAME=/{parent}/{alias}")];
-    let mut ports: Vec<(u16, &str)> = child
-        .config
-        .exposed_ports
-        .keys()
-        .filter_map(|text| {
-            let (port, protocol) = super::ports::port(text).ok()?;
-            Some((port, protocol.as_str()))
-        })
-        .collect();
+    let mut ports: Vec<(u16, &str)> = exposed(child).collect();
     ports.sort_unstable();
     if let Some((port, protocol)) = ports.first() {
         variables.push(format!("{prefix}_PORT={protocol}://{address}:{port}"));

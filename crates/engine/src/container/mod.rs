@@ -13,6 +13,7 @@ mod exec;
 mod extract;
 mod files;
 mod finish;
+mod gateway;
 mod handle;
 mod host;
 mod intent;
@@ -20,12 +21,14 @@ mod links;
 mod logs;
 mod mounts;
 mod names;
+mod namespaces;
 mod networking;
 mod order;
 mod ports;
 mod profile;
 pub mod record;
 mod remove;
+mod repair;
 mod resolver;
 mod rootfs;
 mod security;
@@ -225,6 +228,8 @@ impl Containers {
             Ok(container) => {
                 self.table().release(&old.name, &handle.id);
                 self.networks.rename(&handle.id.to_string(), new);
+                self.hide_namespace(&old);
+                self.show_namespace(&container);
                 self.await_told(self.announce(self.named_networks(&container)));
                 self.tell(&container, "rename", &[("oldName", &format!("/{}", old.name))]);
                 Ok(())

@@ -1,8 +1,9 @@
 //! Connecting containers to networks and disconnecting them, running or not.
 
 use super::Containers;
-use super::record::{Container, Endpoint};
+use super::record::Endpoint;
 use super::resolver::has_names;
+use super::start::next_device;
 use super::state::State;
 use crate::error::{Error, Result};
 use crate::network::Attach;
@@ -62,19 +63,20 @@ impl Containers {
                     format!("find the network namespace of container {id}"),
                 ));
             };
-            let device = next_device(&container);
-            let routed = container.endpoints.values().any(|endpoint| !endpoint.gateway.is_empty());
+            let taken = |name: &str| container.endpoints.values().any(|endpoint| endpoint.device == name);
+            let device = next_device(&settings, taken)?;
             let wish = Attach {
                 container: &id,
                 name: &container.name,
                 settings: &settings,
                 netns: netns.as_fd(),
                 device: &device,
-                default_route: !routed,
+                default_route: false,
             };
             let member = self.networks.attach(&network, &wish)?;
             self.add_endpoint(&handle, &network.name, Endpoint { settings, ..Endpoint::default() })?;
             self.record_endpoint(&handle, &network, &member, &device)?;
+            self.settle_gateway(&handle, &netns, &container)?;
             if has_names(&network) {
                 self.await_told(self.announce(BTreeSet::from([network.id.clone()])));
                 self.use_resolver(&handle.get())?;
@@ -117,9 +119,9 @@ impl Containers {
                 "container cannot be disconnected from host network or connected to host network",
             ));
         }
-        if container.state.run().is_some() && network.driver == Driver::Bridge {
-            let netns = handle.live().netns.as_ref().and_then(|netns| netns.try_clone().ok());
-            let removed = match netns {
+        let netns = handle.live().netns.as_ref().and_then(|netns| netns.try_clone().ok());
+        if container.state.run().is_some() && network.driver.has_interfaces() {
+            let removed = match &netns {
                 Some(netns) => ::network::endpoint::detach_inside(netns.as_fd(), &endpoint.device),
                 None => ::network::endpoint::detach(&endpoint.host_device),
             };
@@ -133,6 +135,11 @@ impl Containers {
             container.endpoints.remove(&network.name);
             Ok(())
         })?;
+        if container.state.run().is_some()
+            && let Some(netns) = netns
+        {
+            self.settle_gateway(&handle, &netns, &container)?;
+        }
         if has_names(&network) && container.state.is_alive() {
             self.tell_names(&handle, &mut BTreeMap::new());
             self.await_told(self.announce(BTreeSet::from([network.id.clone()])));
@@ -140,10 +147,4 @@ impl Containers {
         self.networks.tell(&network, "disconnect", Some(&id));
         Ok(())
     }
-}
-
-/// The first `ethN` that no endpoint has.
-fn next_device(container: &Container) -> String {
-    let taken = |name: &str| container.endpoints.values().any(|endpoint| endpoint.device == name);
-    (0_u32..).map(|index| format!("eth{index}")).find(|name| !taken(name)).unwrap_or_default()
 }

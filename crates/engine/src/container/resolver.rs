@@ -9,7 +9,7 @@ use super::Containers;
 use super::handle::Handle;
 use super::record::{Container, Endpoint};
 use crate::error::Result;
-use crate::network::record::{Driver, Network};
+use crate::network::record::Network;
 use ::network::files::{RESOLVER, ResolvConf, resolv_conf};
 use base::ContainerId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -192,7 +192,7 @@ impl Containers {
         let mut ipv6 = false;
         for (name, endpoint) in &container.endpoints {
             let Ok(network) = self.networks.get(name) else { continue };
-            reaches_out |= network.driver == Driver::Bridge && !network.internal;
+            reaches_out |= network.driver.has_interfaces() && !network.internal;
             ipv6 |= !endpoint.address6.is_empty();
             if has_names(&network) {
                 let hosts = registers.entry(network.id.clone()).or_insert_with(|| self.register(&network));
@@ -229,7 +229,7 @@ impl Containers {
 
 /// Whether containers on it find each other by name.
 pub(super) fn has_names(network: &Network) -> bool {
-    network.driver == Driver::Bridge && !network.is_predefined()
+    network.driver.has_interfaces() && !network.is_predefined()
 }
 
 /// Returns what a container is called in a user-defined network, in Docker's order.

@@ -7,10 +7,11 @@ use super::handle::Handle;
 use super::record::{Container, Endpoint, PublishedPort};
 use super::resolver::{dns_names, has_names};
 use super::state::{Change, Exit, Run, State, next};
-use super::{Containers, ports, spec};
+use super::{Containers, gateway, ports, spec};
 use crate::error::{Error, Result};
-use crate::network::record::{Driver, Network};
-use crate::network::{Attach, Member, Open, Published};
+use crate::network::record::Network;
+use crate::network::{Attach, Member, Open, Published, interface_name};
+use api::network::EndpointSettings;
 use base::{Kind, Rollback};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -65,6 +66,7 @@ impl Containers {
                     container.health = super::finish::first_health(container);
                     Ok(())
                 })?;
+                self.show_namespace(&container);
                 self.tell_at(&container, "start", &[], started.started_at);
                 self.hub.listen(handle.id, stream)?;
                 self.tell_linking(&container);
@@ -117,6 +119,7 @@ impl Containers {
             None => Attached::default(),
         };
         rollback.push("give the networks back", || self.give_networks_back(handle));
+        self.sync_links(Some(handle.id))?;
         let container = handle.get();
         self.write_files(&container, &attached.addresses, &links)?;
         let variables: Vec<String> = links.iter().flat_map(|link| link.variables.clone()).collect();
@@ -192,14 +195,17 @@ impl Containers {
 
     fn attach_each(&self, handle: &Handle, netns: BorrowedFd<'_>, attached: &mut Attached) -> Result<()> {
         let container = handle.get();
-        let bridged = self.bridged(&container)?;
-        let route = bridged.iter().position(|(network, _)| !network.internal);
-        if bridged.is_empty() {
+        let places = self.places(&container)?;
+        let route = places.iter().position(|(network, _)| gateway::routes(network));
+        let publishing = places.iter().position(|(network, _)| gateway::publishes(network));
+        if places.is_empty() {
             ::network::netns::set_loopback_up(netns)?;
         }
         let id = handle.id.to_string();
-        for (index, (network, endpoint)) in bridged.iter().enumerate() {
-            let device = format!("eth{index}");
+        let mut devices: Vec<String> = Vec::new();
+        for (index, (network, endpoint)) in places.iter().enumerate() {
+            let device = next_device(&endpoint.settings, |name| devices.iter().any(|taken| taken == name))?;
+            devices.push(device.clone());
             let wish = Attach {
                 container: &id,
                 name: &container.name,
@@ -213,7 +219,7 @@ impl Containers {
             let endpoint = joined_endpoint(&container, network, &member, &device);
             attached.endpoints.push((network.name.clone(), endpoint));
             self.networks.tell(network, "connect", Some(&id));
-            if route == Some(index) {
+            if publishing == Some(index) {
                 let wishes = ports::wishes(&container.config, &container.host)?;
                 for Open { port, listener } in self.networks.publish(network, &member, &wishes)? {
                     attached.published.push(port_record(&port));
@@ -225,36 +231,14 @@ impl Containers {
         Ok(())
     }
 
-    /// Returns the bridge networks a container is on, the one with the default route first: that of the highest
-    /// priority, then by name, as in Docker.
-    fn bridged(&self, container: &Container) -> Result<Vec<(Arc<Network>, Endpoint)>> {
-        let mut bridged: Vec<(Arc<Network>, Endpoint)> = Vec::new();
-        for (name, endpoint) in &container.endpoints {
-            let network = self.networks.get(name)?;
-            if network.driver == Driver::Bridge {
-                bridged.push((network, endpoint.clone()));
-            }
-        }
-        bridged.sort_by(|(left, one), (right, other)| {
-            let priority = other.settings.gw_priority.cmp(&one.settings.gw_priority);
-            priority.then_with(|| left.name.cmp(&right.name))
-        });
-        Ok(bridged)
-    }
-
     /// What the supervisor does with the socket of a published port.
-    fn proxy(&self, member: &Member, port: &Published) -> say::ProxyPort {
+    pub(super) fn proxy(&self, member: &Member, port: &Published) -> say::ProxyPort {
         // A listener on an IPv6 address serves a container that has IPv4 alone, too.
         let own = if port.host.is_ipv6() { member.ipv6.or(member.ipv4) } else { member.ipv4 };
-        let protocol = match port.protocol {
-            ::network::Protocol::Tcp => say::Protocol::Tcp,
-            ::network::Protocol::Udp => say::Protocol::Udp,
-            ::network::Protocol::Sctp => say::Protocol::Sctp,
-        };
         let container = own
             .filter(|_| self.settings.bridge.userland_proxy)
             .map(|own| SocketAddr::new(own.address(), port.container_port));
-        say::ProxyPort { protocol, container }
+        say::ProxyPort { protocol: protocol(port.protocol), container }
     }
 
     pub(super) fn record_endpoint(
@@ -277,21 +261,33 @@ impl Containers {
         let container = handle.get();
         let id = handle.id.to_string();
         let published: Vec<Published> = container.ports.iter().filter_map(published).collect();
+        if !published.is_empty()
+            && let Err(error) = self.networks.unpublish(self.port_member(&container).as_ref(), &published)
+        {
+            tracing::warn!(container = %id, error = %base::chain(&error), "closing published ports");
+        }
         for (name, endpoint) in
             container.endpoints.iter().filter(|(_, endpoint)| !endpoint.endpoint_id.is_empty())
         {
             let Ok(network) = self.networks.get(name) else { continue };
-            if let Some(member) = self.networks.members(&network.id).get(&id)
-                && !published.is_empty()
-                && let Err(error) = self.networks.unpublish(member, &published)
-            {
-                tracing::warn!(container = %id, error = %base::chain(&error), "closing published ports");
+            if !network.driver.has_bridge() {
+                // Its hardware address is taken on the parent as long as it exists, and the next run may want it.
+                let netns = handle.live().netns.as_ref().and_then(|netns| netns.try_clone().ok());
+                if let Some(netns) = netns
+                    && let Err(error) = ::network::endpoint::detach_inside(netns.as_fd(), &endpoint.device)
+                {
+                    tracing::warn!(container = %id, error = %base::chain(&error), "removing an interface");
+                }
             }
             self.networks.release(&network.id, &id);
             self.networks.tell(&network, "disconnect", Some(&id));
             tracing::trace!(container = %id, endpoint = endpoint.endpoint_id, "endpoint released");
         }
         handle.live().netns = None;
+        self.hide_namespace(&container);
+        if let Err(error) = self.sync_links(None) {
+            tracing::warn!(container = %id, error = %base::chain(&error), "closing links");
+        }
     }
 
     /// Returns the message for the supervisor, but for the clients.
@@ -419,7 +415,30 @@ pub(super) fn fill(endpoint: &mut Endpoint, network: &Network, member: &Member, 
     }
 }
 
-fn port_record(published: &Published) -> PublishedPort {
+/// Returns the name of an endpoint's interface: the one asked for, or the first `ethN` that is not taken.
+pub(super) fn next_device(settings: &EndpointSettings, taken: impl Fn(&str) -> bool) -> Result<String> {
+    match interface_name(settings)? {
+        Some(name) if taken(name) => {
+            Err(Error::conflict(format!("interface name {name:?} is used more than once")))
+        }
+        Some(name) => Ok(name.to_owned()),
+        None => {
+            let names = (0_u32..).map(|index| format!("eth{index}"));
+            Ok(names.into_iter().find(|name| !taken(name)).unwrap_or_default())
+        }
+    }
+}
+
+/// Returns a protocol in the supervisor's words.
+pub(super) fn protocol(protocol: ::network::Protocol) -> say::Protocol {
+    match protocol {
+        ::network::Protocol::Tcp => say::Protocol::Tcp,
+        ::network::Protocol::Udp => say::Protocol::Udp,
+        ::network::Protocol::Sctp => say::Protocol::Sctp,
+    }
+}
+
+pub(super) fn port_record(published: &Published) -> PublishedPort {
     PublishedPort {
         protocol: published.protocol.as_str().to_owned(),
         host_ip: published.host.ip().to_string(),

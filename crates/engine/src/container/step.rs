@@ -8,7 +8,7 @@ use super::state::State;
 use super::{Containers, now, spec};
 use crate::error::{Error, Result};
 use crate::network::Attach;
-use crate::network::record::{Driver, Network};
+use crate::network::record::Network;
 use api::container::Config;
 use api::host_config::HostConfig;
 use api::network::EndpointSettings;
@@ -176,7 +176,7 @@ impl Containers {
             return Ok(None);
         }
         let network = match container.endpoints.keys().next() {
-            Some(name) => Some(self.networks.get(name)?).filter(|network| network.driver == Driver::Bridge),
+            Some(name) => Some(self.networks.get(name)?).filter(|network| network.driver.has_interfaces()),
             None => None,
         };
         let Some(network) = network else {

@@ -1,28 +1,31 @@
 //! Networks: their records, their bridges, who has which address, and which ports are published.
 //!
 //! The database's `networks` bucket holds the records; addresses and ports in use are kept in memory and given back by the
-//! containers' records when a daemon starts. Lock order: nothing else is locked while `state` is held, but the firewall.
+//! containers' records when a daemon starts. Lock order: the firewall, then `state`.
 
+mod attach;
+mod driver;
 mod plan;
 mod publish;
+mod realise;
 pub mod record;
 
+pub use attach::{Attach, interface_name};
 pub use publish::{Open, PortWish};
 
 use crate::error::{Error, Result};
 use crate::events::{Events, random_id};
 use crate::settings::Settings;
-use ::network::firewall::{Firewall, Mapping, NetworkRules};
+use ::network::endpoint::MacvlanMode;
+use ::network::firewall::{Firewall, Link, Mapping};
 use ::network::ipam::{self, AddressPool, Pool};
-use ::network::ports::HostPort;
-use ::network::{IpNet, Mac, PortAllocator, Protocol, bridge, endpoint, host};
-use api::network::{CreateRequest, EndpointSettings};
+use ::network::{IpNet, PortAllocator, Protocol, bridge, host};
+use api::network::CreateRequest;
 use base::event::Type;
 use base::{Kind, Timestamp};
 use record::{Driver, Network, Subnet};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 use store::{Database, Durability};
@@ -46,7 +49,7 @@ pub struct Member {
     pub ipv6: Option<IpNet>,
     /// The gateways.
     pub gateways: Vec<IpAddr>,
-    /// The device on the host's side.
+    /// The device on the host's side; empty where there is none.
     pub host_device: String,
 }
 
@@ -81,6 +84,8 @@ struct State {
     ports: PortAllocator,
     /// The open ports, as the packet filter has them.
     mappings: Vec<Mapping>,
+    /// The exceptions where containers do not reach each other, as the packet filter has them.
+    links: Vec<Link>,
 }
 
 impl Networks {
@@ -239,16 +244,50 @@ impl Networks {
         }
         let (taken, host_routes) = (self.taken(), host::routes()?);
         let around = plan::Surroundings { taken: &taken, host_routes: &host_routes, pools: &self.pools };
-        let network = plan::plan(request, random_id().to_string(), now(), &around)?;
-        self.realise(&network)?;
-        let network = self.save(network)?;
+        let mut network = plan::plan(request, random_id().to_string(), now(), &around)?;
+        self.share_parent(&mut network)?;
+        let made = self.realise(&network);
+        let network = match made.and_then(|()| self.save(network.clone())) {
+            Ok(network) => network,
+            Err(error) => {
+                // What is half made; the first error is the one to tell.
+                drop(self.unmake(&network));
+                return Err(error);
+            }
+        };
         if let Err(error) = self.sync_firewall() {
             self.forget(&network)?;
-            bridge::remove(&network.device)?;
+            self.unmake(&network)?;
             return Err(error);
         }
         self.tell(&network, "create", None);
         Ok(network.id.clone())
+    }
+
+    /// Checks whether the parent of a macvlan or ipvlan network may have one more, and notes whether it is to be made.
+    fn share_parent(&self, network: &mut Network) -> Result<()> {
+        let Some(name) = network.named_parent().map(str::to_owned) else { return Ok(()) };
+        let mode = |network: &Network| driver::macvlan_mode(&network.options);
+        let alone = |network: &Network| mode(network).is_ok_and(|mode| mode == MacvlanMode::Passthru);
+        for other in self.list().iter().filter(|other| other.named_parent() == Some(&name)) {
+            if network.driver == Driver::Macvlan && alone(network) {
+                return Err(Error::conflict(format!(
+                    "cannot use mode passthru, macvlan network {} is using parent interface {name}",
+                    other.name
+                )));
+            }
+            if other.driver != network.driver || network.driver == Driver::Ipvlan || alone(other) {
+                let id: String = other.id.chars().take(12).collect();
+                return Err(Error::conflict(format!(
+                    "network {id} is already using parent interface {name}"
+                )));
+            }
+            network.device.clone_from(&other.device);
+        }
+        if network.device.is_empty() && !bridge::exists(&name)? {
+            network.device = name;
+        }
+        Ok(())
     }
 
     /// Removes a network.
@@ -283,7 +322,7 @@ impl Networks {
         }
         self.forget(&network)?;
         self.sync_firewall()?;
-        bridge::remove(&network.device)?;
+        self.unmake(&network)?;
         self.tell(&network, "destroy", None);
         Ok(())
     }
@@ -307,223 +346,6 @@ impl Networks {
             }
         }
         Ok(removed)
-    }
-
-    /// Gives a container its interface on `network`: address, veth, routes, inside `netns`.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the address is taken or there is none, or the interface cannot be made; nothing is left then.
-    pub fn attach(&self, network: &Network, wish: &Attach<'_>) -> Result<Member> {
-        let member = self.reserve(network, wish)?;
-        let gateways = if network.internal { Vec::new() } else { member.gateways.clone() };
-        let plan = endpoint::EndpointPlan {
-            netns: wish.netns,
-            link: endpoint::Attachment::Bridge {
-                bridge: network.device.clone(),
-                host_name: member.host_device.clone(),
-                isolated: !network.icc(),
-            },
-            name: wish.device.to_owned(),
-            mac: member
-                .mac
-                .parse()
-                .map_err(|_error| Error::invalid(format!("invalid MAC address: {}", member.mac)))?,
-            addresses: member.ipv4.into_iter().chain(member.ipv6).collect(),
-            gateways: if wish.default_route { gateways } else { Vec::new() },
-            routes: Vec::new(),
-            mtu: network.mtu(self.settings.bridge.mtu),
-            sysctls: Vec::new(),
-        };
-        if let Err(error) = endpoint::attach(&plan) {
-            self.release(&network.id, wish.container);
-            return Err(error.into());
-        }
-        Ok(member)
-    }
-
-    fn reserve(&self, network: &Network, wish: &Attach<'_>) -> Result<Member> {
-        let asked = wish.settings.ipam_config.clone().unwrap_or_default();
-        let parse = |text: &str| -> Result<Option<IpAddr>> {
-            match text {
-                "" => Ok(None),
-                text => text
-                    .parse()
-                    .map(Some)
-                    .map_err(|_error| Error::invalid(format!("invalid IP address: {text}"))),
-            }
-        };
-        let (asked4, asked6) = (parse(&asked.ipv4_address)?, parse(&asked.ipv6_address)?);
-        if (asked4.is_some() || asked6.is_some())
-            && network.options.contains_key("com.docker.network.bridge.default_bridge")
-        {
-            return Err(Error::invalid(
-                "invalid config for network bridge: invalid endpoint settings:\nuser specified IP address is supported on user defined networks only",
-            ));
-        }
-        let mac = match wish.settings.mac_address.as_str() {
-            "" => Mac::random(),
-            text => text.parse().map_err(|_error| Error::invalid(format!("invalid MAC address: {text}")))?,
-        };
-        let mut state = self.state();
-        let mut taken: Vec<(usize, IpAddr)> = Vec::new();
-        let mut member = Member {
-            name: wish.name.to_owned(),
-            endpoint_id: random_id().to_string(),
-            mac: mac.to_string(),
-            host_device: format!("veth{}", random_id().to_string().chars().take(7).collect::<String>()),
-            ..Member::default()
-        };
-        let pools = state.addresses.entry(network.id.clone()).or_default();
-        for ipv6 in [false, true] {
-            let asked = if ipv6 { asked6 } else { asked4 };
-            let fits = |subnet: &Subnet| {
-                subnet.subnet.is_ipv6() == ipv6 && asked.is_none_or(|address| subnet.subnet.contains(address))
-            };
-            let Some((index, subnet)) = network.subnets.iter().enumerate().find(|(_, subnet)| fits(subnet))
-            else {
-                if let Some(address) = asked {
-                    give_back(pools, &taken);
-                    return Err(Error::invalid(format!(
-                        "invalid endpoint settings:\nno configured subnet contains IP address {address}"
-                    )));
-                }
-                continue;
-            };
-            let Some(pool) = pools.get_mut(index) else { continue };
-            match pool.allocate(asked) {
-                Ok(address) => {
-                    taken.push((index, address));
-                    let net = IpNet::new(address, subnet.subnet.prefix());
-                    if ipv6 {
-                        member.ipv6 = net;
-                    } else {
-                        member.ipv4 = net;
-                    }
-                    member.gateways.push(self.gateway(network, subnet));
-                }
-                Err(error) => {
-                    give_back(pools, &taken);
-                    return Err(::network::Error::from(error).into());
-                }
-            }
-        }
-        if wish.settings.mac_address.is_empty()
-            && let Some(IpAddr::V4(address)) = member.ipv4.map(IpNet::address)
-        {
-            // The next one at this address is found at once: nobody's ARP cache has another interface there.
-            member.mac = Mac::of(address).to_string();
-        }
-        state
-            .members
-            .entry(network.id.clone())
-            .or_default()
-            .insert(wish.container.to_owned(), member.clone());
-        Ok(member)
-    }
-
-    fn gateway(&self, network: &Network, subnet: &Subnet) -> IpAddr {
-        match self.settings.bridge.default_gateway {
-            Some(gateway) if network.name == "bridge" && gateway.is_ipv4() != subnet.subnet.is_ipv6() => {
-                gateway
-            }
-            _ => subnet.gateway,
-        }
-    }
-
-    /// Notes the addresses of a container that ran before this daemon started.
-    pub fn adopt(&self, network_id: &str, container: &str, member: Member) {
-        let mut state = self.state();
-        if let Some(pools) = state.addresses.get_mut(network_id) {
-            for net in member.ipv4.into_iter().chain(member.ipv6) {
-                for pool in pools.iter_mut().filter(|pool| pool.subnet().contains(net.address())) {
-                    // Taken already means that two records claim the address; the first keeps it.
-                    drop(pool.allocate(Some(net.address())));
-                }
-            }
-        }
-        state.members.entry(network_id.to_owned()).or_default().insert(container.to_owned(), member);
-    }
-
-    /// Gives a container's places in networks another name.
-    pub fn rename(&self, container: &str, name: &str) {
-        for members in self.state().members.values_mut() {
-            if let Some(member) = members.get_mut(container) {
-                name.clone_into(&mut member.name);
-            }
-        }
-    }
-
-    /// Gives a container's addresses on a network back. The interface goes with its namespace.
-    pub fn release(&self, network_id: &str, container: &str) {
-        let mut state = self.state();
-        let Some(member) = state.members.get_mut(network_id).and_then(|members| members.remove(container))
-        else {
-            return;
-        };
-        if let Some(pools) = state.addresses.get_mut(network_id) {
-            for net in member.ipv4.into_iter().chain(member.ipv6) {
-                for pool in pools.iter_mut().filter(|pool| pool.subnet().contains(net.address())) {
-                    pool.release(net.address());
-                }
-            }
-        }
-    }
-
-    /// Puts ports that are allocated into the packet filter.
-    fn open_ports(&self, member: &Member, published: &[Published]) -> Result<()> {
-        let mappings = mappings(member, published);
-        if let Some(firewall) = self.firewall.as_ref().filter(|_| !mappings.is_empty()) {
-            lock(firewall).publish(&mappings)?;
-        }
-        self.state().mappings.extend(mappings);
-        Ok(())
-    }
-
-    /// Notes the ports of a container that ran before this daemon started. [`Networks::sync_ports`] comes next.
-    pub fn adopt_ports(&self, member: &Member, published: &[Published]) {
-        let mut state = self.state();
-        for port in published {
-            let exact = HostPort::Exact(port.host.port());
-            // Held already: the same port by another of its addresses.
-            drop(state.ports.allocate(port.protocol, &[port.host.ip()], &exact));
-        }
-        state.mappings.extend(mappings(member, published));
-    }
-
-    /// Makes the ports that are known the only ones that are open: what a container that ended meanwhile had is closed.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the packet filter cannot be changed.
-    pub fn sync_ports(&self) -> Result<()> {
-        let mappings = self.state().mappings.clone();
-        match &self.firewall {
-            Some(firewall) => Ok(lock(firewall).replace(&mappings)?),
-            None => Ok(()),
-        }
-    }
-
-    /// Closes ports of a container.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the packet filter cannot be changed.
-    pub fn unpublish(&self, member: &Member, published: &[Published]) -> Result<()> {
-        let mappings = mappings(member, published);
-        self.give_ports_back(published);
-        self.state().mappings.retain(|open| !mappings.contains(open));
-        match &self.firewall {
-            Some(firewall) if !mappings.is_empty() => Ok(lock(firewall).unpublish(&mappings)?),
-            _ => Ok(()),
-        }
-    }
-
-    fn give_ports_back(&self, published: &[Published]) {
-        let mut state = self.state();
-        for port in published {
-            state.ports.release(port.protocol, port.host.ip(), port.host.port());
-        }
     }
 
     /// Says that a container was connected or disconnected.
@@ -589,61 +411,9 @@ impl Networks {
         Ok(())
     }
 
-    /// Makes what the kernel has to have for a network.
-    fn realise(&self, network: &Network) -> Result<()> {
-        if network.driver != Driver::Bridge || (network.name == "bridge" && self.settings.bridge.existing) {
-            return Ok(());
-        }
-        let addresses: Vec<IpNet> = network
-            .subnets
-            .iter()
-            .filter_map(|subnet| IpNet::new(subnet.gateway, subnet.subnet.prefix()))
-            .collect();
-        let mtu = Some(network.mtu(self.settings.bridge.mtu));
-        bridge::ensure(&bridge::Bridge { name: network.device.clone(), addresses: addresses.clone(), mtu })?;
-        if self.settings.bridge.ip_forward {
-            ::network::enable_forwarding(&addresses)?;
-        }
-        Ok(())
-    }
-
-    fn sync_firewall(&self) -> Result<()> {
-        let Some(firewall) = &self.firewall else { return Ok(()) };
-        let rules: Vec<NetworkRules> = self
-            .list()
-            .iter()
-            .filter(|network| network.driver == Driver::Bridge)
-            .map(|network| NetworkRules {
-                bridge: network.device.clone(),
-                subnets: network.subnets.iter().map(|subnet| subnet.subnet).collect(),
-                masquerade: network.masquerade(),
-                icc: network.icc(),
-                internal: network.internal,
-            })
-            .collect();
-        Ok(lock(firewall).install(&rules)?)
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }
-}
-
-/// What a container wants of a network.
-#[derive(Debug)]
-pub struct Attach<'a> {
-    /// The container's identifier.
-    pub container: &'a str,
-    /// Its name.
-    pub name: &'a str,
-    /// What was asked for this network.
-    pub settings: &'a EndpointSettings,
-    /// The container's network namespace.
-    pub netns: BorrowedFd<'a>,
-    /// The interface's name inside.
-    pub device: &'a str,
-    /// Whether the default route goes here.
-    pub default_route: bool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -652,28 +422,4 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 fn now() -> i64 {
     Timestamp::from_system(SystemTime::now()).as_nanos()
-}
-
-fn give_back(pools: &mut [Pool], taken: &[(usize, IpAddr)]) {
-    for (index, address) in taken {
-        if let Some(pool) = pools.get_mut(*index) {
-            pool.release(*address);
-        }
-    }
-}
-
-fn mappings(member: &Member, published: &[Published]) -> Vec<Mapping> {
-    let target = |host: IpAddr| if host.is_ipv6() { member.ipv6 } else { member.ipv4 };
-    published
-        .iter()
-        .filter_map(|port| {
-            Some(Mapping {
-                protocol: port.protocol,
-                host_ip: port.host.ip(),
-                host_port: port.host.port(),
-                container_ip: target(port.host.ip())?.address(),
-                container_port: port.container_port,
-            })
-        })
-        .collect()
 }

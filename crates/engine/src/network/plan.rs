@@ -1,5 +1,6 @@
 //! From a request to a network's record: names, subnets, gateways. Pure.
 
+use super::driver;
 use super::record::{Driver, Network, Subnet};
 use crate::error::{Error, Result};
 use api::StringMap;
@@ -43,8 +44,42 @@ pub(super) fn plan(
             format!("operation is not permitted on predefined {} network ", request.name),
         ));
     }
+    let driver = driver_of(request)?;
+    let ipam = request.ipam.clone().unwrap_or_default();
+    if !matches!(ipam.driver.as_str(), "" | "default") {
+        return Err(Error::invalid(format!(
+            "error looking up ipam plugin {0}: plugin \"{0}\" not found",
+            ipam.driver
+        )));
+    }
+    let subnets = all_subnets(request, driver, ipam.config.as_deref().unwrap_or_default(), &id, around)?;
+    let options = request.options.clone().unwrap_or_default();
+    driver::check(driver, &options)?;
+    let loose = !driver.has_bridge() && options.get(driver::PARENT).is_none_or(|parent| parent.is_empty());
+    let device = device(driver, &options, loose, &id.chars().take(12).collect::<String>())?;
+    Ok(Network {
+        id,
+        name: request.name.clone(),
+        driver,
+        created,
+        subnets,
+        // Without a link of the host there is no way out.
+        internal: request.internal || loose,
+        attachable: request.attachable,
+        ipv6: request.enable_ipv6.unwrap_or(false),
+        options,
+        labels: request.labels.clone().unwrap_or_default(),
+        device,
+    })
+}
+
+/// Returns the driver, if there is such a one and it can do what is asked for.
+fn driver_of(request: &CreateRequest) -> Result<Driver> {
     let driver = match request.driver.as_str() {
         "" | "bridge" | "default" => Driver::Bridge,
+        "macvlan" => Driver::Macvlan,
+        "ipvlan" => Driver::Ipvlan,
+        "overlay" => Driver::Overlay,
         "host" => {
             return Err(Error::known(Kind::Forbidden, "only one instance of \"host\" network is allowed"));
         }
@@ -57,47 +92,63 @@ pub(super) fn plan(
             )));
         }
     };
-    let ipam = request.ipam.clone().unwrap_or_default();
-    if !matches!(ipam.driver.as_str(), "" | "default") {
-        return Err(Error::invalid(format!(
-            "error looking up ipam plugin {0}: plugin \"{0}\" not found",
-            ipam.driver
-        )));
+    if request.ingress {
+        return Err(Error::known(
+            Kind::Unavailable,
+            "This node is not a swarm manager: there is no routing mesh",
+        ));
     }
+    if request.config_only || request.config_from.as_ref().is_some_and(|from| !from.network.is_empty()) {
+        return Err(Error::known(Kind::NotImplemented, "configuration-only networks are not supported"));
+    }
+    Ok(driver)
+}
+
+/// Returns the subnets that were asked for, and one of each family that is wanted without.
+fn all_subnets(
+    request: &CreateRequest,
+    driver: Driver,
+    configs: &[IpamConfig],
+    id: &str,
+    around: &Surroundings<'_>,
+) -> Result<Vec<Subnet>> {
     let ipv6 = request.enable_ipv6.unwrap_or(false);
-    let mut subnets = subnets(ipam.config.as_deref().unwrap_or_default(), around)?;
-    if !subnets.iter().any(|subnet| !subnet.subnet.is_ipv6()) && request.enable_ipv4 != Some(false) {
-        let chosen = ipam::choose_subnet(around.pools, around.taken, around.host_routes)
+    let mut subnets = subnets(driver, configs, around)?;
+    let ipv4 = request.enable_ipv4.unwrap_or(true);
+    if !ipv4 && !ipv6 {
+        return Err(Error::invalid("IPv4 or IPv6 must be enabled"));
+    }
+    subnets.retain(|subnet| ipv4 || subnet.subnet.is_ipv6());
+    let pools = |ipv6: bool| -> Vec<AddressPool> {
+        around.pools.iter().filter(|pool| pool.base.is_ipv6() == ipv6).copied().collect()
+    };
+    if !subnets.iter().any(|subnet| !subnet.subnet.is_ipv6()) && ipv4 {
+        let chosen = ipam::choose_subnet(&pools(false), around.taken, around.host_routes)
             .map_err(network::Error::from)?;
         subnets.insert(0, whole(chosen)?);
     }
     if ipv6 && !subnets.iter().any(|subnet| subnet.subnet.is_ipv6()) {
-        let pool = [ipam::unique_local_pool(id.as_bytes())];
+        let mut pools = pools(true);
+        if pools.is_empty() {
+            pools.push(ipam::unique_local_pool(id.as_bytes()));
+        }
         let chosen =
-            ipam::choose_subnet(&pool, around.taken, around.host_routes).map_err(network::Error::from)?;
+            ipam::choose_subnet(&pools, around.taken, around.host_routes).map_err(network::Error::from)?;
         subnets.push(whole(chosen)?);
     }
-    let options = request.options.clone().unwrap_or_default();
-    let device = match options.get("com.docker.network.bridge.name") {
-        Some(name) if !name.is_empty() && name.len() <= 15 => name.clone(),
-        Some(name) if !name.is_empty() => {
-            return Err(Error::invalid(format!("invalid bridge name {name:?}: at most 15 characters")));
-        }
-        _ => format!("br-{}", id.chars().take(12).collect::<String>()),
-    };
-    Ok(Network {
-        id,
-        name: request.name.clone(),
-        driver,
-        created,
-        subnets,
-        internal: request.internal,
-        attachable: request.attachable,
-        ipv6,
-        options,
-        labels: request.labels.clone().unwrap_or_default(),
-        device,
-    })
+    Ok(subnets)
+}
+
+/// Returns the name of the device that is to be made; empty where the host has it.
+fn device(driver: Driver, options: &StringMap, loose: bool, id: &str) -> Result<String> {
+    if !driver.has_bridge() {
+        return Ok(if loose { format!("dm-{id}") } else { String::new() });
+    }
+    match options.get("com.docker.network.bridge.name").map_or("", String::as_str) {
+        "" => Ok(format!("br-{id}")),
+        name if name.len() <= 15 => Ok(name.to_owned()),
+        name => Err(Error::invalid(format!("invalid bridge name {name:?}: at most 15 characters"))),
+    }
 }
 
 /// Returns one of `host` and `none`, which have nothing to plan.
@@ -117,7 +168,7 @@ pub(super) fn builtin(name: &str, driver: Driver, id: String, created: i64) -> N
     }
 }
 
-fn subnets(configs: &[IpamConfig], around: &Surroundings<'_>) -> Result<Vec<Subnet>> {
+fn subnets(driver: Driver, configs: &[IpamConfig], around: &Surroundings<'_>) -> Result<Vec<Subnet>> {
     let mut found: Vec<Subnet> = Vec::new();
     for config in configs {
         if config.subnet.is_empty() {
@@ -168,6 +219,9 @@ fn subnets(configs: &[IpamConfig], around: &Surroundings<'_>) -> Result<Vec<Subn
         let mut subnet = whole(net.network())?;
         if !config.gateway.is_empty() {
             subnet.gateway = inside("gateway", &config.gateway)?;
+        } else if let (Driver::Overlay, Some(range)) = (driver, range) {
+            // Every host has an address of its own on the common subnet: the first of its part.
+            subnet.gateway = whole(range)?.gateway;
         }
         subnet.range = range;
         for (name, text) in &config.auxiliary_addresses {

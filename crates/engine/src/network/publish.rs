@@ -3,8 +3,9 @@
 //! In this order: a port is redirected only after it is bound, so that no other process's traffic goes astray.
 
 use super::record::Network;
-use super::{Member, Networks, Published};
+use super::{Member, Networks, Published, lock};
 use crate::error::{Error, Result};
+use ::network::firewall::Mapping;
 use ::network::ports::HostPort;
 use ::network::proxy::Listener;
 use ::network::{Error as Fault, Protocol};
@@ -95,6 +96,75 @@ impl Networks {
             .collect()
     }
 
+    /// Puts ports that are allocated into the packet filter.
+    fn open_ports(&self, member: &Member, published: &[Published]) -> Result<()> {
+        let mappings = mappings(member, published);
+        let mut firewall = self.firewall.as_ref().map(lock);
+        if let Some(firewall) = firewall.as_mut().filter(|_| !mappings.is_empty()) {
+            firewall.publish(&mappings)?;
+        }
+        self.state().mappings.extend(mappings);
+        Ok(())
+    }
+
+    /// Notes the ports of a container that ran before this daemon started, and where they lead.
+    /// [`Networks::sync_ports`] comes next.
+    pub fn adopt_ports(&self, member: Option<&Member>, published: &[Published]) {
+        let mut state = self.state();
+        for port in published {
+            let exact = HostPort::Exact(port.host.port());
+            // Held already: the same port by another of its addresses.
+            drop(state.ports.allocate(port.protocol, &[port.host.ip()], &exact));
+        }
+        state.mappings.extend(member.iter().flat_map(|member| mappings(member, published)));
+    }
+
+    /// Closes ports of a container, which led to `member`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the packet filter cannot be changed.
+    pub fn unpublish(&self, member: Option<&Member>, published: &[Published]) -> Result<()> {
+        self.give_ports_back(published);
+        self.move_ports(member, None, published)
+    }
+
+    /// Lets ports lead elsewhere than before, or nowhere; they stay taken.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the packet filter cannot be changed.
+    pub fn move_ports(
+        &self,
+        from: Option<&Member>,
+        to: Option<&Member>,
+        published: &[Published],
+    ) -> Result<()> {
+        let closed = from.map_or_else(Vec::new, |member| mappings(member, published));
+        let open = to.map_or_else(Vec::new, |member| mappings(member, published));
+        let mut firewall = self.firewall.as_ref().map(lock);
+        let mut state = self.state();
+        state.mappings.retain(|mapping| !closed.contains(mapping));
+        state.mappings.extend(open.iter().copied());
+        drop(state);
+        if let Some(firewall) = &mut firewall {
+            if !closed.is_empty() {
+                firewall.unpublish(&closed)?;
+            }
+            if !open.is_empty() {
+                firewall.publish(&open)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn give_ports_back(&self, published: &[Published]) {
+        let mut state = self.state();
+        for port in published {
+            state.ports.release(port.protocol, port.host.ip(), port.host.port());
+        }
+    }
+
     fn host_addresses(&self, network: &Network, wished: Option<IpAddr>) -> Vec<IpAddr> {
         let wildcard = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         let default = || network.host_ip().unwrap_or(self.settings.bridge.host_ip);
@@ -114,6 +184,22 @@ fn published(wish: &PortWish, addresses: &[IpAddr], port: u16) -> impl Iterator<
         host: SocketAddr::new(*address, port),
         container_port: wish.container_port,
     })
+}
+
+fn mappings(member: &Member, published: &[Published]) -> Vec<Mapping> {
+    let target = |host: IpAddr| if host.is_ipv6() { member.ipv6 } else { member.ipv4 };
+    published
+        .iter()
+        .filter_map(|port| {
+            Some(Mapping {
+                protocol: port.protocol,
+                host_ip: port.host.ip(),
+                host_port: port.host.port(),
+                container_ip: target(port.host.ip())?.address(),
+                container_port: port.container_port,
+            })
+        })
+        .collect()
 }
 
 /// Puts Docker's frame around the reason.

@@ -11,6 +11,12 @@ use std::net::IpAddr;
 pub enum Driver {
     /// A bridge of the host with address translation.
     Bridge,
+    /// Devices of a link of the host, each with a hardware address of its own.
+    Macvlan,
+    /// Devices of a link of the host that share its hardware address.
+    Ipvlan,
+    /// A bridge with a tunnel to other hosts.
+    Overlay,
     /// The host's own network namespace.
     Host,
     /// Nothing but loopback.
@@ -22,9 +28,22 @@ impl Driver {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Bridge => "bridge",
+            Self::Macvlan => "macvlan",
+            Self::Ipvlan => "ipvlan",
+            Self::Overlay => "overlay",
             Self::Host => "host",
             Self::Null => "null",
         }
+    }
+
+    /// Whether containers get an interface of their own.
+    pub fn has_interfaces(self) -> bool {
+        !matches!(self, Self::Host | Self::Null)
+    }
+
+    /// Whether the interfaces are ports of a bridge, to which ports can be published.
+    pub fn has_bridge(self) -> bool {
+        matches!(self, Self::Bridge | Self::Overlay)
     }
 }
 
@@ -67,7 +86,8 @@ pub struct Network {
     pub options: StringMap,
     /// The user's labels.
     pub labels: StringMap,
-    /// The bridge's device; empty for `host` and `null`.
+    /// The device that was made for it: the bridge, or the parent of a macvlan or ipvlan network if there was none. Empty
+    /// without.
     pub device: String,
 }
 
@@ -75,6 +95,14 @@ impl Network {
     /// Says whether it is one of `bridge`, `host` and `none`.
     pub fn is_predefined(&self) -> bool {
         matches!(self.name.as_str(), "bridge" | "host" | "none")
+    }
+
+    /// Returns the link of the host that a macvlan or ipvlan network is said to use.
+    pub fn named_parent(&self) -> Option<&str> {
+        if !matches!(self.driver, Driver::Macvlan | Driver::Ipvlan) {
+            return None;
+        }
+        self.options.get(super::driver::PARENT).map(String::as_str).filter(|parent| !parent.is_empty())
     }
 
     /// Returns a boolean driver option, or `default`.

@@ -13,6 +13,9 @@ const STATE_ESTABLISHED_RELATED: u32 = 2 | 4;
 const STATUS_DESTINATION_NAT: u32 = 1 << 5;
 /// linux/rtnetlink.h: `RTN_LOCAL`.
 const ROUTE_LOCAL: u32 = 2;
+/// Offsets in an ARP packet of Ethernet and IPv4 (RFC 826).
+const ARP_SENDER: u32 = 14;
+const ARP_TARGET: u32 = 24;
 /// The length of an interface name in a register.
 const NAME_LENGTH: usize = 16;
 
@@ -62,7 +65,7 @@ fn elements(set: &Set) -> Vec<Element> {
 }
 
 /// An interface name as it lies in a register.
-fn padded(name: &str) -> Vec<u8> {
+pub(super) fn padded(name: &str) -> Vec<u8> {
     let mut bytes = name.as_bytes().to_vec();
     bytes.resize(NAME_LENGTH, 0);
     bytes
@@ -102,6 +105,16 @@ fn statement(rule: &mut Expressions<'_, '_>, statement: &Statement) {
             rule.lookup(super::plan::ports_map(*ipv6, *any), first, Lookup::Value(first));
             rule.destination_nat(*ipv6, first, first.behind(u32::from(address_length(*ipv6))));
         }
+        Statement::EtherType(number) => {
+            rule.meta(first, Meta::EtherType);
+            rule.compare(first, true, &number.to_be_bytes());
+        }
+        Statement::Link { answer } => link_key(rule, *answer),
+        Statement::Neighbour => {
+            rule.payload(first, Header::Network, ARP_SENDER, 4);
+            rule.payload(first.behind(4), Header::Network, ARP_TARGET, 4);
+            rule.lookup(super::plan::NEIGHBOURS, first, Lookup::Member);
+        }
         Statement::Masquerade => rule.masquerade(),
         Statement::Verdict(verdict) => rule.verdict(verdict),
     }
@@ -132,6 +145,18 @@ fn port_key(rule: &mut Expressions<'_, '_>, ipv6: bool, any: bool) {
         next = next.behind(length);
     }
     rule.payload(next, Header::Transport, 2, 2);
+}
+
+/// Looks for who speaks, to whom, and on which port of whose; an answer is looked for as what it answers.
+fn link_key(rule: &mut Expressions<'_, '_>, answer: bool) {
+    let first = Register::FIRST;
+    let (from, to) = (source_offset(false), destination_offset(false));
+    let (from, to, port) = if answer { (to, from, 0) } else { (from, to, 2) };
+    rule.payload(first, Header::Network, from, 4);
+    rule.payload(first.behind(4), Header::Network, to, 4);
+    rule.meta(first.behind(8), Meta::TransportProtocol);
+    rule.payload(first.behind(12), Header::Transport, port, 2);
+    rule.lookup(super::plan::LINKS, first, Lookup::Member);
 }
 
 fn address(rule: &mut Expressions<'_, '_>, net: IpNet, offset: u32) {

@@ -18,10 +18,10 @@ use crate::ip::octets;
 use crate::netlink::nft::{self, Element, ElementData, Transaction};
 use crate::netlink::{Failure, Socket, conntrack};
 use crate::{Error, IpNet, Protocol};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// The name of our table.
-const TABLE: &str = "wharf";
+pub(crate) const TABLE: &str = "wharf";
 
 /// What the packet filter needs to know of a network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,9 +32,8 @@ pub struct NetworkRules {
     pub subnets: Vec<IpNet>,
     /// Whether packets leaving the host get the host's address (`enable_ip_masquerade`).
     pub masquerade: bool,
-    /// Whether containers of the network reach each other (`enable_icc`).
-    ///
-    /// Bridged packets come here only where `br_netfilter` is loaded; the rest is `Attachment::Bridge::isolated`.
+    /// Whether containers of the network reach each other (`enable_icc`). If not, their ports are to be closed as well
+    /// ([`Firewall::close`]).
     pub icc: bool,
     /// Whether the network is cut off from everything but the host (`--internal`).
     pub internal: bool,
@@ -55,10 +54,36 @@ pub struct Mapping {
     pub container_port: u16,
 }
 
+/// A container that may speak to another where containers do not reach each other, on one port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Link {
+    /// Who speaks.
+    pub from: Ipv4Addr,
+    /// To whom.
+    pub to: Ipv4Addr,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The port of `to`.
+    pub port: u16,
+}
+
+/// What is in the sets and maps, besides the rules.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Contents {
+    /// The published ports.
+    pub mappings: Vec<Mapping>,
+    /// The exceptions where containers do not reach each other.
+    pub links: Vec<Link>,
+    /// The ports of bridges that are closed.
+    pub closed: Vec<String>,
+}
+
 /// Our table in the network namespace in which this was opened.
 #[derive(Debug)]
 pub struct Firewall {
     socket: Socket,
+    /// Whether there is a table for bridged packets.
+    bridged: bool,
 }
 
 impl Firewall {
@@ -67,7 +92,15 @@ impl Firewall {
     /// # Errors
     /// [`Error::Netlink`].
     pub fn open() -> Result<Self, Error> {
-        Ok(Self { socket: Socket::netfilter()? })
+        Ok(Self { socket: Socket::netfilter()?, bridged: false })
+    }
+
+    /// Returns how the kernel knows our changes from those of others.
+    ///
+    /// # Errors
+    /// [`Error::Netlink`].
+    pub fn port_id(&self) -> Result<u32, Error> {
+        self.socket.port_id()
     }
 
     /// Writes the rules for exactly these networks; published ports and the administrator's chain are kept.
@@ -79,7 +112,78 @@ impl Firewall {
     pub fn install(&mut self, networks: &[NetworkRules]) -> Result<(), Error> {
         let mut transaction = Transaction::new(TABLE);
         encode::write(&mut transaction, &plan::table(networks));
-        self.commit(transaction, "write rules")
+        self.commit(transaction, "write rules")?;
+        if networks.iter().any(|network| !network.icc) {
+            let mut transaction = Transaction::new(TABLE).bridge();
+            encode::write(&mut transaction, &plan::bridge_table());
+            // A kernel without it has isolated ports instead, and no exceptions.
+            self.bridged = transaction.commit(&mut self.socket).is_ok();
+        }
+        Ok(())
+    }
+
+    /// Keeps a port of a bridge, which may be yet to come, from the bridge's other ports, but for links.
+    ///
+    /// Returns whether that can be done: without `nf_tables` for bridges the port has to be isolated.
+    ///
+    /// # Errors
+    /// [`Error::Firewall`].
+    pub fn close(&mut self, port: &str) -> Result<bool, Error> {
+        if self.bridged {
+            let mut transaction = Transaction::new(TABLE).bridge();
+            transaction.add_elements(plan::CLOSED, &[name(port)]);
+            self.commit(transaction, "close a port of a bridge")?;
+        }
+        Ok(self.bridged)
+    }
+
+    /// Forgets a port that was closed and that is no more.
+    ///
+    /// # Errors
+    /// [`Error::Firewall`].
+    pub fn forget_port(&mut self, port: &str) -> Result<(), Error> {
+        let mut transaction = Transaction::new(TABLE).bridge();
+        transaction.delete_elements(plan::CLOSED, &[name(port)]);
+        match transaction.commit(&mut self.socket) {
+            Err(failure) if nft::is_missing(&failure) => Ok(()),
+            result => result.map_err(word("forget a port of a bridge")),
+        }
+    }
+
+    /// Makes these, and no others, the exceptions where containers do not reach each other.
+    ///
+    /// # Errors
+    /// [`Error::Firewall`].
+    pub fn link(&mut self, links: &[Link]) -> Result<(), Error> {
+        let mut transaction = Transaction::new(TABLE);
+        write_links(&mut transaction, links);
+        self.commit(transaction, "write links")?;
+        self.write_bridge_contents(links, None)
+    }
+
+    fn write_bridge_contents(&mut self, links: &[Link], closed: Option<&[String]>) -> Result<(), Error> {
+        if !self.bridged {
+            return Ok(());
+        }
+        let mut transaction = Transaction::new(TABLE).bridge();
+        write_links(&mut transaction, links);
+        let mut pairs: Vec<Vec<u8>> = links
+            .iter()
+            .flat_map(|link| [[link.from.octets(), link.to.octets()], [link.to.octets(), link.from.octets()]])
+            .map(|pair| pair.concat())
+            .collect();
+        pairs.sort_unstable();
+        pairs.dedup();
+        let pairs: Vec<Element> =
+            pairs.into_iter().map(|key| Element { key, data: ElementData::Nothing }).collect();
+        transaction.flush_set(plan::NEIGHBOURS);
+        transaction.add_elements(plan::NEIGHBOURS, &pairs);
+        if let Some(closed) = closed {
+            let names: Vec<Element> = closed.iter().map(|port| name(port)).collect();
+            transaction.flush_set(plan::CLOSED);
+            transaction.add_elements(plan::CLOSED, &names);
+        }
+        self.commit(transaction, "write links of bridges")
     }
 
     /// Opens the ports, all or none.
@@ -125,11 +229,13 @@ impl Firewall {
         self.forget_flows(mappings)
     }
 
-    /// Makes these, and no others, the published ports (after a restart of the daemon). The rules must be installed.
+    /// Makes these, and no others, the published ports, links and closed ports (after a restart of the daemon, or when
+    /// somebody has taken them away). The rules must be installed.
     ///
     /// # Errors
     /// [`Error::Firewall`]; nothing has changed then.
-    pub fn replace(&mut self, mappings: &[Mapping]) -> Result<(), Error> {
+    pub fn replace(&mut self, contents: &Contents) -> Result<(), Error> {
+        let Contents { mappings, links, closed } = contents;
         let mut transaction = Transaction::new(TABLE);
         for (ipv6, any) in [(false, false), (false, true), (true, false), (true, true)] {
             transaction.flush_set(plan::ports_map(ipv6, any));
@@ -143,20 +249,26 @@ impl Firewall {
             let run: Vec<Element> = run.iter().map(|(_, element)| element.clone()).collect();
             transaction.add_elements(set, &run);
         }
-        self.commit(transaction, "replace ports")
+        write_links(&mut transaction, links);
+        self.commit(transaction, "replace ports")?;
+        self.write_bridge_contents(links, Some(closed))
     }
 
-    /// Deletes our table, the administrator's chain included; none there is no error.
+    /// Deletes our tables, the administrator's chain included; none there is no error.
     ///
     /// # Errors
     /// [`Error::Firewall`].
     pub fn remove(&mut self) -> Result<(), Error> {
-        let mut transaction = Transaction::new(TABLE);
-        transaction.delete_table();
-        match transaction.commit(&mut self.socket) {
-            Err(failure) if nft::is_missing(&failure) => Ok(()),
-            result => result.map_err(word("delete the table")),
+        for mut transaction in [Transaction::new(TABLE), Transaction::new(TABLE).bridge()] {
+            transaction.delete_table();
+            match transaction.commit(&mut self.socket) {
+                // Without such tables the kernel has none of ours either.
+                Err(failure) if nft::is_missing(&failure) || nft::is_unknown(&failure) => {}
+                result => result.map_err(word("delete the table"))?,
+            }
         }
+        self.bridged = false;
+        Ok(())
     }
 
     fn commit(&mut self, transaction: Transaction, operation: &'static str) -> Result<(), Error> {
@@ -183,6 +295,27 @@ impl Firewall {
 
 fn word(operation: &'static str) -> impl FnOnce(Failure) -> Error {
     move |failure| failure.into_error(|refused| Error::Firewall { operation, errno: refused.errno })
+}
+
+fn name(port: &str) -> Element {
+    Element { key: encode::padded(port), data: ElementData::Nothing }
+}
+
+fn write_links(transaction: &mut Transaction, links: &[Link]) {
+    let element = |link: &Link| {
+        let [high, low] = link.port.to_be_bytes();
+        let key = [
+            &link.from.octets()[..],
+            &link.to.octets(),
+            &[link.protocol.number(), 0, 0, 0],
+            &[high, low, 0, 0],
+        ];
+        Element { key: key.concat(), data: ElementData::Nothing }
+    };
+    let mut elements: Vec<Element> = links.iter().map(element).collect();
+    elements.dedup();
+    transaction.flush_set(plan::LINKS);
+    transaction.add_elements(plan::LINKS, &elements);
 }
 
 /// Returns the element that opens a port, and the map or set it goes into.

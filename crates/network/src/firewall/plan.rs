@@ -12,12 +12,23 @@ pub(super) const BRIDGES: &str = "bridges";
 pub(super) const INTERNAL: &str = "internal";
 pub(super) const INTRA: &str = "intra";
 pub(super) const LOOPBACK_PORTS: &str = "loopback-ports";
+/// Who reaches whom on which port where containers of a network do not reach each other (`--link`).
+pub(super) const LINKS: &str = "links";
+/// Who of those asks for whose hardware address.
+pub(super) const NEIGHBOURS: &str = "neighbours";
+/// The ports of bridges whose containers do not reach each other.
+pub(super) const CLOSED: &str = "closed";
 
 // linux/netfilter_ipv4.h, `enum nf_ip_hook_priorities`.
 const RAW: i32 = -300;
 const DESTINATION_NAT: i32 = -100;
 const FILTER: i32 = 0;
 const SOURCE_NAT: i32 = 100;
+/// `linux/netfilter_bridge.h`, `NF_BR_PRI_FILTER_BRIDGED`.
+const BRIDGED: i32 = -200;
+// linux/if_ether.h
+const ETHERTYPE_IP: u16 = 0x0800;
+const ETHERTYPE_ARP: u16 = 0x0806;
 
 /// The map that holds the ports published on one address, or on all, of a family.
 pub(super) fn ports_map(ipv6: bool, any: bool) -> &'static str {
@@ -32,6 +43,7 @@ pub(super) fn ports_map(ipv6: bool, any: bool) -> &'static str {
 /// Our table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Table {
+    pub(super) bridge: bool,
     pub(super) sets: Vec<Set>,
     pub(super) chains: Vec<Chain>,
 }
@@ -92,6 +104,12 @@ pub(super) enum Statement {
     LoopbackPort,
     /// `dnat ip to meta l4proto . ip daddr . th dport map @ports4`
     PublishedPort { ipv6: bool, any: bool },
+    /// `meta protocol ip`
+    EtherType(u16),
+    /// `ip saddr . ip daddr . meta l4proto . th dport @links`, or for answers the other way round.
+    Link { answer: bool },
+    /// `arp saddr ip . arp daddr ip @neighbours`
+    Neighbour,
     /// `masquerade`
     Masquerade,
     /// `accept`
@@ -107,7 +125,59 @@ pub(super) enum Side {
 
 /// Returns the table for these networks.
 pub(super) fn table(networks: &[NetworkRules]) -> Table {
-    Table { sets: sets(networks), chains: chains(networks) }
+    Table { bridge: false, sets: sets(networks), chains: chains(networks) }
+}
+
+/// Returns the table for what bridges forward: between containers that do not reach each other nothing but links passes.
+///
+/// It stands beside the other one because a bridge shows its packets to `inet` tables only where `br_netfilter` is loaded.
+pub(super) fn bridge_table() -> Table {
+    use Statement as S;
+    let rules = |rules: Vec<Vec<S>>| Some(rules.into_iter().map(Rule).collect());
+    Table {
+        bridge: true,
+        sets: vec![
+            Set { content: Content::Kept, ..names_set(CLOSED, Vec::new()) },
+            links_set(),
+            Set {
+                name: NEIGHBOURS,
+                key: &[Type::Ipv4, Type::Ipv4],
+                target: Target::Nothing,
+                content: Content::Kept,
+            },
+        ],
+        chains: vec![
+            Chain {
+                name: "forward",
+                hook: Some(Hook { kind: "filter", point: Point::Forward, priority: BRIDGED }),
+                rules: rules(vec![vec![
+                    S::NameIn { side: Side::Input, set: CLOSED },
+                    S::Verdict(Verdict::Goto("between")),
+                ]]),
+            },
+            between(
+                &S::EtherType(ETHERTYPE_IP),
+                Some(vec![S::EtherType(ETHERTYPE_ARP), S::Neighbour, S::Verdict(Verdict::Accept)]),
+            ),
+        ],
+    }
+}
+
+/// What passes between containers that do not reach each other: links, and one `further` rule.
+fn between(is_ip: &Statement, further: Option<Vec<Statement>>) -> Chain {
+    let link = |answer| vec![is_ip.clone(), Statement::Link { answer }, Statement::Verdict(Verdict::Accept)];
+    let rules = [link(false), link(true)].into_iter().chain(further);
+    let rules = rules.chain([vec![Statement::Verdict(Verdict::Drop)]]).map(Rule).collect();
+    Chain { name: "between", hook: None, rules: Some(rules) }
+}
+
+fn links_set() -> Set {
+    Set {
+        name: LINKS,
+        key: &[Type::Ipv4, Type::Ipv4, Type::Protocol, Type::Port],
+        target: Target::Nothing,
+        content: Content::Kept,
+    }
 }
 
 fn names(networks: &[NetworkRules], wanted: impl Fn(&NetworkRules) -> bool) -> Vec<String> {
@@ -120,7 +190,7 @@ fn names_set(name: &'static str, names: Vec<String>) -> Set {
 
 fn sets(networks: &[NetworkRules]) -> Vec<Set> {
     let pairs = networks.iter().map(|network| {
-        let verdict = if network.icc { Verdict::Accept } else { Verdict::Drop };
+        let verdict = if network.icc { Verdict::Accept } else { Verdict::Goto("between") };
         (network.bridge.clone(), verdict)
     });
     let ports = |ipv6: bool, any: bool| {
@@ -141,6 +211,7 @@ fn sets(networks: &[NetworkRules]) -> Vec<Set> {
             target: Target::Verdict,
             content: Content::Pairs(pairs.collect()),
         },
+        links_set(),
         ports(false, false),
         ports(false, true),
         ports(true, false),
@@ -229,6 +300,7 @@ fn chains(networks: &[NetworkRules]) -> Vec<Chain> {
                 vec![verdict(Verdict::Drop)],
             ]),
         },
+        between(&S::Family { ipv6: false }, None),
         Chain {
             name: "outbound",
             hook: None,
@@ -261,7 +333,7 @@ fn masquerading(networks: &[NetworkRules]) -> Vec<Vec<Statement>> {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "table inet {TABLE} {{")?;
+        writeln!(f, "table {} {TABLE} {{", if self.bridge { "bridge" } else { "inet" })?;
         for set in &self.sets {
             write!(f, "{set}")?;
         }
@@ -337,6 +409,14 @@ impl fmt::Display for Statement {
                 let map = ports_map(*ipv6, *any);
                 write!(f, "dnat {ip} to meta l4proto{daddr} . th dport map @{map}")
             }
+            Self::EtherType(number) => write!(f, "meta protocol {number:#06x}"),
+            Self::Link { answer: false } => {
+                write!(f, "ip saddr . ip daddr . meta l4proto . th dport @{LINKS}")
+            }
+            Self::Link { answer: true } => {
+                write!(f, "ip daddr . ip saddr . meta l4proto . th sport @{LINKS}")
+            }
+            Self::Neighbour => write!(f, "arp saddr ip . arp daddr ip @{NEIGHBOURS}"),
             Self::Masquerade => f.write_str("masquerade"),
             Self::Verdict(verdict) => f.write_str(&word(verdict)),
         }

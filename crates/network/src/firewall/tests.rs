@@ -25,7 +25,8 @@ fn the_rules_of_two_networks() {
     let expect = r#"table inet wharf {
 	set bridges { type ifname; elements = { "docker0", "br-1" } }
 	set internal { type ifname; elements = { "br-1" } }
-	map intra { type ifname . ifname : verdict; elements = { "docker0" . "docker0" : accept, "br-1" . "br-1" : drop } }
+	map intra { type ifname . ifname : verdict; elements = { "docker0" . "docker0" : accept, "br-1" . "br-1" : goto between } }
+	set links { type ipv4_addr . ipv4_addr . inet_proto . inet_service }
 	map ports4 { type inet_proto . ipv4_addr . inet_service : ipv4_addr . inet_service }
 	map ports4-any { type inet_proto . inet_service : ipv4_addr . inet_service }
 	map ports6 { type inet_proto . ipv6_addr . inet_service : ipv6_addr . inet_service }
@@ -74,6 +75,11 @@ fn the_rules_of_two_networks() {
 		ct status dnat accept
 		drop
 	}
+	chain between {
+		meta nfproto ipv4 ip saddr . ip daddr . meta l4proto . th dport @links accept
+		meta nfproto ipv4 ip daddr . ip saddr . meta l4proto . th sport @links accept
+		drop
+	}
 	chain outbound {
 		iifname @internal drop
 		accept
@@ -81,6 +87,27 @@ fn the_rules_of_two_networks() {
 }
 "#;
     assert_eq!(plan::table(&networks()).to_string(), expect);
+}
+
+#[test]
+fn the_rules_of_bridges() {
+    let expect = r#"table bridge wharf {
+	set closed { type ifname }
+	set links { type ipv4_addr . ipv4_addr . inet_proto . inet_service }
+	set neighbours { type ipv4_addr . ipv4_addr }
+	chain forward {
+		type filter hook forward priority -200; policy accept;
+		iifname @closed goto between
+	}
+	chain between {
+		meta protocol 0x0800 ip saddr . ip daddr . meta l4proto . th dport @links accept
+		meta protocol 0x0800 ip daddr . ip saddr . meta l4proto . th sport @links accept
+		meta protocol 0x0806 arp saddr ip . arp daddr ip @neighbours accept
+		drop
+	}
+}
+"#;
+    assert_eq!(plan::bridge_table().to_string(), expect);
 }
 
 #[test]

@@ -148,6 +148,8 @@ pub(crate) struct Answer<'a> {
     pub(crate) kind: u16,
     pub(crate) flags: u16,
     pub(crate) sequence: u32,
+    /// Who asked for it; 0 is the kernel.
+    pub(crate) port_id: u32,
     pub(crate) payload: &'a [u8],
 }
 
@@ -170,6 +172,7 @@ impl<'a> Iterator for Answers<'a> {
             kind: u16_at(self.0, 4)?,
             flags: u16_at(self.0, 6)?,
             sequence: u32_at(self.0, 8)?,
+            port_id: u32_at(self.0, 12)?,
             payload: self.0.get(HEADER..length)?,
         };
         self.0 = self.0.get(length.next_multiple_of(ALIGN)..).unwrap_or_default();

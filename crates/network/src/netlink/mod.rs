@@ -72,20 +72,53 @@ pub(crate) struct Socket {
 impl Socket {
     /// Opens a socket for links, addresses and routes.
     pub(crate) fn route() -> Result<Self, Error> {
-        Self::open(None)
+        Self::open(None, 0)
     }
 
     /// Opens a socket for `nf_tables` and conntrack.
     pub(crate) fn netfilter() -> Result<Self, Error> {
-        Self::open(Some(netlink::NETFILTER))
+        Self::open(Some(netlink::NETFILTER), 0)
     }
 
-    fn open(protocol: Option<Protocol>) -> Result<Self, Error> {
+    /// Opens a socket that hears of changes to links.
+    pub(crate) fn link_news() -> Result<Self, Error> {
+        // linux/rtnetlink.h: RTMGRP_LINK
+        Self::open(None, 1)
+    }
+
+    /// Opens a socket that hears of changes to `nf_tables`.
+    pub(crate) fn netfilter_news() -> Result<Self, Error> {
+        // linux/netfilter/nfnetlink.h: NFNLGRP_NFTABLES is 7
+        Self::open(Some(netlink::NETFILTER), 1 << 6)
+    }
+
+    /// Takes one datagram of those that are there.
+    pub(crate) fn news(&mut self) -> Result<Option<&[u8]>, Errno> {
+        let received = loop {
+            match recv(&self.fd, &mut self.buffer[..], RecvFlags::DONTWAIT) {
+                Ok((received, _)) => break received,
+                Err(Errno::AGAIN) => return Ok(None),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        };
+        Ok(self.buffer.get(..received))
+    }
+
+    fn open(protocol: Option<Protocol>, groups: u32) -> Result<Self, Error> {
         let fail = |operation| move |errno| Error::Netlink { operation, errno };
         let fd = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)
             .map_err(fail("open socket"))?;
-        rustix::net::bind(&fd, &SocketAddrNetlink::new(0, 0)).map_err(fail("bind socket"))?;
+        rustix::net::bind(&fd, &SocketAddrNetlink::new(0, groups)).map_err(fail("bind socket"))?;
         Ok(Self { fd, sequence: 0, buffer: vec![0; RECEIVE_BUFFER], send_buffer: 0 })
+    }
+
+    /// Returns the number by which the kernel knows this socket.
+    pub(crate) fn port_id(&self) -> Result<u32, Error> {
+        let fail = |errno| Error::Netlink { operation: "look up the socket's number", errno };
+        let address = rustix::net::getsockname(&self.fd).map_err(fail)?;
+        let address = SocketAddrNetlink::try_from(address).map_err(fail)?;
+        Ok(address.pid())
     }
 
     /// Sends the batch and waits for the kernel's verdict.

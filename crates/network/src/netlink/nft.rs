@@ -4,8 +4,9 @@
 //! already are left as they are. Expressions are written by [`Expressions`], one method each; a value that an expression
 //! leaves in a register is found by the next one. Numbers in attributes are in network byte order.
 
-use super::message::{APPEND, Batch, CREATE, Writer};
+use super::message::{APPEND, Answer, Batch, CREATE, Writer};
 use super::{Failure, Refused, Socket};
+use crate::watch::attribute;
 
 // Message types: the subsystem's number (10) in the high byte.
 const BATCH_BEGIN: u16 = 16;
@@ -13,14 +14,17 @@ const BATCH_END: u16 = 17;
 const NEW_TABLE: u16 = 0x0a00;
 const DELETE_TABLE: u16 = 0x0a02;
 const NEW_CHAIN: u16 = 0x0a03;
+const DELETE_CHAIN: u16 = 0x0a05;
 const NEW_RULE: u16 = 0x0a06;
 const DELETE_RULE: u16 = 0x0a08;
 const NEW_SET: u16 = 0x0a09;
+const DELETE_SET: u16 = 0x0a0b;
 const NEW_ELEMENTS: u16 = 0x0a0c;
 const DELETE_ELEMENTS: u16 = 0x0a0e;
 const SUBSYSTEM: u8 = 10;
-/// linux/netfilter.h: `NFPROTO_INET`.
+/// linux/netfilter.h: `NFPROTO_INET`, `NFPROTO_BRIDGE`.
 const FAMILY_INET: u8 = 1;
+const FAMILY_BRIDGE: u8 = 7;
 
 const LIST_ELEMENT: u16 = 1;
 const DATA_VALUE: u16 = 1;
@@ -133,6 +137,7 @@ pub(crate) enum ElementData {
 pub(crate) struct Transaction {
     batch: Batch,
     table: &'static str,
+    family: u8,
 }
 
 impl Transaction {
@@ -140,11 +145,17 @@ impl Transaction {
     pub(crate) fn new(table: &'static str) -> Self {
         let mut batch = Batch::new();
         batch.message(BATCH_BEGIN, 0, &[0, 0, 0, SUBSYSTEM], |_| {});
-        Self { batch, table }
+        Self { batch, table, family: FAMILY_INET }
+    }
+
+    /// Goes on with the table of the same name that is for what bridges forward.
+    pub(crate) fn bridge(mut self) -> Self {
+        self.family = FAMILY_BRIDGE;
+        self
     }
 
     fn add(&mut self, kind: u16, flags: u16, fill: impl FnOnce(&mut Writer<'_>)) {
-        self.batch.message(kind, flags, &[FAMILY_INET, 0, 0, 0], fill);
+        self.batch.message(kind, flags, &[self.family, 0, 0, 0], fill);
     }
 
     /// Makes the table if it does not exist.
@@ -269,6 +280,29 @@ pub(crate) fn is_missing(failure: &Failure) -> bool {
     matches!(failure, Failure::Refused(Refused { errno: rustix::io::Errno::NOENT, .. }))
 }
 
+/// Says whether a message tells that something of `table` was deleted, but for rules of the administrator's chain.
+pub(crate) fn takes_away(table: &str, answer: &Answer<'_>) -> bool {
+    /// Behind `struct nfgenmsg`.
+    const HEADER: usize = 4;
+    let own = || attribute(answer.payload, HEADER, 1).is_some_and(|name| name == table);
+    match answer.kind {
+        DELETE_TABLE | DELETE_CHAIN | DELETE_SET | DELETE_ELEMENTS => own(),
+        DELETE_RULE => {
+            own()
+                && attribute(answer.payload, HEADER, 2)
+                    .is_some_and(|chain| chain != crate::firewall::USER_CHAIN)
+        }
+        _ => false,
+    }
+}
+
+/// Returns whether the kernel said that it has no tables of this family.
+pub(crate) fn is_unknown(failure: &Failure) -> bool {
+    use rustix::io::Errno;
+    let Failure::Refused(refused) = failure else { return false };
+    matches!(refused.errno, Errno::OPNOTSUPP | Errno::AFNOSUPPORT)
+}
+
 fn write_element(nest: &mut Writer<'_>, element: &Element) {
     nest.nest(1, |key| key.bytes(DATA_VALUE, &element.key));
     match &element.data {
@@ -318,6 +352,8 @@ impl Register {
 pub(crate) enum Meta {
     InputName,
     OutputName,
+    /// The number in the Ethernet header.
+    EtherType,
     NetworkProtocol,
     TransportProtocol,
 }
@@ -325,6 +361,7 @@ pub(crate) enum Meta {
 impl Meta {
     fn number(self) -> u32 {
         match self {
+            Self::EtherType => 1,
             Self::InputName => 6,
             Self::OutputName => 7,
             Self::NetworkProtocol => 15,

@@ -2,7 +2,7 @@
 //!
 //! The writers add one message to a batch; the readers dump what the namespace of the socket has.
 
-use super::message::{self, ACK, Attributes, Batch, CREATE, DUMP, EXCLUSIVE, u32_at};
+use super::message::{self, ACK, Answer, Attributes, Batch, CREATE, DUMP, EXCLUSIVE, u32_at};
 use super::{Failure, Socket};
 use crate::Mac;
 use crate::ip::{IpNet, octets};
@@ -18,7 +18,17 @@ const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
 const RTM_GETADDR: u16 = 22;
 const RTM_NEWROUTE: u16 = 24;
+const RTM_DELROUTE: u16 = 25;
 const RTM_GETROUTE: u16 = 26;
+const RTM_NEWNEIGH: u16 = 28;
+const RTM_DELNEIGH: u16 = 29;
+const RTM_GETNEIGH: u16 = 30;
+const NDA_DST: u16 = 1;
+const NDA_LLADDR: u16 = 2;
+const NTF_SELF: u8 = 2;
+const NUD_PERMANENT: u16 = 0x80;
+const AF_BRIDGE: u8 = 7;
+const RT_SCOPE_LINK: u8 = 253;
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
@@ -41,6 +51,14 @@ const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
 const VETH_INFO_PEER: u16 = 1;
 const IFLA_MACVLAN_MODE: u16 = 1;
+const IFLA_IPVLAN_MODE: u16 = 1;
+const IFLA_IPVLAN_FLAGS: u16 = 2;
+const IFLA_VLAN_ID: u16 = 1;
+const IFLA_VXLAN_ID: u16 = 1;
+const IFLA_VXLAN_LOCAL: u16 = 4;
+const IFLA_VXLAN_LEARNING: u16 = 7;
+const IFLA_VXLAN_PORT: u16 = 15;
+const IFLA_VXLAN_LOCAL6: u16 = 17;
 // linux/if_addr.h
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
@@ -133,6 +151,136 @@ pub(crate) fn create_macvlan(batch: &mut Batch, parent: u32, mode: u32, mtu: u32
     });
 }
 
+/// Creates an ipvlan device of the link `parent` inside another namespace; it has its parent's hardware address.
+pub(crate) fn create_ipvlan(
+    batch: &mut Batch,
+    parent: u32,
+    (mode, flags): (u16, u16),
+    mtu: u32,
+    device: Peer<'_>,
+) {
+    batch.message(RTM_NEWLINK, CREATE | EXCLUSIVE | ACK, &ifinfo(0, 0, 0), |link| {
+        link.text(IFLA_IFNAME, device.name);
+        link.native(IFLA_MTU, mtu);
+        link.native(IFLA_LINK, parent);
+        link.bytes(IFLA_NET_NS_FD, &device.netns.as_raw_fd().to_ne_bytes());
+        link.nest(IFLA_LINKINFO, |info| {
+            info.text(IFLA_INFO_KIND, "ipvlan");
+            info.nest(IFLA_INFO_DATA, |data| {
+                data.bytes(IFLA_IPVLAN_MODE, &mode.to_ne_bytes());
+                data.bytes(IFLA_IPVLAN_FLAGS, &flags.to_ne_bytes());
+            });
+        });
+    });
+}
+
+/// Creates the part of a link that carries the VLAN `id` (802.1Q), up.
+pub(crate) fn create_vlan(batch: &mut Batch, name: &str, parent: u32, id: u16) {
+    batch.message(RTM_NEWLINK, CREATE | EXCLUSIVE | ACK, &ifinfo(0, IFF_UP, IFF_UP), |link| {
+        link.text(IFLA_IFNAME, name);
+        link.native(IFLA_LINK, parent);
+        link.nest(IFLA_LINKINFO, |info| {
+            info.text(IFLA_INFO_KIND, "vlan");
+            info.nest(IFLA_INFO_DATA, |data| data.bytes(IFLA_VLAN_ID, &id.to_ne_bytes()));
+        });
+    });
+}
+
+/// Creates a veth pair that leads nowhere but to itself, up.
+pub(crate) fn create_loose_pair(batch: &mut Batch, name: &str, far: &str) {
+    batch.message(RTM_NEWLINK, CREATE | EXCLUSIVE | ACK, &ifinfo(0, IFF_UP, IFF_UP), |link| {
+        link.text(IFLA_IFNAME, name);
+        link.nest(IFLA_LINKINFO, |info| {
+            info.text(IFLA_INFO_KIND, "veth");
+            info.nest(IFLA_INFO_DATA, |data| {
+                data.nest_with(VETH_INFO_PEER, &ifinfo(0, 0, 0), |peer| peer.text(IFLA_IFNAME, far));
+            });
+        });
+    });
+}
+
+/// A tunnel to other hosts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Vxlan<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) id: u32,
+    pub(crate) port: u16,
+    pub(crate) local: Option<IpAddr>,
+    pub(crate) master: u32,
+    pub(crate) mtu: u32,
+}
+
+/// Creates a tunnel (RFC 7348) as a port of a bridge, up. It learns who is where from what comes in.
+pub(crate) fn create_vxlan(batch: &mut Batch, vxlan: &Vxlan<'_>) {
+    batch.message(RTM_NEWLINK, CREATE | EXCLUSIVE | ACK, &ifinfo(0, IFF_UP, IFF_UP), |link| {
+        link.text(IFLA_IFNAME, vxlan.name);
+        link.native(IFLA_MTU, vxlan.mtu);
+        link.native(IFLA_MASTER, vxlan.master);
+        link.nest(IFLA_LINKINFO, |info| {
+            info.text(IFLA_INFO_KIND, "vxlan");
+            info.nest(IFLA_INFO_DATA, |data| {
+                data.native(IFLA_VXLAN_ID, vxlan.id);
+                data.bytes(IFLA_VXLAN_PORT, &vxlan.port.to_be_bytes());
+                data.bytes(IFLA_VXLAN_LEARNING, &[1]);
+                if let Some(local) = vxlan.local {
+                    let kind = if local.is_ipv6() { IFLA_VXLAN_LOCAL6 } else { IFLA_VXLAN_LOCAL };
+                    data.bytes(kind, &octets(local));
+                }
+            });
+        });
+    });
+}
+
+/// Adds or removes a host that gets what is for everybody and for those nobody has heard of yet.
+pub(crate) fn change_peer(batch: &mut Batch, index: u32, peer: IpAddr, add: bool) {
+    let mut header = vec![AF_BRIDGE, 0, 0, 0];
+    header.extend_from_slice(&index.to_ne_bytes());
+    header.extend_from_slice(&NUD_PERMANENT.to_ne_bytes());
+    header.extend_from_slice(&[NTF_SELF, 0]);
+    let (kind, flags) =
+        if add { (RTM_NEWNEIGH, CREATE | message::APPEND | ACK) } else { (RTM_DELNEIGH, ACK) };
+    batch.message(kind, flags, &header, |entry| {
+        entry.bytes(NDA_LLADDR, &[0; 6]);
+        entry.bytes(NDA_DST, &octets(peer));
+    });
+}
+
+/// Returns the hosts that a tunnel sends to what is for everybody.
+pub(crate) fn peers(socket: &mut Socket, index: u32) -> Result<Vec<IpAddr>, Failure> {
+    let mut request = Batch::new();
+    let mut header = [0; 12];
+    header[0] = AF_BRIDGE;
+    request.message(RTM_GETNEIGH, DUMP, &header, |_| {});
+    let mut found = Vec::new();
+    socket.dump(&request, |kind, payload| {
+        if kind == RTM_NEWNEIGH && u32_at(payload, 4) == Some(index) {
+            let value = |wanted| {
+                Attributes::behind(payload, 12).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
+            };
+            if value(NDA_LLADDR) == Some(&[0; 6]) {
+                found.extend(value(NDA_DST).and_then(address));
+            }
+        }
+    })?;
+    Ok(found)
+}
+
+/// Makes a link a port of the bridge `master`.
+pub(crate) fn set_master(batch: &mut Batch, name: &str, master: u32) {
+    batch.message(RTM_NEWLINK, ACK, &ifinfo(0, 0, 0), |link| {
+        link.text(IFLA_IFNAME, name);
+        link.native(IFLA_MASTER, master);
+    });
+}
+
+/// Asks for a link of this kind that cannot be made, so that the answer tells whether the kernel knows the kind.
+pub(crate) fn probe_kind(batch: &mut Batch, kind: &str) {
+    batch.message(RTM_NEWLINK, CREATE | EXCLUSIVE | ACK, &ifinfo(0, 0, 0), |link| {
+        link.text(IFLA_IFNAME, "wharf-probe");
+        link.nest(IFLA_LINKINFO, |info| info.text(IFLA_INFO_KIND, kind));
+    });
+}
+
 /// Sets a link up.
 pub(crate) fn set_up(batch: &mut Batch, index: u32) {
     batch.message(RTM_NEWLINK, 0, &ifinfo(index, IFF_UP, IFF_UP), |_| {});
@@ -195,6 +343,32 @@ pub(crate) fn add_route(batch: &mut Batch, index: u32, destination: IpNet, gatew
         route.bytes(RTA_GATEWAY, &octets(gateway));
         route.native(RTA_OIF, index);
     });
+}
+
+/// Adds a default route that leads straight into a link (ipvlan in its layer 3 modes).
+pub(crate) fn add_link_route(batch: &mut Batch, index: u32, ipv6: bool) {
+    let mut header = [0; 12];
+    header[0] = family(ipv6);
+    header[4] = RT_TABLE_MAIN;
+    header[5] = RTPROT_BOOT;
+    header[6] = if ipv6 { 0 } else { RT_SCOPE_LINK };
+    header[7] = RTN_UNICAST;
+    batch.message(RTM_NEWROUTE, CREATE | EXCLUSIVE, &header, |route| route.native(RTA_OIF, index));
+}
+
+/// Removes the default route of a family, whichever comes first.
+pub(crate) fn delete_default_route(batch: &mut Batch, ipv6: bool) {
+    let mut header = [0; 12];
+    header[0] = family(ipv6);
+    header[4] = RT_TABLE_MAIN;
+    batch.message(RTM_DELROUTE, ACK, &header, |_| {});
+}
+
+/// Returns the name of the link whose end a message tells of.
+pub(crate) fn gone_link(answer: &Answer<'_>) -> Option<String> {
+    // The family is another one where a link has only left its bridge.
+    let gone = answer.kind == RTM_DELLINK && answer.payload.first() == Some(&0);
+    gone.then(|| crate::watch::attribute(answer.payload, 16, IFLA_IFNAME)).flatten()
 }
 
 /// Returns every link of the namespace.

@@ -120,9 +120,29 @@ impl Proxy {
     }
 
     /// Closes a listener. Its connections go on to their end, its UDP flows are forgotten.
-    pub fn remove(&mut self, key: Key) {
-        self.entries.remove(&key.0);
+    ///
+    /// Returns it, no longer watched, for use elsewhere; `None` if it is not there.
+    pub fn remove(&mut self, key: Key) -> Option<Listener> {
+        let listener = match self.entries.remove(&key.0)? {
+            Entry::Stream { listener, .. } | Entry::Datagram { listener, .. } => listener,
+            Entry::Pair(_) | Entry::Flow(_) => return None,
+        };
         self.entries.retain(|_, entry| !matches!(entry, Entry::Flow(flow) if flow.listener == key.0));
+        self.resting.retain(|resting| *resting != key.0);
+        // It may be resting, and then is not watched.
+        epoll::delete(&self.epoll, &listener).ok();
+        Some(listener)
+    }
+
+    /// Returns the listeners: protocol, address, and where what comes in goes.
+    pub fn listeners(&self) -> Vec<(Key, Protocol, SocketAddr, SocketAddr)> {
+        let listener = |(id, entry): (&u64, &Entry)| match entry {
+            Entry::Stream { listener, target } | Entry::Datagram { listener, target, .. } => {
+                Some((Key(*id), listener.protocol(), listener.address(), *target))
+            }
+            Entry::Pair(_) | Entry::Flow(_) => None,
+        };
+        self.entries.iter().filter_map(listener).collect()
     }
 
     /// Returns the number of connections and UDP flows.

@@ -346,7 +346,7 @@ fn a_listener_can_be_passed_on_and_removed() {
         }
     };
     round(&mut proxy);
-    proxy.remove(key);
+    assert!(proxy.remove(key).is_some());
     assert!(TcpStream::connect(address).is_err());
     round(&mut proxy);
     assert_eq!(proxy.connections(), 1);

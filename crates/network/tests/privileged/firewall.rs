@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use network::bridge::{self, Bridge};
-use network::firewall::{Firewall, Mapping, NetworkRules};
+use network::firewall::{Contents, Firewall, Mapping, NetworkRules};
 use network::{Error, Protocol};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
@@ -132,9 +132,9 @@ fn only_published_ports_are_reached_from_outside() {
         site.firewall.unpublish(&ports).unwrap();
         assert!(tcp_dropped(&site.neighbour, "192.0.2.1:8081"));
         assert!(run_in(&site.neighbour, || ask_udp("192.0.2.1:5353", SILENCE)).is_err());
-        site.firewall.replace(&ports).unwrap();
+        site.firewall.replace(&Contents { mappings: ports.to_vec(), ..Contents::default() }).unwrap();
         assert_eq!(tcp_from(&site.neighbour, "192.0.2.1:8081").unwrap(), "::ffff:192.0.2.2");
-        site.firewall.replace(&[]).unwrap();
+        site.firewall.replace(&Contents::default()).unwrap();
         assert!(tcp_dropped(&site.neighbour, "192.0.2.1:8081"));
     });
 }

@@ -8,7 +8,7 @@ use crate::firewall::mapping;
 use crate::support::*;
 use network::bridge::{self, Bridge};
 use network::endpoint::{self, Attachment, EndpointPlan};
-use network::firewall::{Firewall, Mapping, NetworkRules};
+use network::firewall::{Contents, Firewall, Mapping, NetworkRules};
 use network::{Mac, Protocol, netns};
 use rustix::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -49,7 +49,7 @@ fn publishing_costs_the_same_at_any_number() {
         for published in [0_u16, 1000, 10_000] {
             let ports: Vec<Mapping> = (0..published).map(|port| tcp(10_000 + port)).collect();
             let start = Instant::now();
-            firewall.replace(&ports).unwrap();
+            firewall.replace(&Contents { mappings: ports.clone(), ..Contents::default() }).unwrap();
             println!("replace by {published} ports: {:?}", start.elapsed());
             let add = measure(&format!("publish one of {published}"), 500, |index| {
                 firewall.publish(&[tcp(1 + u16::try_from(index).unwrap())]).unwrap();

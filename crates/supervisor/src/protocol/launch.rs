@@ -158,6 +158,19 @@ pub struct ProxyPort {
     pub container: Option<SocketAddr>,
 }
 
+/// A published port of a container that runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LivePort {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The host's address and port.
+    pub host: SocketAddr,
+    /// Where to connect to, in the container; `None` if the socket only keeps others from the port.
+    pub container: Option<SocketAddr>,
+    /// Whether its socket comes along; otherwise it is there already.
+    pub arrives: bool,
+}
+
 /// Protocols with ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Protocol {

@@ -12,8 +12,8 @@ mod launch;
 mod text;
 
 pub use launch::{
-    AttachOptions, ForeignRuntime, Health, ImageUser, Launch, LogConfig, OnFailure, Overlay, Protocol,
-    ProxyPort, RestartName, RestartPolicy, Rootfs,
+    AttachOptions, ForeignRuntime, Health, ImageUser, Launch, LivePort, LogConfig, OnFailure, Overlay,
+    Protocol, ProxyPort, RestartName, RestartPolicy, Rootfs,
 };
 
 use base::{ExecId, Kind, Timestamp};
@@ -74,6 +74,10 @@ pub enum Request {
     /// May also come before [`Request::Launch`], on the same connection, so that the container finds it from its first
     /// instant. Needs [`Launch::netns`] (`Conflict` otherwise), with its `lo` up. Answered by [`Reply::Done`].
     Resolve(Box<Resolver>),
+    /// Changes which ports of the host are held, and where they lead: those that are not named are closed.
+    ///
+    /// Descriptors: a socket for each that arrives. Answered by [`Reply::Done`]; on a failure nothing has changed.
+    Ports(Vec<LivePort>),
     /// Sends `signal`, waits `timeout_ms` (`None`: for ever), then kills; ends a wait for the next restart.
     ///
     /// Answered by [`Reply::Done`] after the end was told to subscribers. The restart policy does not apply any more.

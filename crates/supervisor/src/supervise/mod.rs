@@ -29,7 +29,7 @@ use base::Timestamp;
 use exec::Exec;
 pub(crate) use launch::Failure;
 use logs::{Stream, Writer};
-use network::proxy::Proxy;
+use network::proxy::{Listener, Proxy};
 use network::resolver::Resolver;
 use peers::Peers;
 use probe::Probes;
@@ -148,7 +148,7 @@ struct Supervisor {
     log: Writer,
     ports: Option<Proxy>,
     /// Sockets that do nothing but keep others from published ports.
-    held: Vec<OwnedFd>,
+    held: Vec<Listener>,
     resolver: Option<Resolver>,
     phase: Phase,
     /// The streams of the present run's first process, of execs, and of what has ended but has clients left.

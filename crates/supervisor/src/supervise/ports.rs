@@ -3,9 +3,10 @@
 use super::Supervisor;
 use super::launch::Failure;
 use crate::poller::{Interest, Source};
-use crate::protocol::{Protocol, ProxyPort};
+use crate::protocol::{LivePort, Protocol, ProxyPort, Reply};
 use base::Classify;
 use network::proxy::{Limits, Listener, Proxy};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
 impl Supervisor {
@@ -14,21 +15,76 @@ impl Supervisor {
         if self.launch.ports.is_empty() {
             return Ok(());
         }
-        let failed = |error: network::Error| Failure { kind: error.kind(), ..Failure::new(&error) };
-        let mut proxy = Proxy::new(Limits::default()).map_err(failed)?;
         for (port, socket) in std::mem::take(&mut self.launch.ports).into_iter().zip(sockets) {
             let ProxyPort { protocol, container } = port;
-            match container {
-                Some(container) => {
-                    let listener = Listener::from_fd(protocol_of(protocol), socket).map_err(failed)?;
-                    proxy.add(listener, container).map_err(failed)?;
-                }
-                None => self.held.push(socket),
+            let listener =
+                Listener::from_fd(protocol_of(protocol), socket).map_err(|error| failed(&error))?;
+            self.hold(listener, container)?;
+        }
+        Ok(())
+    }
+
+    fn hold(&mut self, listener: Listener, container: Option<SocketAddr>) -> Result<(), Failure> {
+        let Some(container) = container else {
+            self.held.push(listener);
+            return Ok(());
+        };
+        let proxy = match &mut self.ports {
+            Some(proxy) => proxy,
+            ports => {
+                let proxy = Proxy::new(Limits::default()).map_err(|error| failed(&error))?;
+                self.poller
+                    .add(&proxy, Source::Ports, Interest::READ)
+                    .map_err(Failure::system("watch ports"))?;
+                ports.insert(proxy)
+            }
+        };
+        proxy.add(listener, container).map_err(|error| failed(&error))?;
+        Ok(())
+    }
+
+    /// Carries out [`Request::Ports`](crate::protocol::Request::Ports).
+    pub(super) fn change_ports(&mut self, wanted: &[LivePort], sockets: Vec<OwnedFd>) -> Reply {
+        let mut arriving = Vec::new();
+        for (port, socket) in wanted.iter().filter(|port| port.arrives).zip(sockets) {
+            match Listener::from_fd(protocol_of(port.protocol), socket) {
+                Ok(listener) => arriving.push((listener, port.container)),
+                Err(error) => return failed(&error).into_refusal(),
             }
         }
-        self.poller.add(&proxy, Source::Ports, Interest::READ).map_err(Failure::system("watch ports"))?;
-        self.ports = Some(proxy);
-        Ok(())
+        let stays = |protocol: network::Protocol, host: SocketAddr| {
+            wanted
+                .iter()
+                .find(|port| !port.arrives && protocol_of(port.protocol) == protocol && port.host == host)
+        };
+        let mut free: Vec<(Listener, Option<SocketAddr>)> = Vec::new();
+        self.held = std::mem::take(&mut self.held)
+            .into_iter()
+            .filter_map(|listener| match stays(listener.protocol(), listener.address())?.container {
+                None => Some(listener),
+                aim => {
+                    free.push((listener, aim));
+                    None
+                }
+            })
+            .collect();
+        if let Some(proxy) = &mut self.ports {
+            for (key, protocol, host, target) in proxy.listeners() {
+                let aim = stays(protocol, host).map(|port| port.container);
+                if aim == Some(Some(target)) {
+                    continue;
+                }
+                if let (Some(listener), Some(aim)) = (proxy.remove(key), aim) {
+                    free.push((listener, aim));
+                }
+            }
+        }
+        for (listener, aim) in free.into_iter().chain(arriving) {
+            if let Err(failure) = self.hold(listener, aim) {
+                return failure.into_refusal();
+            }
+        }
+        Reply::Done
     }
 
     /// Serves connections to published ports.
@@ -38,6 +94,10 @@ impl Supervisor {
             proxy.dispatch().ok();
         }
     }
+}
+
+fn failed(error: &network::Error) -> Failure {
+    Failure { kind: error.kind(), ..Failure::new(error) }
 }
 
 fn protocol_of(protocol: Protocol) -> network::Protocol {

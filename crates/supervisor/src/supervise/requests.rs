@@ -26,6 +26,7 @@ impl Supervisor {
             Request::Resize { target, rows, columns } => Some(self.resize(target, rows, columns)),
             Request::Update(update) => Some(self.update(&update)),
             Request::Resolve(known) => Some(self.resolve(*known)),
+            Request::Ports(ports) => Some(self.change_ports(&ports, descriptors)),
             Request::Stop { signal, timeout_ms } => self.stop(index, signal, timeout_ms),
             Request::Restart { signal, timeout_ms } => self.restart(index, signal, timeout_ms),
             Request::Status => Some(self.status()),
