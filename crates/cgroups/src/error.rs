@@ -79,6 +79,51 @@ pub enum Error {
         /// Why.
         source: sys::Error,
     },
+    /// systemd does not run here.
+    #[error("systemd not running on this host, cannot use systemd cgroups manager")]
+    NoManager,
+    /// A path that does not name a scope.
+    #[error("cgroupsPath {text:?} {reason}")]
+    Scope {
+        /// What was given.
+        text: String,
+        /// What it has not.
+        reason: &'static str,
+    },
+    /// The service manager cannot be reached.
+    #[error("connect to systemd at {path}")]
+    Connect {
+        /// Its socket.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The service manager did not answer as it should.
+    #[error("{call} of systemd")]
+    Exchange {
+        /// What it was asked for.
+        call: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The service manager refused.
+    #[error("{call} of systemd: {text}")]
+    Refused {
+        /// What it was asked for.
+        call: String,
+        /// The error's name.
+        name: String,
+        /// In its words.
+        text: String,
+    },
+    /// A unit was not started.
+    #[error("systemd did not start {unit}: {result}")]
+    Job {
+        /// The unit.
+        unit: String,
+        /// How its job ended.
+        result: String,
+    },
     /// Resources that contradict each other.
     #[error("{0}")]
     Invalid(&'static str),

@@ -1,6 +1,7 @@
 //! One cgroup: made, limited, watched and removed, in every hierarchy at once.
 
 use crate::statistics::{self, Statistics, text};
+use crate::systemd::Scope;
 use crate::{Error, Hierarchy, Setting, device, v1, v2};
 use oci::runtime::Resources;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -19,6 +20,8 @@ const DELETE_LIMIT: Duration = Duration::from_secs(2);
 pub struct Cgroup {
     path: String,
     places: Places,
+    /// What it is to the service manager that looks after it.
+    pub(crate) scope: Option<Scope>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,7 +74,7 @@ impl Cgroup {
 
     /// Returns no cgroup at all, for who may not make any: nothing is limited, and asking for a limit is an error.
     pub fn none() -> Self {
-        Self { path: String::new(), places: Places::V1(Vec::new()) }
+        Self { path: String::new(), places: Places::V1(Vec::new()), scope: None }
     }
 
     fn at(hierarchy: &Hierarchy, path: &str) -> Result<Self, Error> {
@@ -89,12 +92,17 @@ impl Cgroup {
             ),
             Hierarchy::V2 { root } => Places::V2 { root: root.clone(), directory: root.join(&relative) },
         };
-        Ok(Self { path: format!("/{}", relative.display()), places })
+        Ok(Self { path: format!("/{}", relative.display()), places, scope: None })
     }
 
     /// Returns the path from the root of each hierarchy.
     pub fn path(&self) -> &str {
         &self.path
+    }
+
+    /// Says whether it is of version 2.
+    pub(crate) fn is_unified(&self) -> bool {
+        matches!(self.places, Places::V2 { .. })
     }
 
     /// Says whether the cgroup is there.
@@ -132,7 +140,8 @@ impl Cgroup {
         many.into_iter().flatten().chain(one)
     }
 
-    /// Opens the version 2 directory, to begin a process in (`CLONE_INTO_CGROUP`); `None` with version 1.
+    /// Opens the version 2 directory, to begin a process in (`CLONE_INTO_CGROUP`); `None` with version 1, and where only the
+    /// manager can put processes in.
     ///
     /// # Errors
     ///
@@ -140,6 +149,7 @@ impl Cgroup {
     pub fn descriptor(&self) -> Result<Option<OwnedFd>, Error> {
         match &self.places {
             Places::V1(_) => Ok(None),
+            Places::V2 { .. } if self.is_entered_by_manager() => Ok(None),
             Places::V2 { directory, .. } => sys::path::open_directory(directory)
                 .map(Some)
                 .map_err(|source| Error::Read { path: directory.clone(), source }),
@@ -250,6 +260,9 @@ impl Cgroup {
     ///
     /// [`Error::Write`].
     pub fn attach(&self, pid: i32) -> Result<(), Error> {
+        if let Some(scope) = self.scope.as_ref().filter(|scope| scope.is_users()) {
+            return scope.attach(pid);
+        }
         let value = pid.to_string();
         for directory in self.directories() {
             let path = directory.join("cgroup.procs");
@@ -439,14 +452,15 @@ impl Cgroup {
         table.and_then(|table| table.get("oom_kill").copied()).unwrap_or(0)
     }
 
-    /// Removes the cgroup with all below it. What is gone already is fine; what is busy is tried again for a while.
+    /// Removes the cgroup with all below it, and the scope that it is. What is gone already is fine; what is busy is tried
+    /// again for a while.
     ///
     /// # Errors
     ///
-    /// [`Error::Delete`] if a process stays in it. All hierarchies are tried in any case.
+    /// [`Error::Delete`] if a process stays in it; as [`Scope::stop`]. All hierarchies are tried in any case.
     pub fn delete(&self) -> Result<(), Error> {
+        let mut first = self.scope.as_ref().and_then(|scope| scope.stop().err());
         let deadline = Instant::now() + DELETE_LIMIT;
-        let mut first = None;
         for directory in self.directories() {
             if let Err(error) = remove(directory, deadline) {
                 first.get_or_insert(error);

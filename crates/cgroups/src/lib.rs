@@ -3,6 +3,8 @@
 //! What to write is decided by pure functions ([`v1`] and [`v2`] return lists of [`Setting`]s); [`Cgroup`] makes the
 //! directories, carries the writes out, and reads back. It knows processes by number and nothing about containers.
 //!
+//! Where a service manager looks after cgroups, a container's is a scope of its ([`systemd`]).
+//!
 //! A cgroup's path is one from the root of each hierarchy as mounted here ("/wharf/ID"). On a host that has both versions
 //! mounted, version 1 is used: the controllers are there.
 //!
@@ -13,6 +15,7 @@ mod error;
 mod group;
 mod hierarchy;
 mod statistics;
+pub mod systemd;
 pub mod v1;
 pub mod v2;
 

@@ -28,6 +28,8 @@ pub use network::Networks;
 pub use settings::{BUILT_IN_RUNTIMES, BridgeSettings, Defaults, LogSettings, OciRuntime, Settings};
 pub use volume::Volumes;
 
+pub use cgroups::systemd::is_slice;
+
 use std::sync::Arc;
 use store::Store;
 
@@ -61,6 +63,10 @@ pub struct Engine {
 /// Fails if the data cannot be read, the zygote cannot be spawned, or the host's network cannot be set up.
 pub fn assemble(settings: Settings) -> Result<Engine> {
     let settings = Arc::new(settings);
+    if settings.systemd_cgroups {
+        // Told now rather than by the first container.
+        cgroups::systemd::check()?;
+    }
     let zygote = supervisor::Zygote::spawn(&settings.executable)?;
     let store = Store::open(&settings.data)?;
     let events = Events::default();

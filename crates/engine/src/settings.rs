@@ -18,6 +18,8 @@ pub struct Settings {
     pub executable: PathBuf,
     /// The parent of containers' control groups, from the root of each hierarchy (`/wharf`).
     pub cgroup_parent: String,
+    /// Whether control groups are scopes that systemd makes; the parent is a slice then (`system.slice`).
+    pub systemd_cgroups: bool,
     /// The default bridge network.
     pub bridge: BridgeSettings,
     /// Pools that new networks get their subnets of, as (pool, prefix length); empty means Docker's.

@@ -50,6 +50,7 @@ fn once(rootfs: &Path, program: &[String], empty: bool, round: usize) -> [u128; 
     std::fs::create_dir_all(&work).expect("work");
     let null = || File::options().read(true).write(true).open("/dev/null").expect("/dev/null").into();
     let launch = Launch {
+        systemd: false,
         identity: None,
         spec: spec(program),
         rootfs: Rootfs::Overlay(Overlay { lower: vec![rootfs.to_owned()], upper, work, volatile: true }),

@@ -9,13 +9,15 @@ use crate::prepare::{self, Extras, Prepared, UserNamespace, Wishes};
 use crate::process::Program;
 use crate::step::Step;
 use crate::{Error, Launch, fault, hooks, net_devices};
-use cgroups::{Cgroup, Manager};
+use cgroups::systemd::{Instance, Scope};
+use cgroups::{Cgroup, Hierarchy, Manager};
 use oci::runtime::{DeviceRule, Hook, Hooks, Linux, Resources, State, Status};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use sys::namespace::Visit;
+use sys::process::Idle;
 use sys::raw::{self, Cloned};
 
 /// An init that stands ready before its program: mounts, cgroup and namespaces are done. Dropping it is [`Created::abort`].
@@ -54,14 +56,24 @@ pub fn create(launch: Launch) -> Result<Created, Error> {
     let path = launch.cgroup.clone().or_else(written);
     let path = path.ok_or_else(|| Error::spec("the container has no cgroup path"))?;
     let hierarchy = Manager::detect().map_err(Error::Cgroup)?;
-    let cgroup = Cgroup::create(&hierarchy, &path).map_err(Error::Cgroup)?;
     let identity = launch.identity.clone();
+    let (cgroup, holder) = if launch.systemd {
+        let id = identity.as_ref().map(|identity| identity.id.as_str()).unwrap_or_default();
+        let scope = Scope::parse(&path, id, Instance::System).map_err(Error::Cgroup)?;
+        let none = Linux::default();
+        let limits = resources(launch.spec.linux.as_ref().unwrap_or(&none), &Extras::default());
+        let (cgroup, holder) = start_scope(&hierarchy, scope, &limits)?;
+        (cgroup, Some(holder))
+    } else {
+        (Cgroup::create(&hierarchy, &path).map_err(Error::Cgroup)?, None)
+    };
     let state = identity.as_ref().map(|identity| identity.state(&launch.spec, Status::Creating, None));
     let seccomp = launch.spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
     let agent = Agent::of(seccomp, state.as_ref());
     let hooks = launch.spec.hooks.clone().unwrap_or_default();
     let extras = Extras { state: state.clone(), ..Extras::default() };
     let made = build(launch, (&cgroup, None), &extras);
+    drop(holder);
     if let Err(error) = &made {
         // The first error is the one to tell.
         cgroup.delete().ok();
@@ -71,6 +83,17 @@ pub fn create(launch: Launch) -> Result<Created, Error> {
     }
     let (child, terminal, program) = made?;
     Ok(Created { child, terminal, program, cgroup, agent, poststart: hooks.poststart, state })
+}
+
+/// Starts a scope of a service manager; what holds it open is needed until the container's process is in it.
+pub(crate) fn start_scope(
+    hierarchy: &Hierarchy,
+    scope: Scope,
+    limits: &Resources,
+) -> Result<(Cgroup, Idle), Error> {
+    let holder = Idle::begin().map_err(Error::system("create new process"))?;
+    let cgroup = Cgroup::start(hierarchy, scope, holder.pid(), limits).map_err(Error::Cgroup)?;
+    Ok((cgroup, holder))
 }
 
 /// An init that waits for its start without its parent.
@@ -126,6 +149,9 @@ fn build(
     let set_up = || {
         fault::pass()?;
         cgroup.apply(&resources(linux, extras)).map_err(Error::Cgroup)?;
+        if cgroup.is_entered_by_manager() {
+            cgroup.attach(child.pid).map_err(Error::Cgroup)?;
+        }
         fault::pass()?;
         if let Some(score) = oom_score_adj {
             write_process_file(child.pid, "oom_score_adj", &score.to_string())?;

@@ -1,5 +1,6 @@
 //! A further process in a running container.
 
+use crate::channel::Signal;
 use crate::create::{Work, is_gone, spawn};
 use crate::listener::Agent;
 use crate::mount::enter_cgroups;
@@ -122,6 +123,10 @@ pub(crate) fn exec_with(join: Join<'_>, extras: &Extras) -> Result<Joined, Error
         child
     };
     let mut child = child?;
+    if cgroup.is_entered_by_manager() {
+        cgroup.attach(child.pid).map_err(Error::Cgroup)?;
+        child.channel.send(Signal::Attached);
+    }
     if let Some(score) = process.oom_score_adj {
         let path = PathBuf::from(format!("/proc/{}/oom_score_adj", child.pid));
         match sys::path::write_value(None, &path, score.to_string().as_bytes()) {

@@ -121,6 +121,8 @@ pub struct Launch {
     pub create_cwd: bool,
     /// The cgroup's path from the root of each hierarchy; otherwise `spec.linux.cgroupsPath`.
     pub cgroup: Option<String>,
+    /// Whether the cgroup is a scope of systemd's, and its path of the form `SLICE:PREFIX:NAME`.
+    pub systemd: bool,
     /// What hooks and the listener of a seccomp filter are told; a document that has some is refused without it.
     pub identity: Option<Identity>,
 }

@@ -318,8 +318,11 @@ fn layers<'a>(kind: &str, parameters: &[(&str, Option<&'a str>)]) -> Option<Vec<
     layers.collect::<Option<Vec<_>>>().filter(|layers| kind == "overlay" && !layers.is_empty())
 }
 
-/// Returns the step that moves the child into its cgroups.
+/// Returns the step that moves the child into its cgroups, or waits until it is moved.
 pub(crate) fn enter_cgroups(cgroup: &Cgroup) -> Result<Step, Error> {
+    if cgroup.is_entered_by_manager() {
+        return Ok(Step::WaitAttached);
+    }
     Ok(Step::EnterCgroups { entrances: cgroup.entrances().map_err(Error::Cgroup)? })
 }
 

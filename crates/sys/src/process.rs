@@ -4,6 +4,7 @@
 //! parent is. Everything the child needs is laid out before; in the child only bare calls are made.
 
 use crate::pidfd::Exit;
+use crate::raw::Cloned;
 use crate::{Error, Result, pidfd, raw};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use rustix::io::Errno;
@@ -248,6 +249,53 @@ impl<'fd> Command<'fd> {
     /// As [`Command::spawn`].
     pub fn run(&self) -> Result<Exit> {
         self.spawn()?.wait()
+    }
+}
+
+/// A process that does nothing, as long as this is there and the thread that began it: what must not be empty has it in it.
+#[derive(Debug)]
+pub struct Idle {
+    child: Child,
+}
+
+impl Idle {
+    /// Begins one.
+    ///
+    /// # Errors
+    ///
+    /// Those of clone(2).
+    pub fn begin() -> Result<Self> {
+        let parent = rustix::process::getpid();
+        // SAFETY: the child makes bare system calls only.
+        match unsafe { raw::fork() }.map_err(|errno| Error::new("clone", "process", errno))? {
+            Cloned::Parent { pid, pidfd } => Ok(Self { child: Child { pid, pidfd } }),
+            Cloned::Child => {
+                let kill = u64::from(libc::SIGKILL.unsigned_abs());
+                // SAFETY: numbers only.
+                let set = unsafe { raw::prctl(libc::PR_SET_PDEATHSIG, kill, 0, 0) };
+                // A parent that has ended before that sends no signal any more.
+                if set.is_ok() && rustix::process::getppid() == Some(parent) {
+                    loop {
+                        // SAFETY: takes nothing, and returns only after a signal that has a handler.
+                        unsafe { libc::pause() };
+                    }
+                }
+                raw::exit_now(1)
+            }
+        }
+    }
+
+    /// Returns its number.
+    pub fn pid(&self) -> i32 {
+        self.child.pid
+    }
+}
+
+impl Drop for Idle {
+    fn drop(&mut self) {
+        // There is nobody to tell, and nothing else to be done.
+        pidfd::kill(self.child.pidfd.as_fd()).ok();
+        self.child.wait().ok();
     }
 }
 

@@ -15,11 +15,17 @@ use testkit::until;
 
 /// Runs the ignored tests whose names begin with `prefix` in a guest.
 fn in_guest(prefix: &str, flags: &[&str]) {
+    in_guest_by(prefix, flags, &[]);
+}
+
+/// The same, by the program `wrapper` there.
+fn in_guest_by(prefix: &str, flags: &[&str], wrapper: &[&str]) {
     let Some(guest) = std::env::var_os("WHARF_GUEST") else {
         return skipped("WHARF_GUEST names no program that runs a command in a Linux guest");
     };
     let mut command = Command::new(guest);
-    command.args(["-t", "300"]).args(flags).arg("--").arg(std::env::current_exe().expect("this program"));
+    command.args(["-t", "300"]).args(flags).arg("--").args(wrapper);
+    command.arg(std::env::current_exe().expect("this program"));
     command.args(["--ignored", "--test-threads", "1", prefix]);
     command.env("VM_ENV", "WHARF RUST_BACKTRACE");
     let said = output(command);
@@ -43,6 +49,83 @@ fn without_privileges() {
 #[test]
 fn with_every_controller() {
     in_guest("every_", &["-k", "tcg"]);
+}
+
+#[test]
+fn with_systemd() {
+    if !std::path::Path::new("/usr/lib/systemd/systemd").exists() {
+        return skipped("systemd is not installed");
+    }
+    // It begins as the first process of namespaces, with next to nothing to start; the tests join it there.
+    let script = r#"unshare --pid --fork --mount --cgroup --mount-proc sh -c \
+            'mount -t tmpfs run /run && mkdir -p /run/systemd/system &&
+             container=wharf exec /usr/lib/systemd/systemd --system --unit=slices.target' > /dev/null 2>&1 &
+        while ! first=$(pgrep -P $!) || ! [ -S /proc/$first/root/run/systemd/private ]; do sleep 0.1; done
+        exec nsenter -t $first --pid --mount --cgroup -- "$@""#;
+    in_guest_by("systemd_", &[], &["sh", "-c", script, "sh"]);
+}
+
+#[test]
+#[ignore = "guest: systemd as the first process, with cgroup version 2 alone"]
+fn systemd_makes_the_cgroup() {
+    let mut bundle = Bundle::new();
+    *bundle.at("/linux/cgroupsPath") = json!("one-two.slice:wharf:c");
+    bundle.set(
+        "/linux",
+        "resources",
+        json!({ "memory": { "limit": 64 << 20 }, "cpu": { "quota": 50_000, "period": 100_000 }, "pids": { "limit": 30 } }),
+    );
+    bundle.script("cat /proc/self/cgroup; exec sleep 1000").write();
+    let log = std::fs::File::create(bundle.beside("log")).expect("make a log");
+    let mut command = bundle.command(&["--systemd-cgroup", "run", "--detach", "c"]);
+    command.stdout(log.try_clone().expect("a second end")).stderr(log);
+    assert!(command.status().is_ok_and(|status| status.success()), "{}", bundle.log());
+    let path = "/one.slice/one-two.slice/wharf-c.scope";
+    until("a line", Duration::from_secs(20), || (!bundle.log().is_empty()).then_some(()));
+    assert_eq!(bundle.log(), format!("0::{path}\n"));
+    let shown = |property: &str| {
+        let mut command = Command::new("systemctl");
+        command.args(["show", "--value", "--property", property, "wharf-c.scope"]);
+        output(command).line()
+    };
+    let expect = [
+        ("ActiveState", "active"),
+        ("Slice", "one-two.slice"),
+        ("Delegate", "yes"),
+        ("MemoryMax", "67108864"),
+        ("CPUQuotaPerSecUSec", "500ms"),
+        ("TasksMax", "30"),
+        ("DevicePolicy", "strict"),
+    ];
+    for (property, value) in expect {
+        assert_eq!(shown(property), value, "{property}");
+    }
+    let file = |name: &str| {
+        let path = PathBuf::from(format!("/sys/fs/cgroup{path}")).join(name);
+        std::fs::read_to_string(path).expect("a file of the cgroup").trim().to_owned()
+    };
+    assert_eq!((file("memory.max").as_str(), file("cpu.max").as_str()), ("67108864", "50000 100000"));
+    // A change is the manager's as well: it does not undo it when it reads its units again.
+    bundle.runtime(&["update", "--memory", "128M", "--pids-limit", "40", "c"]).ok();
+    let mut reload = Command::new("systemctl");
+    reload.arg("daemon-reload");
+    output(reload).ok();
+    assert_eq!((shown("MemoryMax").as_str(), file("memory.max").as_str()), ("134217728", "134217728"));
+    assert_eq!((shown("TasksMax").as_str(), file("pids.max").as_str()), ("40", "40"));
+    let said =
+        bundle.runtime(&["exec", "c", "sh", "-c", "cat /proc/self/cgroup; echo x > /dev/null && echo null"]);
+    assert_eq!(said.ok(), format!("0::{path}\nnull\n"));
+    bundle.runtime(&["delete", "--force", "c"]).ok();
+    assert_eq!(shown("ActiveState"), "inactive");
+    assert!(!std::path::Path::new(&format!("/sys/fs/cgroup{path}")).exists());
+    // One that fails leaves no scope.
+    bundle.arguments(&["/nonexistent"]).write();
+    assert_ne!(bundle.runtime(&["--systemd-cgroup", "run", "c"]).code, 0);
+    assert_eq!(shown("ActiveState"), "inactive");
+    *bundle.at("/linux/cgroupsPath") = json!("/not/a/scope");
+    bundle.write();
+    let said = bundle.runtime(&["--systemd-cgroup", "run", "c"]);
+    assert!(said.stderr.contains("is not of the form \"slice:prefix:name\" for systemd cgroups"), "{said:?}");
 }
 
 #[test]

@@ -151,8 +151,10 @@ pub const FLAGS: &[Flag] = &[
     flag("dns", List, "dns", "DNS server to use"),
     flag("dns-opt", List, "dns-opts", "DNS options to use"),
     flag("dns-search", List, "dns-search", "DNS search domains to use"),
-    flag("exec-opt", List, "exec-opts", "Runtime execution options")
-        .only(&["native.cgroupdriver=cgroupfs"], "cgroups are made directly in the cgroup file system"),
+    flag("exec-opt", List, "exec-opts", "Runtime execution options").only(
+        &["native.cgroupdriver=cgroupfs", "native.cgroupdriver=systemd"],
+        "cgroups are made directly (cgroupfs) or by systemd",
+    ),
     flag("exec-root", Text, "exec-root", "Root directory for execution state files"),
     flag("experimental", Switch, "experimental", "Enable experimental features"),
     flag("feature", Switches, "features", "Enable feature in the daemon"),

@@ -129,19 +129,18 @@ pub fn resolve(given: &Given, facts: &HostFacts) -> Result<Config, ValueError> {
 }
 
 fn engine(given: &Given, facts: &HostFacts, debug: bool) -> Result<Settings, ValueError> {
-    let labels = given.all("label").to_vec();
-    if let Some(label) = labels.iter().find(|label| !label.contains('=')) {
-        return error(format!("bad attribute format: {label}"));
-    }
+    let labels = labels(given)?;
     let text = |name: &str, default: &str| given.last(name).unwrap_or(default).to_owned();
     let (runtimes, default_runtime) = runtimes(given)?;
+    let (cgroup_parent, systemd_cgroups) = cgroups(given)?;
     Ok(Settings {
         runtimes,
         default_runtime,
         data: DataPaths::new(text("data-root", paths::DEFAULT_DATA)),
         exec: ExecPaths::new(text("exec-root", paths::DEFAULT_EXEC)),
         executable: facts.executable.clone(),
-        cgroup_parent: cgroup_parent(given.last("cgroup-parent").unwrap_or_default())?,
+        cgroup_parent,
+        systemd_cgroups,
         bridge: bridge(given)?,
         address_pools: given
             .all("default-address-pool")
@@ -356,6 +355,26 @@ fn ip(name: &str, text: &str) -> Result<IpAddr, ValueError> {
 fn pair(text: &str) -> (String, String) {
     let (key, value) = text.split_once('=').unwrap_or((text, ""));
     (key.to_owned(), value.to_owned())
+}
+
+fn labels(given: &Given) -> Result<Vec<String>, ValueError> {
+    let labels = given.all("label");
+    match labels.iter().find(|label| !label.contains('=')) {
+        Some(label) => error(format!("bad attribute format: {label}")),
+        None => Ok(labels.to_vec()),
+    }
+}
+
+/// The parent of control groups, and whether systemd makes them: then that is a slice.
+fn cgroups(given: &Given) -> Result<(String, bool), ValueError> {
+    let text = given.last("cgroup-parent").unwrap_or_default();
+    if given.last("exec-opt") != Some("native.cgroupdriver=systemd") {
+        return Ok((cgroup_parent(text)?, false));
+    }
+    match if text.is_empty() { "system.slice" } else { text } {
+        slice if engine::is_slice(slice) => Ok((slice.to_owned(), true)),
+        _ => error("cgroup-parent for systemd cgroup should be a valid slice named as \"xxx.slice\""),
+    }
 }
 
 fn cgroup_parent(text: &str) -> Result<String, ValueError> {

@@ -111,7 +111,7 @@ pub fn info(settings: &Settings, host: &HostInfo, counts: &Counts, id: &str, now
         n_goroutines: number(counts.threads),
         system_time: now.to_string(),
         logging_driver: settings.log.driver.clone(),
-        cgroup_driver: "cgroupfs".to_owned(),
+        cgroup_driver: (if settings.systemd_cgroups { "systemd" } else { "cgroupfs" }).to_owned(),
         cgroup_version: (if host.unified { "2" } else { "1" }).to_owned(),
         n_events_listener: number(counts.listeners),
         kernel_version: host.kernel.clone(),

@@ -40,6 +40,12 @@ impl Containers {
         intent::merge(&mut config, &image.config.config);
         let capacity = intent::Capacity { processors: self.host.processors };
         let warnings = intent::check(&config, &host, capacity)?;
+        let parent = host.resources.cgroup_parent.as_str();
+        if self.settings.systemd_cgroups && !parent.is_empty() && !cgroups::systemd::is_slice(parent) {
+            return Err(Error::invalid(
+                "cgroup-parent for systemd cgroup should be a valid slice named as \"xxx.slice\"",
+            ));
+        }
         if config.network_disabled {
             "none".clone_into(&mut host.network_mode);
         }
@@ -191,7 +197,11 @@ impl Containers {
         if let Some(OciRuntime { path, arguments }) = self.settings.runtimes.get(name) {
             return Ok(Some(supervisor::protocol::ForeignRuntime {
                 path: path.into(),
-                arguments: arguments.clone(),
+                arguments: arguments
+                    .iter()
+                    .cloned()
+                    .chain(self.settings.systemd_cgroups.then(|| "--systemd-cgroup".to_owned()))
+                    .collect(),
                 root: self.settings.exec.runtime(name),
             }));
         }

@@ -7,6 +7,7 @@ use super::{Containers, spec, start};
 use crate::error::Result;
 use crate::hub::News;
 use base::{ContainerId, Timestamp};
+use cgroups::systemd::{Instance, Scope};
 use std::sync::Arc;
 use supervisor::Connection;
 use supervisor::protocol::{
@@ -358,8 +359,8 @@ impl Containers {
     /// Deletes the control group of a container that does not run; there is none as a rule.
     pub(super) fn remove_cgroup(&self, container: &Container) {
         let Some(hierarchy) = &self.host.hierarchy else { return };
-        let path = self.cgroup_path(container);
-        let removed = cgroups::Cgroup::open(hierarchy, &path).and_then(|group| match group.exists() {
+        let group = self.cgroup_path(container).and_then(|path| cgroups::Cgroup::open(hierarchy, &path));
+        let removed = group.and_then(|group| match group.exists() {
             true => group.kill().and(group.delete()),
             false => Ok(()),
         });
@@ -369,8 +370,14 @@ impl Containers {
     }
 
     /// Returns the control group of a container, from the root of each hierarchy.
-    pub(super) fn cgroup_path(&self, container: &Container) -> String {
-        spec::cgroup_path(container, &self.settings.cgroup_parent)
+    ///
+    /// # Errors
+    ///
+    /// [`cgroups::Error::Scope`] for a parent that is no slice, from before systemd made the groups.
+    pub(super) fn cgroup_path(&self, container: &Container) -> std::result::Result<String, cgroups::Error> {
+        let systemd = self.settings.systemd_cgroups;
+        let path = spec::cgroup_path(container, &self.settings.cgroup_parent, systemd);
+        if systemd { Scope::parse(&path, "", Instance::System)?.path() } else { Ok(path) }
     }
 }
 

@@ -103,6 +103,7 @@ impl Containers {
             ulimits: settings.ulimits.clone(),
             shm_size: settings.shm_size,
             cgroup_parent: settings.cgroup_parent.clone(),
+            systemd_cgroups: settings.systemd_cgroups,
             files: settings.data.container(&container.id),
             link_variables: link_variables.to_vec(),
             joined: Vec::new(),

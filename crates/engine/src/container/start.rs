@@ -308,6 +308,7 @@ impl Containers {
             volatile: container.host.auto_remove,
         };
         Ok(say::Launch {
+            systemd: self.settings.systemd_cgroups,
             id: container.id,
             health: super::finish::health_check(container, &spec, self.stop_timeout(container, None)),
             spec,

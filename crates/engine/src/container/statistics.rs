@@ -57,7 +57,7 @@ impl Containers {
         let hierarchy = self.host.hierarchy.as_ref().ok_or_else(|| {
             Error::known(Kind::NotImplemented, "no control groups are mounted on this host")
         })?;
-        let group = cgroups::Cgroup::open(hierarchy, &self.cgroup_path(&container))?;
+        let group = cgroups::Cgroup::open(hierarchy, &self.cgroup_path(&container)?)?;
         let cgroup = match group.statistics() {
             Ok(statistics) => statistics,
             // It ended while we looked.

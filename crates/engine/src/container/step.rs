@@ -213,6 +213,7 @@ impl Containers {
         };
         let user = process.user.clone();
         Ok(say::Launch {
+            systemd: self.settings.systemd_cgroups,
             runtime: None,
             id: container.id,
             spec: spec::spec(container, &facts)?,

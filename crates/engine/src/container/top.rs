@@ -29,7 +29,7 @@ impl Containers {
         let hierarchy = self.host.hierarchy.as_ref().ok_or_else(|| {
             Error::known(Kind::NotImplemented, "no control groups are mounted on this host")
         })?;
-        let pids = cgroups::Cgroup::open(hierarchy, &self.cgroup_path(&container))?.processes()?;
+        let pids = cgroups::Cgroup::open(hierarchy, &self.cgroup_path(&container)?)?.processes()?;
         let response = match arguments.trim() {
             "" | "-ef" => full(&pids),
             arguments => filtered(arguments, &pids)?,

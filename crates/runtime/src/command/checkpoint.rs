@@ -8,11 +8,12 @@
 
 use super::arguments::{Flag, Parsed};
 use super::create::{self, hand_over_pid};
+use super::group::{self, Group};
 use super::record::{self, Record};
 use super::{Failure, Globals, console, control, now};
 use crate::create::resources;
 use crate::prepare::Extras;
-use cgroups::{Cgroup, Manager};
+use cgroups::Cgroup;
 use oci::runtime::{Linux, NamespaceKind, Spec, Status};
 use rustix::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
@@ -149,8 +150,8 @@ fn revive(
     let id = flags.positional.first().cloned().unwrap_or_default();
     let root = spec.root.clone().ok_or("root property must not be empty")?;
     let rootfs = bundle.join(&root.path);
-    let path = create::cgroup_path(&spec, &id, globals.systemd);
-    let cgroup = Cgroup::create(&Manager::detect()?, &path)?;
+    let Group { cgroup, path, systemd, holder } =
+        Group::make(&spec, &id, group::manager(globals.systemd)?, &Extras::default())?;
     let restored = (|| {
         let none = Linux::default();
         let limits = resources(spec.linux.as_ref().unwrap_or(&none), &Extras::default());
@@ -186,6 +187,7 @@ fn revive(
         std::fs::remove_file(&pid_file)?;
         Ok::<i32, Failure>(pid)
     })();
+    drop(holder);
     let restored = restored.and_then(|pid| {
         let (start_time, _) = record::process_times(pid).ok_or("the container's process has ended")?;
         let record = Record {
@@ -196,6 +198,7 @@ fn revive(
             rootfs,
             created: now(),
             cgroup: path,
+            systemd,
             host_mounts: false,
             fixed_groups: false,
             spec,

@@ -263,7 +263,7 @@ pub(super) fn update(globals: &Globals, flags: &Parsed) -> Result<ExitCode, Fail
         Some(path) => serde_json::from_slice(&std::fs::read(path)?)?,
         None => from_flags(flags)?,
     };
-    record.cgroup()?.apply(&resources)?;
+    record.cgroup()?.update(&resources)?;
     let linux = record.spec.linux.get_or_insert_default();
     linux.resources = Some(resources);
     record.save(&directory)?;

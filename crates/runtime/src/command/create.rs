@@ -1,6 +1,7 @@
 //! `create`, `run`, `start`.
 
 use super::arguments::{Flag, Parsed};
+use super::group::{self, Group};
 use super::record::{self, Record};
 use super::{Failure, Globals, console, control, notify, now, unprivileged, write_atomically};
 use crate::create::{create_detached, start_detached};
@@ -8,7 +9,6 @@ use crate::listener::Agent;
 use crate::prepare::Extras;
 use crate::process::Program;
 use crate::{Launch, RootSwitch, Rootfs, Stdio, hooks, validate};
-use cgroups::{Cgroup, Manager};
 use oci::runtime::{NamespaceKind, Spec, State, Status};
 use rustix::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -50,29 +50,6 @@ pub(super) fn load_spec(bundle: &Path) -> Result<Spec, Failure> {
     Ok(spec)
 }
 
-/// The cgroup's path: the document's, where systemd's form names a scope in a slice.
-pub(super) fn cgroup_path(spec: &Spec, id: &str, systemd: bool) -> String {
-    let given = spec.linux.as_ref().and_then(|linux| linux.cgroups_path.clone()).unwrap_or_default();
-    if systemd {
-        let mut parts = given.split(':');
-        let slice = parts.next().filter(|slice| !slice.is_empty()).unwrap_or("system.slice");
-        let prefix = parts.next().unwrap_or("wharf");
-        let name = parts.next().unwrap_or(id);
-        // a-b.slice is inside a.slice.
-        let stem = slice.trim_end_matches(".slice");
-        let mut path = String::new();
-        for (index, _) in stem.match_indices('-').chain([(stem.len(), "")]) {
-            path.push_str(&format!("/{}.slice", stem.get(..index).unwrap_or_default()));
-        }
-        return if prefix.is_empty() {
-            format!("{path}/{name}.scope")
-        } else {
-            format!("{path}/{prefix}-{name}.scope")
-        };
-    }
-    if given.is_empty() { format!("/{id}") } else { given }
-}
-
 /// What `create` and `run` have made.
 struct Made {
     record: Record,
@@ -112,6 +89,11 @@ fn make(globals: &Globals, flags: &Parsed) -> Result<Made, Failure> {
     let bundle = std::path::absolute(flags.value("bundle").unwrap_or("."))?;
     let mut spec = load_spec(&bundle)?;
     let unprivileged = unprivileged::is_needed();
+    let manager = group::manager(globals.systemd)?;
+    if let Some(manager) = &manager {
+        group::scope(&spec, &id, manager)?;
+        cgroups::systemd::check()?;
+    }
     if let Some(process) = &mut spec.process {
         notify::announce(passed, &mut process.env);
     }
@@ -125,7 +107,7 @@ fn make(globals: &Globals, flags: &Parsed) -> Result<Made, Failure> {
     if unprivileged {
         unprivileged::enter(&mut spec)?;
     }
-    let made = build(globals, flags, (spec, preserved, unprivileged), (&id, &directory, &bundle));
+    let made = build(flags, (spec, preserved, unprivileged, manager), (&id, &directory, &bundle));
     if made.is_err() {
         std::fs::remove_dir_all(&directory).ok();
     }
@@ -133,39 +115,14 @@ fn make(globals: &Globals, flags: &Parsed) -> Result<Made, Failure> {
 }
 
 fn build(
-    globals: &Globals,
     flags: &Parsed,
-    (mut spec, preserved, unprivileged): (Spec, u32, bool),
+    (mut spec, preserved, unprivileged, manager): (Spec, u32, bool, Option<PathBuf>),
     (id, directory, bundle): (&str, &Path, &Path),
 ) -> Result<Made, Failure> {
     let root = spec.root.clone().ok_or("root property must not be empty")?;
     let rootfs = bundle.join(&root.path);
     notify::prepare(directory, &mut spec)?;
     let wants_terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
-    let (cgroup, path) = if unprivileged {
-        let cgroup = unprivileged::cgroup(id)?;
-        let path = cgroup.path().to_owned();
-        (cgroup, path)
-    } else {
-        let path = cgroup_path(&spec, id, globals.systemd);
-        (Cgroup::create(&Manager::detect()?, &path)?, path)
-    };
-    let listener = sys::socket::listen_seqpacket(&record::socket(directory))?;
-    sys::socket::set_nonblocking(listener.as_fd(), false)?;
-    let launch = Launch {
-        spec: spec.clone(),
-        rootfs: Rootfs::Path(rootfs.clone()),
-        stdio: if wants_terminal { Stdio::Terminal } else { console::own_streams()? },
-        root_switch: if flags.has("no-pivot") {
-            RootSwitch::Empty(sys::namespace::empty_mount_namespace()?)
-        } else {
-            RootSwitch::Pivot
-        },
-        user: None,
-        create_cwd: true,
-        cgroup: Some(path.clone()),
-        identity: None,
-    };
     let host_mounts = !has_mount_namespace(&spec);
     let state = State {
         oci_version: oci::runtime::VERSION.to_owned(),
@@ -183,7 +140,26 @@ fn build(
         unprivileged: unprivileged.then(unprivileged::maker),
         left: true,
     };
+    let Group { cgroup, path, systemd, holder } = Group::make(&spec, id, manager, &extras)?;
+    let listener = sys::socket::listen_seqpacket(&record::socket(directory))?;
+    sys::socket::set_nonblocking(listener.as_fd(), false)?;
+    let launch = Launch {
+        spec: spec.clone(),
+        rootfs: Rootfs::Path(rootfs.clone()),
+        stdio: if wants_terminal { Stdio::Terminal } else { console::own_streams()? },
+        root_switch: if flags.has("no-pivot") {
+            RootSwitch::Empty(sys::namespace::empty_mount_namespace()?)
+        } else {
+            RootSwitch::Pivot
+        },
+        user: None,
+        create_cwd: true,
+        cgroup: Some(path.clone()),
+        systemd: false,
+        identity: None,
+    };
     let made = create_detached(launch, &cgroup, &listener, &extras);
+    drop(holder);
     if let Err(error) = &made {
         cgroup.delete().ok();
         if host_mounts {
@@ -205,6 +181,7 @@ fn build(
         rootfs,
         created: now(),
         cgroup: path,
+        systemd,
         host_mounts,
         fixed_groups: extras.unprivileged.is_some_and(|maker| maker.fixed_groups),
         spec,
@@ -289,27 +266,4 @@ pub(super) fn run(globals: &Globals, flags: &Parsed) -> Result<ExitCode, Failure
         control::destroy(record, directory)?;
     }
     outcome
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use oci::runtime::Linux;
-
-    #[test]
-    fn cgroup_paths() {
-        let spec = |path: &str| Spec {
-            linux: Some(Linux { cgroups_path: Some(path.into()), ..Linux::default() }),
-            ..Spec::default()
-        };
-        for (path, systemd, expect) in [
-            ("", false, "/id"),
-            ("/a/b", false, "/a/b"),
-            ("a-b.slice:docker:x", true, "/a.slice/a-b.slice/docker-x.scope"),
-            ("", true, "/system.slice/wharf-id.scope"),
-            ("user.slice::y", true, "/user.slice/y.scope"),
-        ] {
-            assert_eq!(cgroup_path(&spec(path), "id", systemd), expect, "{path}");
-        }
-    }
 }

@@ -3,8 +3,6 @@
 //! The commands, flags, files (`--pid-file`, `--console-socket`, `--log`) and exit codes are runc's; the state beneath
 //! `--root` is ours. The init of `create` is a child of this process and so of the caller when this process has ended; it
 //! waits on a socket in its state directory for `start`.
-//!
-//! Not there: `--systemd-cgroup` through systemd (the paths are made directly).
 
 mod arguments;
 mod checkpoint;
@@ -14,6 +12,7 @@ mod create;
 mod document;
 mod events;
 mod exec;
+mod group;
 mod notify;
 mod record;
 mod seal;
@@ -245,7 +244,7 @@ GLOBAL OPTIONS:
    --log value         set the log file to write logs to (default is '/dev/stderr')
    --log-format value  set the log format ('text' (default), or 'json') (default: \"text\")
    --root value        root directory for storage of container state (default: \"/run/wharf/runtime\", or \"$XDG_RUNTIME_DIR/wharf/runtime\")
-   --systemd-cgroup    take cgroup paths as slice:prefix:name
+   --systemd-cgroup    let systemd make the cgroups, whose paths are slice:prefix:name
    --rootless value    accepted for compatibility: who has no privileges is seen without it
    --help, -h          show help
    --version, -v       print the version

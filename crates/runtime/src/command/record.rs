@@ -1,6 +1,6 @@
 //! What is known of a container between two commands: `ROOT/ID/state.json`.
 
-use super::{Failure, write_atomically};
+use super::{Failure, group, write_atomically};
 use cgroups::{Cgroup, Manager};
 use oci::runtime::{Spec, State, Status};
 use rustix::fd::OwnedFd;
@@ -19,6 +19,9 @@ pub(super) struct Record {
     pub(super) rootfs: PathBuf,
     pub(super) created: String,
     pub(super) cgroup: String,
+    /// Of a scope of systemd's: the runtime directory of the user whose manager looks after it; empty for the host's.
+    #[serde(default)]
+    pub(super) systemd: Option<PathBuf>,
     /// Whether its mounts are among the host's, to be undone with it.
     #[serde(default)]
     pub(super) host_mounts: bool,
@@ -57,7 +60,11 @@ impl Record {
         if self.cgroup.is_empty() {
             return Ok(Cgroup::none());
         }
-        Ok(Cgroup::open(&Manager::detect()?, &self.cgroup)?)
+        let cgroup = Cgroup::open(&Manager::detect()?, &self.cgroup)?;
+        match &self.systemd {
+            Some(manager) => Ok(cgroup.of(group::scope(&self.spec, &self.id, manager)?)),
+            None => Ok(cgroup),
+        }
     }
 
     /// Opens the init, if it is still the same process and has not ended.

@@ -10,7 +10,7 @@ use crate::prepare::Unprivileged;
 use cgroups::{Cgroup, Hierarchy, Manager};
 use oci::runtime::{IdMapping, NamespaceKind, Spec};
 use rustix::process::{Gid, Uid};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use sys::pidfd::Exit;
 use sys::raw::Cloned;
 
@@ -20,9 +20,13 @@ pub(super) fn is_needed() -> bool {
 }
 
 /// Where state is kept unless `--root` says otherwise.
-pub(super) fn default_root() -> Option<std::path::PathBuf> {
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|path| !path.is_empty() && is_needed())?;
-    Some(Path::new(&runtime).join("wharf/runtime"))
+pub(super) fn default_root() -> Option<PathBuf> {
+    is_needed().then(runtime_directory)?.map(|directory| directory.join("wharf/runtime"))
+}
+
+/// The directory of the caller's own sockets.
+pub(super) fn runtime_directory() -> Option<PathBuf> {
+    std::env::var_os("XDG_RUNTIME_DIR").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 /// Enters the user namespace that `spec` asks for, which then asks for none.

@@ -93,6 +93,7 @@ impl Bench {
             user: None,
             create_cwd: true,
             cgroup: Some(self.cgroup.clone()),
+            systemd: false,
             identity: None,
         }
     }

@@ -19,6 +19,9 @@ pub struct Launch {
     /// `linux.cgroups_path` is the control group. The path of a `network` namespace is replaced by the one that comes
     /// along if [`Launch::netns`].
     pub spec: Spec,
+    /// Whether the control group is a scope of systemd's; its path has the form `SLICE:PREFIX:NAME` then.
+    #[serde(default)]
+    pub systemd: bool,
     /// The program that runs the container; `None`: our own runtime.
     pub runtime: Option<ForeignRuntime>,
     /// The root file system; mounted afresh for each run.

@@ -8,6 +8,7 @@ use crate::protocol::{ImageUser, Overlay, Reply, Resolver, Rootfs};
 use crate::streams::{Ends, InputEnd, Streams, input_pipe, output_pipe};
 use base::{Classify, Kind};
 use cgroups::Cgroup;
+use cgroups::systemd::{Instance, Scope};
 use logs::{Defaults, Driver, Writer};
 use oci::runtime::NamespaceKind;
 use rustix::fs::Mode;
@@ -243,8 +244,14 @@ impl Supervisor {
         let made = foreign.create(&order, stdio)?;
         let linux = self.launch.spec.linux.as_ref();
         let path = linux.and_then(|linux| linux.cgroups_path.as_deref()).unwrap_or_default();
-        let cgroup = cgroups::Manager::detect()
-            .and_then(|hierarchy| Cgroup::open(&hierarchy, path))
+        let id = self.launch.id.to_string();
+        let place = if self.launch.systemd {
+            Scope::parse(path, &id, Instance::System).and_then(|scope| scope.path())
+        } else {
+            Ok(path.to_owned())
+        };
+        let cgroup = place
+            .and_then(|path| Cgroup::open(&cgroups::Manager::detect()?, &path))
             .map_err(|error| Failure::new(&runtime::Error::Cgroup(error)));
         match cgroup {
             Ok(cgroup) => Ok(Created::Foreign { foreign: Rc::clone(foreign), made, cgroup }),
@@ -276,6 +283,7 @@ impl Supervisor {
             user: self.launch.user.as_ref().map(image_user),
             create_cwd: self.launch.create_cwd,
             cgroup: None,
+            systemd: self.launch.systemd,
             identity: Some(self.identity()),
         })
     }

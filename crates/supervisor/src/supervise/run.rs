@@ -67,7 +67,7 @@ impl Run {
 
     pub(super) fn apply(&self, resources: &Resources) -> Result<(), Failure> {
         match &self.foreign {
-            None => self.cgroup.apply(resources).map_err(|error| refused(&error)),
+            None => self.cgroup.update(resources).map_err(|error| refused(&error)),
             Some(foreign) => foreign.update(resources),
         }
     }

@@ -58,6 +58,7 @@ impl Bench {
             fs::create_dir_all(path).unwrap();
         }
         let launch = Launch {
+            systemd: false,
             runtime: None,
             id,
             spec: spec(script, &format!("/wharf-supervisor-test-{}/{}", std::process::id(), id.short())),

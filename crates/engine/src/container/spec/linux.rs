@@ -45,7 +45,7 @@ pub(super) fn linux(
     Ok(Linux {
         sysctl: sysctls(container)?,
         resources: Some(resources(host, facts)?),
-        cgroups_path: Some(cgroup_path(container, &facts.cgroup_parent)),
+        cgroups_path: Some(cgroup_path(container, &facts.cgroup_parent, facts.systemd_cgroups)),
         namespaces: namespaces(container, facts),
         devices: devices(container, facts)?,
         seccomp: seccomp(container, facts, options, granted)?,
@@ -56,10 +56,18 @@ pub(super) fn linux(
     })
 }
 
-/// Returns the control group of a container, below `default_parent` unless it has a parent of its own.
-pub(in crate::container) fn cgroup_path(container: &Container, default_parent: &str) -> String {
+/// Returns the control group of a container, below `default_parent` unless it has a parent of its own: a path, or the name of
+/// a scope of systemd's, as dockerd names it.
+pub(in crate::container) fn cgroup_path(
+    container: &Container,
+    default_parent: &str,
+    systemd: bool,
+) -> String {
     let own = container.host.resources.cgroup_parent.as_str();
     let parent = if own.is_empty() { default_parent } else { own };
+    if systemd {
+        return format!("{parent}:docker:{}", container.id);
+    }
     format!("/{}/{}", parent.trim_matches('/'), container.id)
 }
 

@@ -45,6 +45,8 @@ pub(super) struct Facts {
     pub(super) shm_size: u64,
     /// Parent of the container's control group.
     pub(super) cgroup_parent: String,
+    /// Whether that is a slice, and systemd makes the control group.
+    pub(super) systemd_cgroups: bool,
     /// Folder with `hosts`, `hostname` and `resolv.conf`.
     pub(super) files: PathBuf,
     /// The layers of images that are mounted, topmost first, by where they are mounted.
