@@ -44,6 +44,11 @@ impl DataPaths {
         self.root.join("blobs")
     }
 
+    /// How to make blobs that were dropped: `recipes/ALGORITHM/HEX`.
+    pub fn recipes(&self) -> PathBuf {
+        self.root.join("recipes")
+    }
+
     /// Unpacked layers: `layers/DIFF_ID_HEX/diff`.
     pub fn layers(&self) -> PathBuf {
         self.root.join("layers")

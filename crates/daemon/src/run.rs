@@ -230,6 +230,9 @@ fn reloaded(current: &mut Config, reload: &Reload, engine: &Engine) -> Result<Ve
     }
     // Even if nothing of it has changed: certificates may have.
     engine.reload_registries(&current.engine);
+    if let Err(error) = engine.reload_archives(&current.engine) {
+        tracing::error!(error = base::chain(&error), "layer-archives is not reloaded");
+    }
     engine.containers.set_defaults(Defaults::of(&current.engine));
     engine.events.now(Type::Daemon, "reload", &engine.id, attributes(current));
     Ok(changed)

@@ -69,6 +69,7 @@ pub fn assemble(settings: Settings) -> Result<Engine> {
     }
     let zygote = supervisor::Zygote::spawn(&settings.executable)?;
     let store = Store::open(&settings.data)?;
+    store.set_archives(settings.layer_archives)?;
     let events = Events::default();
     let database = store.database().clone();
     let id = identity(&database)?;
@@ -111,6 +112,15 @@ fn images(settings: &Settings, store: &Store, events: &Events) -> Images {
 }
 
 impl Engine {
+    /// Treats layers' archives as `settings` say from now on.
+    ///
+    /// # Errors
+    ///
+    /// That a thread cannot be started.
+    pub fn reload_archives(&self, settings: &Settings) -> Result<()> {
+        Ok(self.store.set_archives(settings.layer_archives)?)
+    }
+
     /// Reaches registries as `settings` say from now on.
     pub fn reload_registries(&self, settings: &Settings) {
         let (client, limits) = remote(settings);

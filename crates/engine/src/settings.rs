@@ -60,6 +60,8 @@ pub struct Settings {
     pub max_concurrent_uploads: usize,
     /// Attempts for a download.
     pub max_download_attempts: u32,
+    /// What becomes of layers' archives once they are unpacked.
+    pub layer_archives: store::Archives,
     /// Mirrors of registries.
     pub registry_mirrors: Vec<distribution::Mirror>,
     /// Registries spoken to without verified TLS: hosts or CIDR ranges.

@@ -1,13 +1,16 @@
-//! Content by digest, as it was downloaded: `DATA/blobs/ALGORITHM/HEX`.
+//! Content by digest, as it was downloaded: `DATA/blobs/ALGORITHM/HEX`, or how to make it: `DATA/recipes/ALGORITHM/HEX`.
 //!
 //! A blob appears under its name by one rename once its digest is checked. Downloads in progress live in
 //! `DATA/tmp/ingest` and go on where they stopped, also in the next process.
 
 use crate::content::{Content, Key};
 use crate::error::{At, Error, Result, failpoint};
+use crate::recipe::Recipes;
 use crate::workspace::Workspace;
+use base::paths::DataPaths;
 use oci::{Digest, Hasher};
 use rustix::fs::FlockOperation;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
@@ -19,21 +22,47 @@ const BUFFER: usize = 256 * 1024;
 #[derive(Debug, Clone)]
 pub struct Blobs {
     root: PathBuf,
+    recipes: Arc<Recipes>,
     workspace: Arc<Workspace>,
     content: Arc<Content>,
 }
 
+const ALGORITHMS: [&str; 3] = ["sha256", "sha384", "sha512"];
+
 impl Blobs {
-    pub(crate) fn new(root: PathBuf, workspace: Arc<Workspace>, content: Arc<Content>) -> Result<Self> {
-        let blobs = Self { root, workspace, content };
-        for algorithm in ["sha256", "sha384", "sha512"] {
-            let path = blobs.root.join(algorithm);
-            std::fs::create_dir_all(&path).at("create", &path)?;
+    pub(crate) fn new(paths: &DataPaths, workspace: Arc<Workspace>, content: Arc<Content>) -> Result<Self> {
+        let recipes = Arc::new(Recipes::new(paths.recipes(), paths.layers(), Arc::clone(&workspace)));
+        let blobs = Self { root: paths.blobs(), recipes, workspace, content };
+        for root in [&blobs.root, &paths.recipes()] {
+            for algorithm in ALGORITHMS {
+                let path = root.join(algorithm);
+                std::fs::create_dir_all(&path).at("create", &path)?;
+            }
         }
         Ok(blobs)
     }
 
-    /// Returns where the blob is, if it is here.
+    pub(crate) fn recipes(&self) -> &Recipes {
+        &self.recipes
+    }
+
+    /// Returns the bytes that the blob takes on the disk: its own, or those of its recipe.
+    pub fn stored(&self, digest: &Digest) -> u64 {
+        let size = |path: PathBuf| std::fs::symlink_metadata(path).ok().map(|metadata| metadata.len());
+        size(self.path(digest)).or_else(|| size(self.recipes.path(digest))).unwrap_or(0)
+    }
+
+    /// Says whether the bytes themselves are here.
+    pub(crate) fn is_whole(&self, digest: &Digest) -> bool {
+        self.path(digest).exists()
+    }
+
+    /// Drops the bytes of a blob that has a recipe.
+    pub(crate) fn drop_bytes(&self, digest: &Digest) -> Result<()> {
+        self.workspace.discard(&self.path(digest))
+    }
+
+    /// Returns where the blob is, if its bytes are here.
     pub fn path(&self, digest: &Digest) -> PathBuf {
         self.root.join(digest.algorithm().as_str()).join(digest.hex())
     }
@@ -47,19 +76,22 @@ impl Blobs {
     pub fn size(&self, digest: &Digest) -> Option<u64> {
         // Before the look, so that the collector cannot come in between.
         self.content.touch(Key::Blob(digest.clone()));
-        std::fs::symlink_metadata(self.path(digest)).ok().map(|metadata| metadata.len())
+        let whole = std::fs::symlink_metadata(self.path(digest)).ok().map(|metadata| metadata.len());
+        whole.or_else(|| self.recipes.size(digest))
     }
 
-    /// Opens the blob for reading.
+    /// Opens the blob for reading. One that was dropped is made again first, and checked.
     ///
     /// # Errors
     ///
-    /// [`Error::NoBlob`] if it is not here.
+    /// [`Error::NoBlob`] if it is not here, [`Error::WrongDigest`] if the layer that it is made of is damaged.
     pub fn open(&self, digest: &Digest) -> Result<File> {
         self.content.touch(Key::Blob(digest.clone()));
         let path = self.path(digest);
         match File::open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::NoBlob(digest.clone())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.recipes.make(digest)?.ok_or_else(|| Error::NoBlob(digest.clone()))
+            }
             outcome => outcome.at("open", &path),
         }
     }
@@ -139,18 +171,20 @@ impl Blobs {
     /// [`Error::Io`].
     pub fn remove(&self, digest: &Digest) -> Result<()> {
         self.content.forget(&Key::Blob(digest.clone()));
+        self.workspace.discard(&self.recipes.path(digest))?;
         self.workspace.discard(&self.path(digest))
     }
 
-    /// Returns the digests of all blobs, in no order.
+    /// Returns the digests of all blobs, in order.
     ///
     /// # Errors
     ///
     /// [`Error::Io`].
     pub fn list(&self) -> Result<Vec<Digest>> {
-        let mut all = Vec::new();
-        for algorithm in ["sha256", "sha384", "sha512"] {
-            let path = self.root.join(algorithm);
+        let mut all = BTreeSet::new();
+        let recipes = self.recipes.root();
+        for (root, algorithm) in ALGORITHMS.iter().flat_map(|name| [(&*self.root, name), (recipes, name)]) {
+            let path = root.join(algorithm);
             for entry in std::fs::read_dir(&path).at("list", &path)? {
                 let name = entry.at("list", &path)?.file_name();
                 // Foreign files are left alone.
@@ -158,7 +192,7 @@ impl Blobs {
                 all.extend(digest);
             }
         }
-        Ok(all)
+        Ok(all.into_iter().collect())
     }
 }
 

@@ -140,8 +140,7 @@ impl Store {
         let marked = self.marked(keep);
         let mut usage = Usage::default();
         for digest in self.blobs.list()? {
-            let size =
-                std::fs::symlink_metadata(self.blobs.path(&digest)).map_or(0, |metadata| metadata.len());
+            let size = self.blobs.stored(&digest);
             usage.blobs = (usage.blobs.0 + 1, usage.blobs.1.saturating_add(size));
             if !marked.contains(&crate::content::Key::Blob(digest)) {
                 usage.reclaimable = usage.reclaimable.saturating_add(size);
@@ -161,6 +160,8 @@ impl Store {
     fn check_blob(&self, digest: &Digest) -> Result<Option<Digest>> {
         let mut file = match self.blobs.open(digest) {
             Err(Error::NoBlob(_)) => return Ok(None),
+            // It was made of its layer, which is not what it was.
+            Err(Error::WrongDigest { found, .. }) => return Ok(Some(found)),
             outcome => outcome?,
         };
         let mut hasher = Hasher::new(digest.algorithm());

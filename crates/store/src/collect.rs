@@ -54,8 +54,7 @@ impl Store {
             if marked.contains(&key) || self.content.is_held(&key) {
                 continue;
             }
-            let size =
-                std::fs::symlink_metadata(self.blobs.path(&digest)).map_or(0, |metadata| metadata.len());
+            let size = self.blobs.stored(&digest);
             crate::error::failpoint("store.collect.sweep")?;
             self.blobs.remove(&digest)?;
             collected.bytes = collected.bytes.saturating_add(size);
@@ -75,7 +74,10 @@ impl Store {
         }
         self.images.forget_parsed();
         self.database.transaction(Durability::Relaxed, move |transaction| {
-            forgotten.iter().try_for_each(|key| transaction.delete(content::BUCKET, key).map(drop))
+            forgotten.iter().try_for_each(|key| {
+                transaction.delete(crate::slim::KEPT, key)?;
+                transaction.delete(content::BUCKET, key).map(drop)
+            })
         })?;
         Ok(collected)
     }

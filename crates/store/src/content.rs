@@ -9,6 +9,7 @@
 use oci::Digest;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The bucket with a record for each piece of content that has reached the disk.
@@ -59,11 +60,17 @@ pub(crate) struct Content {
     state: Mutex<State>,
     /// Held while references are made or unreferenced content is taken away. Taken before `state`.
     pub(crate) references: Mutex<()>,
+    /// Woken when an image was recorded.
+    pub(crate) recorded: Mutex<Option<Sender<()>>>,
 }
 
 impl Content {
     pub(crate) fn new(safe: HashSet<Key>) -> Self {
-        Self { state: Mutex::new(State { safe, ..State::default() }), references: Mutex::default() }
+        Self {
+            state: Mutex::new(State { safe, ..State::default() }),
+            references: Mutex::default(),
+            recorded: Mutex::default(),
+        }
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -93,6 +100,14 @@ impl Content {
 
     pub(crate) fn add_safe(&self, keys: Vec<Key>) {
         self.state().safe.extend(keys);
+    }
+
+    /// Tells that an image was recorded.
+    pub(crate) fn tell_recorded(&self) {
+        if let Some(recorded) = &*self.recorded.lock().unwrap_or_else(PoisonError::into_inner) {
+            // Whoever listened is gone.
+            recorded.send(()).ok();
+        }
     }
 
     pub(crate) fn forget(&self, key: &Key) {

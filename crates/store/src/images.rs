@@ -200,6 +200,8 @@ impl Images {
         state.images.insert(target.digest.clone(), record);
         state.names.extend(names.into_iter().map(|reference| (reference, name.clone())));
         state.parsed.clear();
+        drop(state);
+        self.content.tell_recorded();
         Ok(())
     }
 

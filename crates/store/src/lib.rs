@@ -9,6 +9,7 @@
 //! ```text
 //! DATA/wharf.db               records; docs/formats/database.md
 //! DATA/blobs/sha256/HEX       content as downloaded
+//! DATA/recipes/sha256/HEX     how to make content that was dropped; docs/formats/layers.md
 //! DATA/layers/HEX/diff        layers, unpacked once; docs/formats/layers.md
 //! DATA/containers/ID/         upper and work directories, beside what other crates keep there
 //! DATA/tmp/                   unfinished things, and things being deleted
@@ -31,7 +32,9 @@ pub mod images;
 mod images_tests;
 pub mod layers;
 pub mod pack;
+mod recipe;
 mod remove;
+mod slim;
 pub mod snapshots;
 pub mod tar;
 #[cfg(test)]
@@ -46,10 +49,13 @@ pub use database::{Database, Durability, Transaction};
 pub use error::{Error, Result};
 pub use images::{Image, Images};
 pub use layers::{Layer, Layers, Limits};
+pub use recipe::Unfit;
+pub use slim::Archives;
 pub use snapshots::{Snapshot, Snapshots};
 
 use base::paths::DataPaths;
 use content::{Content, Key};
+use slim::Slimmer;
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -71,6 +77,7 @@ pub struct Store {
     layers: Layers,
     snapshots: Snapshots,
     images: Images,
+    slimmer: Arc<Slimmer>,
 }
 
 /// Returns what `reader` holds, decompressed if it is gzip, zstd, xz or bzip2.
@@ -106,13 +113,14 @@ impl Store {
         let safe: HashSet<Key> =
             database.scan(content::BUCKET)?.iter().filter_map(|(key, _)| Key::parse(key)).collect();
         let content = Arc::new(Content::new(safe));
-        let blobs = Blobs::new(paths.blobs(), Arc::clone(&workspace), Arc::clone(&content))?;
+        let blobs = Blobs::new(paths, Arc::clone(&workspace), Arc::clone(&content))?;
         let layers = Layers::new(paths.layers(), limits, Arc::clone(&workspace), Arc::clone(&content))?;
         let shared = (Arc::clone(&workspace), Arc::clone(&content));
         let images = Images::open(database.clone(), blobs.clone(), layers.clone(), shared.0, shared.1)?;
         let snapshots = Snapshots::new(paths.clone(), Arc::clone(&workspace));
         let paths = paths.clone();
-        let store = Self { paths, database, workspace, content, blobs, layers, snapshots, images };
+        let slimmer = Arc::default();
+        let store = Self { paths, database, workspace, content, blobs, layers, snapshots, images, slimmer };
         store.distrust(&boot_id()?)?;
         Ok(store)
     }

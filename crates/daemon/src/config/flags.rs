@@ -180,6 +180,13 @@ pub const FLAGS: &[Flag] = &[
     flag("ipv6", Switch, "ipv6", "Enable IPv6 networking for the default bridge network")
         .only(&["false"], "the default bridge has IPv4 addresses"),
     flag("label", List, "labels", "Set key=value labels to the daemon").reloads(),
+    flag(
+        "layer-archives",
+        Text,
+        "layer-archives",
+        "Archives of unpacked layers: \"keep\", or \"rebuild\" when they are needed again",
+    )
+    .reloads(),
     flag("live-restore", Switch, "live-restore", "Containers outlive the daemon (always so)"),
     flag("log-driver", Text, "log-driver", "Default driver for container logs"),
     flag("log-format", Text, "log-format", "Set the logging format (\"text\"|\"json\")"),

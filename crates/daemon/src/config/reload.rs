@@ -19,6 +19,8 @@ pub enum Change {
     Registries(Box<Registries>),
     /// What containers get that do not say.
     Defaults(Defaults),
+    /// What becomes of layers' archives.
+    Archives(store::Archives),
 }
 
 impl Change {
@@ -30,6 +32,7 @@ impl Change {
             Self::Labels(_) => "labels",
             Self::Registries(_) => "registries",
             Self::Defaults(_) => "defaults",
+            Self::Archives(_) => "layer-archives",
         }
     }
 }
@@ -78,6 +81,9 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     if Defaults::of(&old.engine) != defaults {
         changes.push(Change::Defaults(defaults));
     }
+    if old.engine.layer_archives != new.engine.layer_archives {
+        changes.push(Change::Archives(new.engine.layer_archives));
+    }
     changes
 }
 
@@ -88,6 +94,7 @@ pub fn apply(config: &mut Config, change: Change) {
         Change::Debug(debug) => config.engine.debug = debug,
         Change::Labels(labels) => config.engine.labels = labels,
         Change::Defaults(defaults) => defaults.put(&mut config.engine),
+        Change::Archives(archives) => config.engine.layer_archives = archives,
         Change::Registries(new) => {
             let Registries { mirrors, insecure, proxies, downloads, uploads, attempts } = *new;
             let engine = &mut config.engine;
@@ -136,6 +143,8 @@ mod tests {
             matches!(defaults.as_slice(), [Change::Defaults(new)] if new.shm_size == 1 << 30),
             "{defaults:?}"
         );
+        let archives = diff(&config(&[]), &config(&["--layer-archives=rebuild"]));
+        assert_eq!(archives, [Change::Archives(store::Archives::Rebuild)]);
         let mut applied = old;
         changes.into_iter().for_each(|change| apply(&mut applied, change));
         assert_eq!(diff(&applied, &new), []);

@@ -190,6 +190,7 @@ fn engine(given: &Given, facts: &HostFacts, debug: bool) -> Result<Settings, Val
         max_concurrent_downloads: positive(given, "max-concurrent-downloads", 3, "max concurrent downloads")?,
         max_concurrent_uploads: positive(given, "max-concurrent-uploads", 5, "max concurrent uploads")?,
         max_download_attempts: positive(given, "max-download-attempts", 5, "max download attempts")?,
+        layer_archives: layer_archives(given)?,
         registry_mirrors: mirrors(given)?,
         insecure_registries: given.all("insecure-registry").to_vec(),
         build_cache: super::builder::rules(given.last("builder"))?,
@@ -197,11 +198,7 @@ fn engine(given: &Given, facts: &HostFacts, debug: bool) -> Result<Settings, Val
         labels,
         debug,
         experimental: switch(given, "experimental", false),
-        strict: match given.last("compat") {
-            None | Some("") => false,
-            Some("strict") => true,
-            Some(other) => return error(format!("invalid compat: {other}")),
-        },
+        strict: strict(given)?,
     })
 }
 
@@ -212,6 +209,22 @@ fn stop_timeout(given: &Given) -> Result<Duration, ValueError> {
             Ok(seconds) => Ok(Duration::from_secs(seconds)),
             Err(_) => error(format!("invalid default stop timeout: {seconds}")),
         },
+    }
+}
+
+fn strict(given: &Given) -> Result<bool, ValueError> {
+    match given.last("compat") {
+        None | Some("") => Ok(false),
+        Some("strict") => Ok(true),
+        Some(other) => error(format!("invalid compat: {other}")),
+    }
+}
+
+fn layer_archives(given: &Given) -> Result<store::Archives, ValueError> {
+    match given.last("layer-archives") {
+        None | Some("" | "keep") => Ok(store::Archives::Keep),
+        Some("rebuild") => Ok(store::Archives::Rebuild),
+        Some(other) => error(format!("invalid layer-archives: {other}")),
     }
 }
 

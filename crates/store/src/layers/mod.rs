@@ -31,7 +31,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-const DIFF: &str = "diff";
+pub(crate) const DIFF: &str = "diff";
 const RECORD: &str = "layer.json";
 /// Small layers for directories that the archive only implies, by what lies below.
 const SETTLED: &str = "settled";
