@@ -20,13 +20,17 @@ use store::{Durability, Store};
 
 const BUCKET: &str = "build";
 const SLOTS: &str = "build-slots";
+/// The kind of a client's context that stays.
+const SOURCE: &str = "source.local";
+/// So many of them stay, whatever their size.
+const MAX_SOURCES: usize = 64;
 /// So many digests of immutable trees are remembered.
 const MAX_DIGESTS: usize = 10_000;
 
 /// A result of a step, or a cache mount.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// What it is of: `regular` or `exec.cachemount`.
+    /// What it is of: `regular`, `exec.cachemount` or `source.local`.
     pub kind: String,
     /// The instruction, or the mount's name.
     pub description: String,
@@ -362,6 +366,39 @@ impl Cache {
         private: bool,
         cancel: &crate::Cancel,
     ) -> Result<Mounted> {
+        let name = format!("cached mount {id}");
+        self.folder_of(id, ("exec.cachemount", &name), alone, private, cancel)
+    }
+
+    /// Returns the folder of a client's context that no other build uses.
+    ///
+    /// # Errors
+    ///
+    /// That it cannot be made.
+    pub(crate) fn source_folder(&self, id: &str) -> Result<Mounted> {
+        let id = format!("\0source\0{id}");
+        let name = (SOURCE, "local source for context");
+        let folder = self.folder_of(&id, name, false, true, &crate::Cancel::default())?;
+        let state = self.state();
+        let all = state.entries.iter().filter(|(_, entry)| entry.kind == SOURCE);
+        let mut oldest: Vec<(i64, String)> = all.map(|(key, entry)| (entry.used, key.clone())).collect();
+        drop(state);
+        oldest.sort();
+        oldest.truncate(oldest.len().saturating_sub(MAX_SOURCES));
+        // One in use stays.
+        let keys: Vec<String> = oldest.into_iter().map(|(_, key)| key).collect();
+        self.remove(&keys)?;
+        Ok(folder)
+    }
+
+    fn folder_of(
+        &self,
+        id: &str,
+        (kind, description): (&str, &str),
+        alone: bool,
+        private: bool,
+        cancel: &crate::Cancel,
+    ) -> Result<Mounted> {
         let mut number = 0;
         let mut state = self.state();
         let (key, name) = loop {
@@ -392,8 +429,8 @@ impl Cache {
         } else {
             let time = now();
             let entry = Entry {
-                kind: "exec.cachemount".to_owned(),
-                description: format!("cached mount {id}"),
+                kind: kind.to_owned(),
+                description: description.to_owned(),
                 layer: None,
                 folder: Some(name),
                 parents: Vec::new(),

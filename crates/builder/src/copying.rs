@@ -6,9 +6,11 @@ use crate::error::{Error, Result};
 use crate::evaluate::State;
 use crate::job::Job;
 use crate::owner::{Modes, owner};
+use crate::request::KnownFiles;
 use crate::stage::At;
 use crate::step::{Desk, Tree, brief, chain};
 use crate::transfer::{self, NewFile, Options};
+use crate::tree::Count;
 use crate::tree::{self, Found};
 use dockerfile::{Add, Copy, Heredoc, Patterns, Source};
 use oci::{Digest, Hasher};
@@ -89,7 +91,9 @@ impl Job<'_> {
         let tree = if needs_tree { Some(self.tree(copy.from.as_deref())?) } else { None };
         let root: Option<OwnedFd> = match &tree {
             None => None,
-            Some(Tree::Folder(folder)) => Some(sys::path::open_directory(folder).map_err(Error::system)?),
+            Some(Tree::Folder(context)) => {
+                Some(sys::path::open_directory(&context.folder).map_err(Error::system)?)
+            }
             Some(Tree::Layers(diff_ids)) => Some(desk.view(&self.lower(diff_ids)?)?),
         };
         let items = self.items(&order, state, &desk, root.as_ref())?;
@@ -153,9 +157,10 @@ impl Job<'_> {
                 // Layers never change: their parts are looked at once.
                 (Item::Tree { path, found }, Some(Tree::Layers(from))) => {
                     let of = format!("{} {path} {:?} {}", chain(from), order.copy.exclude, order.keeps_owner);
-                    self.cache.digest(&of, || tree::digest_of(found, order.keeps_owner, &order.exclude))?
+                    let count = Count { owners: order.keeps_owner, known: None };
+                    self.cache.digest(&of, || tree::digest_of(found, count, &order.exclude))?
                 }
-                _ => item.digest(order)?,
+                _ => item.digest(order, tree.and_then(Tree::known))?,
             };
             inputs.push((item.name(), digest.to_string()));
         }
@@ -285,9 +290,12 @@ impl Item {
         }
     }
 
-    fn digest(&self, order: &Order<'_>) -> Result<Digest> {
+    fn digest(&self, order: &Order<'_>, known: Option<&KnownFiles>) -> Result<Digest> {
         match self {
-            Self::Tree { found, .. } => tree::digest_of(found, order.keeps_owner, &order.exclude),
+            Self::Tree { found, .. } => {
+                let count = Count { owners: order.keeps_owner, known };
+                tree::digest_of(found, count, &order.exclude)
+            }
             Self::Inline { name, text } => Ok(Digest::sha256_of(format!("{name}\0{text}").as_bytes())),
             Self::File { file, name, time, .. } => {
                 let mut hasher = Hasher::sha256();
@@ -299,7 +307,7 @@ impl Item {
                 let mut hasher = Hasher::sha256();
                 hasher.write_all(commit.as_bytes()).map_err(Error::name("hash", b"a commit"))?;
                 for one in found {
-                    tree::add_to(&mut hasher, one, false, &order.exclude)?;
+                    tree::add_to(&mut hasher, one, Count::default(), &order.exclude)?;
                 }
                 Ok(hasher.finish())
             }

@@ -26,6 +26,7 @@ mod owner;
 mod place;
 mod request;
 mod running;
+mod source;
 mod squash;
 mod stage;
 mod step;
@@ -39,7 +40,8 @@ pub use context::read_context;
 pub use error::{Error, Result};
 pub use exchange::RECORDS as CACHE_RECORDS;
 pub use job::{Built, build};
-pub use request::{CacheFrom, CacheTo, Context, Named, Output, Request, Secret};
+pub use request::{CacheFrom, CacheTo, Context, KnownFiles, Named, Output, Request, Secret};
+pub use source::{Digests, Listed, Received, Source};
 pub use worker::{
     CacheImage, Cancel, Event, Images, MountSource, Process, ProcessMount, Progress, Ran, Stream, Worker,
 };

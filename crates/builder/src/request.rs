@@ -1,7 +1,9 @@
 //! What is to be built.
 
+use crate::source::Digests;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// A build.
 #[derive(Debug, Clone, Default)]
@@ -78,6 +80,25 @@ pub struct CacheTo {
 pub struct Context {
     /// Where it is.
     pub folder: PathBuf,
+    /// What its files hold, if that is known.
+    pub known: Option<KnownFiles>,
+}
+
+/// What the files of a context hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownFiles {
+    /// Digests of files by path.
+    pub digests: Arc<Digests>,
+    /// What comes before the context's own paths.
+    pub below: String,
+}
+
+impl KnownFiles {
+    /// The digest of a file of the context.
+    pub(crate) fn get(&self, path: &[Vec<u8>]) -> Option<&oci::Digest> {
+        let path = String::from_utf8(path.join(&b'/')).ok()?;
+        self.digests.get(&format!("{}/{path}", self.below))
+    }
 }
 
 /// What the name of a further context stands for.

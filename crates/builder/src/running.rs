@@ -4,9 +4,11 @@ use crate::cache::{Inputs, Mounted};
 use crate::error::{Error, Result};
 use crate::evaluate::State;
 use crate::job::Job;
+use crate::request::Context;
 use crate::stage::At;
 use crate::step::{Desk, Tree, brief, chain};
 use crate::transfer::{self, Options};
+use crate::tree::Count;
 use crate::worker::{Event, MountSource, Process, ProcessMount};
 use crate::{place, tree};
 use dockerfile::{Heredoc, Mount, MountKind, Network, Owner, Patterns, Run, Security, Sharing};
@@ -182,10 +184,11 @@ impl Job<'_> {
                 MountKind::Bind { from, source } => {
                     let digest = match self.tree(from.as_deref())? {
                         Tree::Layers(diff_ids) => format!("{} {source}", chain(&diff_ids)),
-                        Tree::Folder(folder) => {
-                            let root = sys::path::open_directory(&folder).map_err(Error::system)?;
+                        Tree::Folder(context) => {
+                            let root = sys::path::open_directory(&context.folder).map_err(Error::system)?;
                             let found = tree::find(root.as_fd(), source)?;
-                            tree::digest_of(&found, false, &Patterns::default())?.to_string()
+                            let count = Count { owners: false, known: context.known.as_ref() };
+                            tree::digest_of(&found, count, &Patterns::default())?.to_string()
                         }
                     };
                     format!("bind {digest} {}", mount.writable)
@@ -280,7 +283,7 @@ impl Job<'_> {
         index: usize,
     ) -> Result<(MountSource, bool)> {
         let (root, base) = match tree {
-            Tree::Folder(folder) => {
+            Tree::Folder(Context { folder, .. }) => {
                 (sys::path::open_directory(folder).map_err(Error::system)?, folder.clone())
             }
             Tree::Layers(diff_ids) => {
@@ -333,7 +336,7 @@ impl Job<'_> {
         std::fs::create_dir_all(data).map_err(Error::file("create", data))?;
         if from.is_some() {
             let root = match self.tree(from)? {
-                Tree::Folder(folder) => sys::path::open_directory(&folder).map_err(Error::system)?,
+                Tree::Folder(context) => sys::path::open_directory(&context.folder).map_err(Error::system)?,
                 Tree::Layers(diff_ids) => desk.view(&self.lower(&diff_ids)?)?,
             };
             let found = tree::find(root.as_fd(), source)?;

@@ -155,7 +155,7 @@ impl Job<'_> {
                     "there is no build context: give a folder instead of a Dockerfile alone".to_owned(),
                 )
             })?;
-            return Ok(Tree::Folder(folder.folder.clone()));
+            return Ok(Tree::Folder(folder.clone()));
         };
         let contexts = |name: &str| self.request.contexts.contains_key(name);
         let image = match origin(self.file, from, &contexts)? {
@@ -164,7 +164,7 @@ impl Job<'_> {
                 return Ok(Tree::Layers(state.config.rootfs.diff_ids.clone()));
             }
             Origin::Context(name) => match self.request.contexts.get(&name) {
-                Some(Named::Folder(context)) => return Ok(Tree::Folder(context.folder.clone())),
+                Some(Named::Folder(context)) => return Ok(Tree::Folder(context.clone())),
                 Some(Named::Image(image)) => image.clone(),
                 None => name,
             },

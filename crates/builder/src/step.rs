@@ -12,6 +12,7 @@ use crate::cache::{Answer, Claim, Found, Inputs, Kept};
 use crate::error::{Error, Result};
 use crate::evaluate::State;
 use crate::job::Job;
+use crate::request::{Context, KnownFiles};
 use crate::stage::At;
 use crate::worker::Event;
 use crate::{place, transfer};
@@ -27,9 +28,19 @@ use store::Store;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Tree {
     /// A folder of the host.
-    Folder(PathBuf),
+    Folder(Context),
     /// Layers, base first.
     Layers(Vec<Digest>),
+}
+
+impl Tree {
+    /// What is known of the files.
+    pub(crate) fn known(&self) -> Option<&KnownFiles> {
+        match self {
+            Self::Folder(context) => context.known.as_ref(),
+            Self::Layers(_) => None,
+        }
+    }
 }
 
 /// The folder of a step, gone when dropped.

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::place::{self, kind, list, open_folder};
+use crate::request::KnownFiles;
 use dockerfile::Patterns;
 use oci::{Digest, Hasher};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, openat, readlinkat, statat};
@@ -133,17 +134,28 @@ fn too_deep(path: &[Vec<u8>]) -> Error {
 /// # Errors
 ///
 /// That something cannot be read.
-pub(crate) fn add_to(hasher: &mut Hasher, found: &Found, owners: bool, exclude: &Patterns) -> Result<()> {
-    let mut walk = Digesting { hasher, owners, exclude, links: std::collections::HashMap::new() };
+pub(crate) fn add_to(hasher: &mut Hasher, found: &Found, count: Count<'_>, exclude: &Patterns) -> Result<()> {
+    let at = found.place.path.clone();
+    let mut walk = Digesting { hasher, count, exclude, at, links: std::collections::HashMap::new() };
     walk.hasher.update(&found.path.join(&b'/'));
     walk.entry(found.place.parent.as_fd(), &found.place.name, &mut Vec::new())
 }
 
+/// What counts in a digest, and what need not be read for it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Count<'a> {
+    /// Whether owners count: those of the build context do not.
+    pub(crate) owners: bool,
+    /// Files whose content is known; they have no attributes.
+    pub(crate) known: Option<&'a KnownFiles>,
+}
+
 struct Digesting<'a> {
     hasher: &'a mut Hasher,
-    /// Whether owners count: those of the build context do not.
-    owners: bool,
+    count: Count<'a>,
     exclude: &'a Patterns,
+    /// Where in the tree this begins.
+    at: Vec<Vec<u8>>,
     /// Files with several names: the first one.
     links: std::collections::HashMap<(u64, u64), Vec<u8>>,
 }
@@ -154,7 +166,7 @@ impl Digesting<'_> {
         let stat = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).map_err(Error::name("stat", &shown))?;
         self.field(&shown);
         self.number(u64::from(stat.st_mode));
-        if self.owners {
+        if self.count.owners {
             self.number(u64::from(stat.st_uid));
             self.number(u64::from(stat.st_gid));
         }
@@ -181,10 +193,21 @@ impl Digesting<'_> {
                     }
                     self.links.insert((stat.st_dev, stat.st_ino), shown.clone());
                 }
-                let file = open_file(parent, name, &shown)?;
-                self.attributes(file.as_fd())?;
-                self.number(u64::try_from(stat.st_size).unwrap_or(0));
-                content(self.hasher, File::from(file)).map_err(Error::name("read", &shown))?;
+                let known = self.count.known.and_then(|known| {
+                    let path: Vec<Vec<u8>> = self.at.iter().chain(path.iter()).cloned().collect();
+                    known.get(&path).map(ToString::to_string)
+                });
+                let digest = match known {
+                    Some(digest) => digest,
+                    None => {
+                        let file = open_file(parent, name, &shown)?;
+                        self.attributes(file.as_fd())?;
+                        let mut own = Hasher::sha256();
+                        content(&mut own, File::from(file)).map_err(Error::name("read", &shown))?;
+                        own.finish().to_string()
+                    }
+                };
+                self.field(digest.as_bytes());
             }
             FileType::Symlink => {
                 let target = readlinkat(parent, name, Vec::new()).map_err(Error::name("read", &shown))?;
@@ -222,7 +245,7 @@ pub(crate) fn is_left_out(exclude: &Patterns, path: &[Vec<u8>], parent: Borrowed
     exclude.matches(&text) && !(exclude.may_take_back_below(&text) && open_folder(parent, name).is_ok())
 }
 
-fn content(hasher: &mut Hasher, mut file: File) -> std::io::Result<()> {
+pub(crate) fn content(hasher: &mut Hasher, mut file: File) -> std::io::Result<()> {
     let mut buffer = vec![0; 1 << 17];
     loop {
         let count = file.read(&mut buffer)?;
@@ -281,10 +304,10 @@ pub(crate) fn attributes(fd: impl AsFd) -> Result<Attributes> {
 }
 
 /// Returns the digest of what was found.
-pub(crate) fn digest_of(found: &[Found], owners: bool, exclude: &Patterns) -> Result<Digest> {
+pub(crate) fn digest_of(found: &[Found], count: Count<'_>, exclude: &Patterns) -> Result<Digest> {
     let mut hasher = Hasher::sha256();
     for one in found {
-        add_to(&mut hasher, one, owners, exclude)?;
+        add_to(&mut hasher, one, count, exclude)?;
     }
     Ok(hasher.finish())
 }
@@ -336,7 +359,8 @@ mod tests {
         let file = root.join("d/f");
         std::fs::write(&file, "one").unwrap();
         let fd = File::open(root).unwrap();
-        let digest = || digest_of(&find(fd.as_fd(), "d").unwrap(), false, &Patterns::default()).unwrap();
+        let digest =
+            || digest_of(&find(fd.as_fd(), "d").unwrap(), Count::default(), &Patterns::default()).unwrap();
         let first = digest();
         File::open(&file).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
         assert_eq!(digest(), first);
@@ -346,8 +370,8 @@ mod tests {
         std::fs::write(&file, "two").unwrap();
         assert_ne!(digest(), second);
         let without = Patterns::new(["f"]).unwrap();
-        let left = digest_of(&find(fd.as_fd(), "d").unwrap(), false, &without).unwrap();
+        let left = digest_of(&find(fd.as_fd(), "d").unwrap(), Count::default(), &without).unwrap();
         std::fs::write(&file, "three").unwrap();
-        assert_eq!(digest_of(&find(fd.as_fd(), "d").unwrap(), false, &without).unwrap(), left);
+        assert_eq!(digest_of(&find(fd.as_fd(), "d").unwrap(), Count::default(), &without).unwrap(), left);
     }
 }

@@ -164,6 +164,8 @@ fn kinds(engine: &Engine) -> Vec<String> {
         .flatten()
         .filter_map(kind)
         .collect();
+    // Contexts of earlier builds come and go with these tests' folders.
+    kinds.retain(|kind| kind != "source.local");
     kinds.sort();
     kinds
 }

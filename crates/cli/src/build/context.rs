@@ -1,13 +1,12 @@
 //! What is built: a folder, an archive or a Dockerfile on standard input, a URL; and sending it.
 
+use super::listing::Item;
 use crate::error::{Error, Result};
 use dockerfile::Patterns;
-use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::thread;
-use tar::{Builder, EntryType, Header};
+use tar::Builder;
 
 /// The type of the body (`daemon`, routes/build/own.rs).
 pub(super) const CONTENT_TYPE: &str = "application/vnd.wharf.build.v1";
@@ -142,41 +141,10 @@ fn read_standard_input() -> Result<String> {
     Ok(text)
 }
 
-/// A folder that is sent, and where it is in the archive.
-#[derive(Debug)]
-pub(super) struct Tree {
-    folder: PathBuf,
-    top: String,
-    patterns: Patterns,
-}
-
-/// What of the host is sent: the context, further ones, caches.
-pub(super) fn trees(given: &Given, folders: &[PathBuf], caches: &[PathBuf]) -> Result<Vec<Tree>> {
-    let mut trees = Vec::new();
-    if let Main::Folder(folder) = &given.main {
-        trees.push(Tree { folder: folder.clone(), top: "context".to_owned(), patterns: given.patterns()? });
-    }
-    for (index, folder) in folders.iter().enumerate() {
-        let list = std::fs::read_to_string(folder.join(".dockerignore")).unwrap_or_default();
-        let patterns = Patterns::parse(&list).map_err(|error| {
-            Error::message(format!("error reading .dockerignore of {}: {error}", folder.display()))
-        })?;
-        trees.push(Tree { folder: folder.clone(), top: format!("contexts/{index}"), patterns });
-    }
-    for (index, folder) in caches.iter().enumerate() {
-        // The first build has nothing to take yet.
-        if folder.is_dir() {
-            let top = format!("caches/{index}");
-            trees.push(Tree { folder: folder.clone(), top, patterns: Patterns::default() });
-        }
-    }
-    Ok(trees)
-}
-
-/// Packs the contexts on a thread and hands the archive to `send`.
+/// Packs files on a thread and hands the archive to `send`; an archive on standard input is sent as it is.
 pub(super) fn send<T>(
     given: &Given,
-    trees: &[Tree],
+    files: &[Item],
     send: impl FnOnce(&mut dyn Read) -> Result<T>,
 ) -> Result<T> {
     let (mut reader, mut writer) = io::pipe().map_err(Error::file("open", "pipe"))?;
@@ -187,12 +155,9 @@ pub(super) fn send<T>(
                 io::copy(&mut io::stdin().lock(), &mut writer)?;
                 return Ok(());
             }
-            let mut packer = Packer { archive: Builder::new(io::BufWriter::with_capacity(1 << 17, writer)) };
-            packer.archive.follow_symlinks(false);
-            for Tree { folder, top, patterns } in trees {
-                packer.folder(folder, top, "", patterns)?;
-            }
-            packer.archive.into_inner()?.flush()
+            let mut archive = Builder::new(io::BufWriter::with_capacity(1 << 17, writer));
+            files.iter().try_for_each(|file| file.pack(&mut archive))?;
+            archive.into_inner()?.flush()
         });
         let value = send(&mut reader);
         // A packer that is still writing learns that nobody reads.
@@ -206,107 +171,4 @@ pub(super) fn send<T>(
             (value, _) => value,
         }
     })
-}
-
-struct Packer<W: Write> {
-    archive: Builder<W>,
-}
-
-impl<W: Write> Packer<W> {
-    /// Packs what is in a folder, in the order of names.
-    fn folder(&mut self, folder: &Path, top: &str, below: &str, patterns: &Patterns) -> io::Result<()> {
-        let mut names = Vec::new();
-        for entry in std::fs::read_dir(folder)? {
-            names.push(entry?.file_name());
-        }
-        names.sort();
-        for name in names {
-            let path = folder.join(&name);
-            let shown = name.to_string_lossy();
-            let relative = if below.is_empty() { shown.into_owned() } else { format!("{below}/{shown}") };
-            let metadata = std::fs::symlink_metadata(&path)?;
-            let left_out = patterns.matches(&relative);
-            if left_out && !(metadata.is_dir() && patterns.may_take_back_below(&relative)) {
-                continue;
-            }
-            let called = format!("{top}/{relative}");
-            self.entry(&path, &called, &metadata)?;
-            if metadata.is_dir() {
-                self.folder(&path, top, &relative, patterns)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn entry(&mut self, path: &Path, called: &str, metadata: &std::fs::Metadata) -> io::Result<()> {
-        let kind = metadata.file_type();
-        let mut header = Header::new_gnu();
-        header.set_mode(metadata.mode() & 0o7777);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mtime(u64::try_from(metadata.mtime()).unwrap_or(0));
-        header.set_size(0);
-        if kind.is_dir() {
-            header.set_entry_type(EntryType::Directory);
-            return self.archive.append_data(&mut header, format!("{called}/"), io::empty());
-        }
-        if kind.is_symlink() {
-            header.set_entry_type(EntryType::Symlink);
-            let target = std::fs::read_link(path)?;
-            return self.archive.append_link(&mut header, called, target);
-        }
-        if !kind.is_file() {
-            // Pipes, sockets and devices are nothing to build with.
-            return Ok(());
-        }
-        let file = File::open(path)?;
-        header.set_entry_type(EntryType::Regular);
-        header.set_size(metadata.len());
-        // A file that shrinks meanwhile is filled with zeros, one that grows is cut.
-        let content = file.chain(io::repeat(0)).take(metadata.len());
-        self.archive.append_data(&mut header, called, content)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_ignored_is_not_sent() {
-        let folder = std::env::temp_dir().join(format!("wharf-cli-context-{}", std::process::id()));
-        std::fs::create_dir_all(folder.join("keep/deep")).unwrap();
-        std::fs::create_dir_all(folder.join("out/in")).unwrap();
-        for file in ["Dockerfile", "a.log", "keep/deep/f", "out/x", "out/in/y"] {
-            std::fs::write(folder.join(file), file).unwrap();
-        }
-        std::os::unix::fs::symlink("f", folder.join("keep/link")).unwrap();
-        std::fs::write(folder.join(".dockerignore"), "*.log\nout\n!out/in/y\nDockerfile\n.dockerignore\n")
-            .unwrap();
-        let given = Given::new(folder.to_str().unwrap(), "").unwrap();
-        let trees = trees(&given, &[], &[]).unwrap();
-        let sent = send(&given, &trees, |archive| {
-            let mut bytes = Vec::new();
-            archive.read_to_end(&mut bytes).unwrap();
-            let mut archive = tar::Archive::new(bytes.as_slice());
-            let names = archive
-                .entries()
-                .unwrap()
-                .map(|entry| String::from_utf8(entry.unwrap().path_bytes().into_owned()).unwrap());
-            Ok(names.collect::<Vec<_>>())
-        });
-        assert_eq!(
-            sent.unwrap(),
-            [
-                "context/keep/",
-                "context/keep/deep/",
-                "context/keep/deep/f",
-                "context/keep/link",
-                "context/out/",
-                "context/out/in/",
-                "context/out/in/y",
-            ]
-        );
-        std::fs::remove_dir_all(folder).unwrap();
-    }
 }

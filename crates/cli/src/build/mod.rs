@@ -1,11 +1,12 @@
 //! `build`, and `builder prune`.
 //!
-//! The context is filtered by its `.dockerignore` and packed while it is sent; what a query cannot carry (secrets, further
+//! The context is filtered by its `.dockerignore` and listed; what the daemon does not have of it is packed while it is sent. What a query cannot carry (secrets, further
 //! contexts) goes before it in the same body, which the daemon's `routes/build/own.rs` describes.
 
 mod cache;
 mod check;
 mod context;
+mod listing;
 mod result;
 mod show;
 
@@ -99,6 +100,9 @@ struct Document {
     no_cache_filter: Vec<String>,
     allow: Vec<String>,
     explain: bool,
+    /// The name of the list that the archive completes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    listed: Option<String>,
     annotations: BTreeMap<String, String>,
     cache_from: Vec<cache::Source>,
     cache_inline: bool,
@@ -146,6 +150,13 @@ pub(crate) fn run(cli: &Cli, matches: &Matches) -> Result<()> {
         let text = "--build-context and --cache-from with folders need a context that is a folder, too";
         return Err(Error::message(text));
     }
+    let trees = listing::trees(&given, &folders, &caches.folders)?;
+    let mut files = listing::list(&trees)?;
+    if !files.is_empty() {
+        let (id, missing) = listing::offer(cli, &trees, files)?;
+        document.listed = Some(id);
+        files = missing;
+    }
     let text = serde_json::to_vec(&document).map_err(|error| Error::message(error.to_string()))?;
     let mut head = (text.len() as u64).to_be_bytes().to_vec();
     head.extend(text);
@@ -155,8 +166,7 @@ pub(crate) fn run(cli: &Cli, matches: &Matches) -> Result<()> {
         _ => String::new(),
     };
     let dockerfile = given.dockerfile_name.clone();
-    let trees = context::trees(&given, &folders, &caches.folders)?;
-    let made = context::send(&given, &trees, |archive| {
+    let made = context::send(&given, &files, |archive| {
         let mut body = head.as_slice().chain(archive);
         let request = query(cli, matches, &remote, &dockerfile)?;
         let response = request.stream(&mut body, context::CONTENT_TYPE).send()?;

@@ -6,9 +6,11 @@
 mod exchange;
 mod fetch;
 mod gc;
+mod offers;
 mod prune;
 
 pub use gc::{Limits, Rule, Space, default_rules};
+pub use offers::Wanted;
 pub use prune::{PRUNE_FILTERS, Pruned};
 
 use crate::Containers;
@@ -19,8 +21,8 @@ use api::host_config::HostConfig;
 use api::progress::Message;
 use base::Kind;
 pub use builder::{
-    Built, CacheFrom, CacheTo, Cancel, Context, Error as BuildError, Event, Named, Output, Progress, Request,
-    Secret, Stream,
+    Built, CacheFrom, CacheTo, Cancel, Context, Error as BuildError, Event, KnownFiles, Listed, Named,
+    Output, Progress, Received, Request, Secret, Stream,
 };
 use builder::{Cache, Process, Ran};
 use distribution::Credentials;
@@ -41,6 +43,8 @@ pub struct Builds {
     store: Store,
     /// How the cache is collected; not at all if there are none.
     rules: Arc<[Rule]>,
+    /// Contexts that were listed and are awaited.
+    offers: Arc<offers::Offers>,
     /// How often a collection was asked for that is not done.
     collecting: Arc<AtomicUsize>,
 }
@@ -88,6 +92,7 @@ impl Builds {
             cache,
             store: store.clone(),
             rules: rules.into(),
+            offers: Arc::default(),
             collecting: Arc::default(),
         };
         builds.collect_soon();

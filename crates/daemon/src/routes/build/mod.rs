@@ -18,17 +18,21 @@ use api::progress::{ErrorDetail, Message};
 use api::system::BuildPruneResponse;
 use base::{Classify as _, Kind, Timestamp};
 use engine::Engine;
-use engine::builds::{BuildError, Cancel, Context, ContextFolder, Limits, Space};
+use engine::builds::{BuildError, Cancel, Context, Limits, Space};
 use http::Method;
-use own::Own;
+use own::{Base, Listing, Missing, Own};
 use report::Report;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::Arc;
 
+/// A longer list of a context is refused.
+const MAX_LISTING: u64 = 1 << 30;
+
 pub(super) fn routes() -> Vec<Route<Handler<Services>>> {
     vec![
         route(Method::POST, "/build", |s, call| Box::pin(build(Arc::clone(&s.engine), call))),
+        route(Method::POST, "/build/context", |s, call| Box::pin(list(Arc::clone(&s.engine), call))),
         route(Method::POST, "/build/prune", |s, call| Box::pin(prune(Arc::clone(&s.engine), call))),
     ]
 }
@@ -78,6 +82,20 @@ async fn build(engine: Arc<Engine>, mut call: Call) -> Answer {
     .await
 }
 
+/// Takes the list of a client's contexts and tells what is missing of them.
+async fn list(engine: Arc<Engine>, mut call: Call) -> Answer {
+    let reader = call.take_reader();
+    let wanted = blocking(move || {
+        let invalid =
+            |error: serde_json::Error| Failure::invalid(format!("invalid list of a context: {error}"));
+        let reader = std::io::BufReader::with_capacity(1 << 16, reader.take(MAX_LISTING));
+        let listing: Listing = serde_json::from_reader(reader).map_err(invalid)?;
+        Ok::<_, Failure>(engine.builds.offer(&listing.id, listing.files)?)
+    });
+    let wanted = wanted.await?;
+    Ok(body::ok(&Missing { id: wanted.id, missing: wanted.missing }))
+}
+
 /// The exit code in a failed command's text.
 fn code_of(message: &str) -> Option<i64> {
     message.strip_prefix("The command '")?.rsplit_once("returned a non-zero code: ")?.1.parse().ok()
@@ -94,25 +112,37 @@ fn run(
 ) -> Result<(), Failure> {
     let options::Parsed { mut request, around, dockerfile, remote, .. } = parsed;
     let builds = &engine.builds;
-    let folder = builds.context()?;
-    let context = if remote.is_empty() || remote == "client-session" {
-        builds.unpack_context(&folder, reader).map_err(worded)?;
-        own.context(&folder)
-    } else {
-        builds.fetch_context(&remote, &folder)?
+    let (base, context) = match &own.listed {
+        Some(id) => {
+            let base = Base::Kept(builds.receive(id, reader).map_err(worded)?);
+            let context = own.context(&base);
+            (base, context)
+        }
+        None => {
+            let folder = builds.context()?;
+            if remote.is_empty() || remote == "client-session" {
+                builds.unpack_context(&folder, reader).map_err(worded)?;
+                let base = Base::Unpacked(folder);
+                let context = own.context(&base);
+                (base, context)
+            } else {
+                let context = Context { folder: builds.fetch_context(&remote, &folder)?, known: None };
+                (Base::Unpacked(folder), context)
+            }
+        }
     };
-    own.contexts(&folder, &mut request);
+    own.contexts(&base, &mut request);
     request.dockerfile = match &own.dockerfile {
         Some(text) => text.clone(),
         None => {
             let name =
                 if remote.is_empty() { dockerfile.as_str() } else { dockerfile.trim_start_matches("./") };
-            builds.dockerfile(&context, name).map_err(worded)?
+            builds.dockerfile(&context.folder, name).map_err(worded)?
         }
     };
-    request.context = Some(Context { folder: context });
+    request.context = Some(context);
     let built = builds.build(&request, around, &**report, cancel).map_err(worded)?;
-    drop::<ContextFolder>(folder);
+    drop(base);
     report.flush(false);
     if !built.unused.is_empty() {
         report.line(&format!(

@@ -6,16 +6,22 @@
 //! an archive: context/…, contexts/NUMBER/…, caches/NUMBER/…
 //! ```
 //!
+//! `POST /build/context` comes before it: the client lists its files ([`Listing`]) and is told which are missing. Only those
+//! are in the archive then.
+//!
 //! So secrets are in memory alone, on either side.
 
 use crate::http::Failure;
 use base64::Engine as _;
-use engine::builds::{CacheFrom, CacheTo, Context, ContextFolder, Named, Request, Secret};
+use engine::builds::{
+    CacheFrom, CacheTo, Context, ContextFolder, KnownFiles, Listed, Named, Received, Request, Secret,
+};
 use oci::Reference;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The type of such a body.
 pub(super) const CONTENT_TYPE: &str = "application/vnd.wharf.build.v1";
@@ -47,12 +53,33 @@ pub(super) struct Own {
     no_cache_filter: Vec<String>,
     allow: Vec<String>,
     explain: bool,
+    /// The name of a list that the archive completes (`POST /build/context`).
+    pub(super) listed: Option<String>,
     /// Facts of the image's manifest.
     annotations: BTreeMap<String, String>,
     /// Caches: images by name, or numbers of folders `caches/NUMBER` in the archive.
     cache_from: Vec<CacheSource>,
     cache_inline: bool,
     cache_to: Option<CacheTarget>,
+}
+
+/// The body of `POST /build/context`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Listing {
+    /// What tells these contexts from others.
+    pub(super) id: String,
+    /// All files, parents before what is in them.
+    pub(super) files: Vec<Listed>,
+}
+
+/// The answer to it.
+#[derive(Serialize)]
+pub(super) struct Missing {
+    /// What the list is called.
+    pub(super) id: String,
+    /// The numbers of the entries that are to be sent.
+    pub(super) missing: Vec<usize>,
 }
 
 /// A cache from elsewhere.
@@ -75,6 +102,39 @@ struct CacheTarget {
     push: Vec<String>,
     /// Whether the client fetches it as an image.
     keep: bool,
+}
+
+/// The folder with all that was sent.
+pub(super) enum Base {
+    /// It is gone after the build.
+    Unpacked(ContextFolder),
+    /// It stays for the next one.
+    Kept(Received),
+}
+
+impl Base {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Unpacked(folder) => &folder.path,
+            Self::Kept(received) => &received.folder,
+        }
+    }
+
+    /// A context in it.
+    fn context(&self, below: &str) -> Context {
+        let folder = self.path().join(below);
+        let known = match self {
+            Self::Unpacked(_) => {
+                // An empty context need not be in the archive.
+                drop(std::fs::create_dir_all(&folder));
+                None
+            }
+            Self::Kept(received) => {
+                Some(KnownFiles { digests: Arc::clone(&received.digests), below: below.to_owned() })
+            }
+        };
+        Context { folder, known }
+    }
 }
 
 impl Own {
@@ -146,27 +206,23 @@ impl Own {
     }
 
     /// Where the build context is in what was unpacked.
-    pub(super) fn context(&self, folder: &ContextFolder) -> PathBuf {
+    pub(super) fn context(&self, base: &Base) -> Context {
         if !self.is_own || self.whole {
-            return folder.path.clone();
+            return Context { folder: base.path().to_owned(), known: None };
         }
-        let context = folder.path.join("context");
-        // An empty context need not be in the archive.
-        drop(std::fs::create_dir(&context));
-        context
+        base.context("context")
     }
 
     /// Adds the further contexts and caches that were unpacked.
-    pub(super) fn contexts(&self, folder: &ContextFolder, request: &mut Request) {
+    pub(super) fn contexts(&self, base: &Base, request: &mut Request) {
         for (index, name) in self.folders.iter().enumerate() {
-            let path = folder.path.join("contexts").join(index.to_string());
-            drop(std::fs::create_dir_all(&path));
-            request.contexts.insert(name.clone(), Named::Folder(Context { folder: path }));
+            let context = base.context(&format!("contexts/{index}"));
+            request.contexts.insert(name.clone(), Named::Folder(context));
         }
         request.cache_from.extend(self.cache_from.iter().map(|source| match source {
             CacheSource::Image(name) => CacheFrom::Image(name.clone()),
             CacheSource::Folder(index) => {
-                CacheFrom::Folder(folder.path.join("caches").join(index.to_string()))
+                CacheFrom::Folder(base.path().join("caches").join(index.to_string()))
             }
         }));
     }
