@@ -243,6 +243,11 @@ fn attributes(config: &Config) -> BTreeMap<String, String> {
     let engine = &config.engine;
     let list = |items: &[String]| serde_json::to_string(items).unwrap_or_default();
     let mirrors: Vec<String> = engine.registry_mirrors.iter().map(|mirror| mirror.url.clone()).collect();
+    let runtimes: BTreeMap<_, _> = engine
+        .runtimes
+        .iter()
+        .map(|(name, runtime)| (name, serde_json::json!({ "path": runtime.path })))
+        .collect();
     let pairs = [
         ("debug", engine.debug.to_string()),
         ("insecure-registries", list(&engine.insecure_registries)),
@@ -253,6 +258,8 @@ fn attributes(config: &Config) -> BTreeMap<String, String> {
         ("max-concurrent-uploads", engine.max_concurrent_uploads.to_string()),
         ("max-download-attempts", engine.max_download_attempts.to_string()),
         ("registry-mirrors", list(&mirrors)),
+        ("default-runtime", engine.default_runtime.clone()),
+        ("runtimes", serde_json::to_string(&runtimes).unwrap_or_default()),
     ];
     pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }

@@ -93,7 +93,7 @@ pub struct OciRuntime {
 }
 
 /// What containers get that do not say; can change while the engine runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Defaults {
     /// Whether they share their IPC namespace with those that ask.
     pub shareable_ipc: bool,
@@ -103,17 +103,22 @@ pub struct Defaults {
     pub shm_size: u64,
     /// How long `stop` waits.
     pub stop_timeout: Duration,
+    /// OCI runtimes that are other programs, by name.
+    pub runtimes: BTreeMap<String, OciRuntime>,
+    /// The runtime of containers that name none.
+    pub default_runtime: String,
 }
 
 impl Defaults {
     /// Returns those of a configuration.
     pub fn of(settings: &Settings) -> Self {
-        let Settings { shareable_ipc, private_cgroupns, shm_size, stop_timeout, .. } = settings;
         Self {
-            shareable_ipc: *shareable_ipc,
-            private_cgroupns: *private_cgroupns,
-            shm_size: *shm_size,
-            stop_timeout: *stop_timeout,
+            shareable_ipc: settings.shareable_ipc,
+            private_cgroupns: settings.private_cgroupns,
+            shm_size: settings.shm_size,
+            stop_timeout: settings.stop_timeout,
+            runtimes: settings.runtimes.clone(),
+            default_runtime: settings.default_runtime.clone(),
         }
     }
 
@@ -123,6 +128,8 @@ impl Defaults {
         settings.private_cgroupns = self.private_cgroupns;
         settings.shm_size = self.shm_size;
         settings.stop_timeout = self.stop_timeout;
+        settings.runtimes = self.runtimes;
+        settings.default_runtime = self.default_runtime;
     }
 }
 

@@ -453,3 +453,53 @@ fn a_user_without_privileges_runs_containers() {
     user(&bundle, &["delete", "--force", "c"]).ok();
     assert_eq!(user(&bundle, &["list", "--quiet"]).ok(), "");
 }
+
+#[test]
+fn what_a_restore_cannot_do_is_refused() {
+    let mut bundle = Bundle::new();
+    let image = bundle.beside("image");
+    std::fs::create_dir(&image).expect("make a folder");
+    let image = image.display().to_string();
+    let check = |bundle: &Bundle, flags: &[&str], expect: &str| {
+        bundle.write();
+        let said = bundle.runtime(&[&["restore", "--image-path", &image], flags, &["c"]].concat());
+        assert_eq!(
+            (said.code, said.stderr.as_str()),
+            (1, format!("runc restore failed: {expect}\n").as_str())
+        );
+        assert!(!bundle.beside("state/c").exists());
+    };
+    check(
+        &bundle,
+        &["--no-pivot"],
+        "--no-pivot cannot be had at a restore: criu changes the root by pivot_root",
+    );
+    let socket = ["--console-socket", "/nonexistent"];
+    check(&bundle, &socket, "cannot use console socket if runc will not detach or allocate tty");
+    for kind in ["prestart", "createRuntime", "createContainer", "startContainer"] {
+        bundle.set("", "hooks", json!({ kind: [{ "path": "/bin/true" }] }));
+        check(&bundle, &[], &format!("hooks.{kind} cannot be run at a restore"));
+    }
+    bundle.set("", "hooks", json!({}));
+    bundle.set("/process", "terminal", json!(true));
+    check(&bundle, &[], "a container with a terminal cannot be checkpointed or restored");
+}
+
+#[test]
+fn a_terminal_without_a_place_is_refused_before_anything_is_made() {
+    let mut bundle = Bundle::new();
+    let state = bundle.beside("state/c");
+    let expect = |said: testkit::Output, command: &str, text: &str| {
+        assert_eq!(said.stderr, format!("runc {command} failed: {text}\n"), "{said:?}");
+        assert!(!state.exists());
+    };
+    bundle.write();
+    let no_terminal = "cannot use console socket if runc will not detach or allocate tty";
+    expect(bundle.runtime(&["create", "--console-socket", "/x", "c"]), "create", no_terminal);
+    bundle.set("/process", "terminal", json!(true));
+    bundle.write();
+    let no_socket = "cannot allocate tty if runc will detach without setting console socket";
+    expect(bundle.runtime(&["create", "c"]), "create", no_socket);
+    expect(bundle.runtime(&["run", "--detach", "c"]), "run", no_socket);
+    expect(bundle.runtime(&["run", "--console-socket", "/x", "c"]), "run", no_terminal);
+}

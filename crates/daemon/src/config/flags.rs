@@ -108,7 +108,7 @@ use Kind::{Document, List, Map, Number, Pools, Runtimes, Switch, Switches, Text,
 
 /// Every option.
 pub const FLAGS: &[Flag] = &[
-    flag("add-runtime", Runtimes, "runtimes", "Register an additional OCI compatible runtime"),
+    flag("add-runtime", Runtimes, "runtimes", "Register an additional OCI compatible runtime").reloads(),
     flag("builder", Document, "builder", ""),
     flag("bip", Text, "bip", "IPv4 address for the default bridge"),
     flag("bridge", Text, "bridge", "Attach containers to a network bridge").short('b'),
@@ -145,7 +145,7 @@ pub const FLAGS: &[Flag] = &[
         "Default stop timeout (in seconds) for containers that do not say",
     )
     .reloads(),
-    flag("default-runtime", Text, "default-runtime", "Default OCI runtime for containers"),
+    flag("default-runtime", Text, "default-runtime", "Default OCI runtime for containers").reloads(),
     flag("default-shm-size", Text, "default-shm-size", "Default shm size for containers").reloads(),
     flag("default-ulimit", Ulimits, "default-ulimits", "Default ulimits for containers"),
     flag("dns", List, "dns", "DNS server to use"),

@@ -137,6 +137,12 @@ mod tests {
         let mirrored = config(&["--registry-mirror=https://m.example", "--max-concurrent-downloads=7"]);
         let changes_of_registries = diff(&config(&[]), &mirrored);
         assert!(matches!(changes_of_registries.as_slice(), [Change::Registries(new)] if new.downloads == 7));
+        let runtimes = config(&["--add-runtime=other=/bin/other", "--default-runtime=other"]);
+        let defaults = diff(&config(&[]), &runtimes);
+        assert!(
+            matches!(defaults.as_slice(), [Change::Defaults(new)] if new.default_runtime == "other"),
+            "{defaults:?}"
+        );
         let later = config(&["--default-shm-size=1g", "--default-stop-timeout=3"]);
         let defaults = diff(&config(&[]), &later);
         assert!(

@@ -159,7 +159,7 @@ impl Containers {
             default.clone_into(&mut host.network_mode);
         }
         if host.runtime.is_empty() {
-            host.runtime.clone_from(&self.settings.default_runtime);
+            host.runtime.clone_from(&defaults.default_runtime);
         }
         if host.restart_policy.name.is_empty() {
             "no".clone_into(&mut host.restart_policy.name);
@@ -194,7 +194,7 @@ impl Containers {
     ///
     /// `unknown or invalid runtime name: X`.
     pub(super) fn runtime(&self, name: &str) -> Result<Option<supervisor::protocol::ForeignRuntime>> {
-        if let Some(OciRuntime { path, arguments }) = self.settings.runtimes.get(name) {
+        if let Some(OciRuntime { path, arguments }) = self.defaults().runtimes.get(name) {
             return Ok(Some(supervisor::protocol::ForeignRuntime {
                 path: path.into(),
                 arguments: arguments

@@ -149,7 +149,7 @@ impl Containers {
     }
 
     fn defaults(&self) -> Defaults {
-        *self.defaults.lock().unwrap_or_else(PoisonError::into_inner)
+        self.defaults.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Returns the record of a container as it is now.

@@ -4,7 +4,8 @@
 //! are told by their place, so that the same sources are mounted again; pipes that were standard streams are replaced by those
 //! of `restore`. `descriptors.json` in the image has the streams, as runc writes it.
 //!
-//! Not there: containers with a terminal (CRIU gives one back only to who speaks its RPC), and hooks at a restore.
+//! Not there, and refused: containers with a terminal (CRIU gives one back only to who speaks its RPC), hooks that run before a
+//! program or in its root (it runs already), and `--no-pivot` (the root is changed by CRIU).
 
 use super::arguments::{Flag, Parsed};
 use super::create::{self, hand_over_pid};
@@ -12,9 +13,10 @@ use super::group::{self, Group};
 use super::record::{self, Record};
 use super::{Failure, Globals, console, control, now};
 use crate::create::resources;
+use crate::hooks;
 use crate::prepare::Extras;
 use cgroups::Cgroup;
-use oci::runtime::{Linux, NamespaceKind, Spec, Status};
+use oci::runtime::{Hooks, Linux, NamespaceKind, Spec, Status};
 use rustix::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -49,7 +51,9 @@ pub(super) const RESTORE_FLAGS: &[Flag] = &[
     Flag::value("manage-cgroups-mode"),
     Flag::value("bundle").short('b'),
     Flag::switch("detach").short('d'),
+    Flag::value("console-socket"),
     Flag::value("pid-file"),
+    // Nothing to turn off: this runtime is never a subreaper.
     Flag::switch("no-subreaper"),
     Flag::switch("no-pivot"),
     Flag::value("empty-ns"),
@@ -110,9 +114,12 @@ pub(super) fn restore(globals: &Globals, flags: &Parsed) -> Result<ExitCode, Fai
     let bundle = std::path::absolute(flags.value("bundle").unwrap_or("."))?;
     let spec = create::load_spec(&bundle)?;
     check(&spec)?;
-    if spec.hooks.as_ref().is_some_and(|hooks| !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty())
-    {
-        return Err("hooks.prestart and hooks.createRuntime are not run at a restore".into());
+    console::check(flags, false, flags.has("detach"))?;
+    if flags.has("no-pivot") {
+        return Err("--no-pivot cannot be had at a restore: criu changes the root by pivot_root".into());
+    }
+    if let Some(name) = spec.hooks.as_ref().and_then(skipped_hooks) {
+        return Err(format!("hooks.{name} cannot be run at a restore").into());
     }
     let criu = Criu::find(globals, flags)?;
     if !criu.image.is_dir() {
@@ -131,7 +138,10 @@ pub(super) fn restore(globals: &Globals, flags: &Parsed) -> Result<ExitCode, Fai
     }
     let record = made?;
     let process = record.process().ok_or("the container's process has ended")?;
-    let handed = hand_over_pid(flags, &record);
+    let handed = hand_over_pid(flags, &record).and_then(|()| {
+        let hooks = record.spec.hooks.clone().unwrap_or_default();
+        Ok(hooks::run(&hooks.poststart, &record.state(Status::Running))?)
+    });
     if flags.has("detach") && handed.is_ok() {
         return Ok(ExitCode::SUCCESS);
     }
@@ -219,6 +229,17 @@ fn status_descriptor(number: &str) -> Result<(OwnedFd, i32), Failure> {
     let parsed: i32 = number.parse().map_err(|error| wrong(&error))?;
     let opened = std::fs::File::options().write(true).open(format!("/proc/self/fd/{parsed}"));
     Ok((opened.map_err(|error| wrong(&error))?.into(), parsed))
+}
+
+/// Returns the first kind of hook that has no place in a restore.
+fn skipped_hooks(hooks: &Hooks) -> Option<&'static str> {
+    let all = [
+        ("prestart", &hooks.prestart),
+        ("createRuntime", &hooks.create_runtime),
+        ("createContainer", &hooks.create_container),
+        ("startContainer", &hooks.start_container),
+    ];
+    all.into_iter().find(|(_, hooks)| !hooks.is_empty()).map(|(name, _)| name)
 }
 
 /// Refuses what CRIU cannot be told of.

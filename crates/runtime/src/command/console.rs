@@ -1,6 +1,7 @@
 //! Terminals on this side: handed to whoever asked for them, or copied to our own.
 
 use super::Failure;
+use super::arguments::Parsed;
 use crate::Stdio;
 use rustix::event::{PollFd, PollFlags};
 use rustix::fd::{AsFd, BorrowedFd};
@@ -8,6 +9,19 @@ use rustix::io::Errno;
 use rustix::termios::{OptionalActions, Termios};
 use std::path::Path;
 use sys::pidfd::Exit;
+
+/// Checks before anything is made that a terminal has somewhere to go, and only a terminal that is left to itself.
+pub(super) fn check(flags: &Parsed, terminal: bool, detach: bool) -> Result<(), Failure> {
+    match flags.value("console-socket") {
+        None if detach && terminal => {
+            Err("cannot allocate tty if runc will detach without setting console socket".into())
+        }
+        Some(_) if !detach || !terminal => {
+            Err("cannot use console socket if runc will not detach or allocate tty".into())
+        }
+        _ => Ok(()),
+    }
+}
 
 /// Sends the master over the socket at `path`, as runc's *terminals.md* says.
 pub(super) fn send(path: &Path, master: BorrowedFd<'_>) -> Result<(), Failure> {

@@ -23,6 +23,7 @@ pub(super) const FLAGS: &[Flag] = &[
     Flag::switch("keep"),
     Flag::switch("no-pivot"),
     Flag::switch("no-new-keyring"),
+    // Nothing to turn off: this runtime is never a subreaper.
     Flag::switch("no-subreaper"),
 ];
 
@@ -58,17 +59,14 @@ struct Made {
 }
 
 pub(super) fn create(globals: &Globals, flags: &Parsed) -> Result<ExitCode, Failure> {
-    let made = make(globals, flags)?;
+    let made = make(globals, flags, true)?;
     hand_over(flags, &made)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Gives away the terminal and tells the process's number.
 fn hand_over(flags: &Parsed, made: &Made) -> Result<(), Failure> {
-    if let Some(master) = &made.terminal {
-        let path = flags
-            .value("console-socket")
-            .ok_or("cannot allocate tty if runc will detach without setting console socket")?;
+    if let (Some(master), Some(path)) = (&made.terminal, flags.value("console-socket")) {
         console::send(Path::new(path), master.as_fd())?;
     }
     hand_over_pid(flags, &made.record)
@@ -82,12 +80,13 @@ pub(super) fn hand_over_pid(flags: &Parsed, record: &Record) -> Result<(), Failu
     }
 }
 
-fn make(globals: &Globals, flags: &Parsed) -> Result<Made, Failure> {
+fn make(globals: &Globals, flags: &Parsed, detach: bool) -> Result<Made, Failure> {
     let (passed, preserved) = notify::preserved(flags)?;
     let directory = globals.container(flags)?;
     let id = flags.positional.first().cloned().unwrap_or_default();
     let bundle = std::path::absolute(flags.value("bundle").unwrap_or("."))?;
     let mut spec = load_spec(&bundle)?;
+    console::check(flags, spec.process.as_ref().is_some_and(|process| process.terminal), detach)?;
     let unprivileged = unprivileged::is_needed();
     let manager = group::manager(globals.systemd)?;
     if let Some(manager) = &manager {
@@ -234,17 +233,13 @@ fn begin(record: &Record, directory: &Path) -> Result<(), Failure> {
 }
 
 pub(super) fn run(globals: &Globals, flags: &Parsed) -> Result<ExitCode, Failure> {
-    let made = make(globals, flags)?;
-    let Made { record, directory, terminal } = &made;
     let detach = flags.has("detach");
+    let made = make(globals, flags, detach)?;
+    let Made { record, directory, terminal } = &made;
     // This process is the parent, so it can wait; opened before anything can have ended.
     let process = record.process().ok_or("the container's process has ended")?;
     let outcome = (|| {
-        if detach || (terminal.is_some() && flags.value("console-socket").is_some()) {
-            hand_over(flags, &made)?;
-        } else {
-            hand_over_pid(flags, record)?;
-        }
+        if detach { hand_over(flags, &made) } else { hand_over_pid(flags, record) }?;
         let proxy = notify::Proxy::begin(directory)?;
         begin(record, directory)?;
         if detach {
@@ -258,8 +253,7 @@ pub(super) fn run(globals: &Globals, flags: &Parsed) -> Result<ExitCode, Failure
             // Its failure is the caller's loss of a word, not the container's.
             std::thread::spawn(move || proxy.wait(process.as_fd(), pid).is_ok());
         }
-        let master = terminal.as_ref().filter(|_| flags.value("console-socket").is_none());
-        let exit = console::attend(process.as_fd(), master.map(AsFd::as_fd))?;
+        let exit = console::attend(process.as_fd(), terminal.as_ref().map(AsFd::as_fd))?;
         Ok(ExitCode::from(u8::try_from(exit.code()).unwrap_or(255)))
     })();
     if (!detach || outcome.is_err()) && !flags.has("keep") {

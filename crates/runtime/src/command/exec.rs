@@ -42,9 +42,10 @@ pub(super) fn exec(globals: &Globals, flags: &Parsed) -> Result<ExitCode, Failur
     let mut process = process(&record, flags)?;
     notify::announce(passed, &mut process.env);
     validate::check_process(&process)?;
+    let detach = flags.has("detach");
+    console::check(flags, process.terminal, detach)?;
     let pidfd = record.process().ok_or("cannot exec in a stopped container")?;
     let cgroup = record.cgroup()?;
-    let detach = flags.has("detach");
     let stdio = if process.terminal { Stdio::Terminal } else { console::own_streams()? };
     let seccomp = record.spec.linux.as_ref().and_then(|linux| linux.seccomp.clone());
     let extras = Extras {
@@ -67,15 +68,11 @@ pub(super) fn exec(globals: &Globals, flags: &Parsed) -> Result<ExitCode, Failur
     if let Some(path) = flags.value("pid-file") {
         write_atomically(Path::new(path), joined.pid.to_string().as_bytes())?;
     }
-    let mut master = joined.terminal;
-    if let Some(path) = flags.value("console-socket") {
-        if let Some(given) = master.take() {
-            console::send(Path::new(path), given.as_fd())?;
-        }
-    } else if detach && master.is_some() {
-        return Err("cannot allocate tty if runc will detach without setting console socket".into());
-    }
+    let master = joined.terminal;
     if detach {
+        if let (Some(path), Some(master)) = (flags.value("console-socket"), &master) {
+            console::send(Path::new(path), master.as_fd())?;
+        }
         return Ok(ExitCode::SUCCESS);
     }
     let exit = console::attend(joined.pidfd.as_fd(), master.as_ref().map(AsFd::as_fd))?;

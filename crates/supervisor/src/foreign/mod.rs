@@ -313,7 +313,17 @@ fn complaint(log: &str) -> Option<String> {
         |line: &serde_json::Value, name| line.get(name).and_then(|text| text.as_str()).map(str::to_owned);
     let is_error = |level: &str| matches!(level, "error" | "fatal" | "panic");
     let mut errors = lines.filter(|line| field(line, "level").is_some_and(|level| is_error(&level)));
-    errors.find_map(|line| field(&line, "msg").map(|message| message.trim().to_owned()))
+    errors.find_map(|line| field(&line, "msg").map(|message| in_go_words(message.trim())))
+}
+
+/// Returns a message with the kernel's reasons as runc words them. A program in C writes them with a capital letter, and command
+/// lines tell 126 and 127 from 125 by runc's words (docker/cli, `toStatusError`).
+fn in_go_words(message: &str) -> String {
+    // crun's way to say that something is no file.
+    let message =
+        message.replace("open executable: Operation not permitted", "open executable: Permission denied");
+    let reasons = ["No such file or directory", "Permission denied", "Is a directory", "Not a directory"];
+    reasons.iter().fold(message, |message, reason| message.replace(reason, &reason.to_ascii_lowercase()))
 }
 
 /// Returns Docker's exit code for what a runtime says (moby, `setExitCodeFromError`).
@@ -378,6 +388,10 @@ mod tests {
             ("", None),
             ("not JSON\n", None),
             (r#"{"level":"warning","msg":"careful"}"#, None),
+            (
+                r#"{"level":"error","msg":"executable file `x` not found: No such file or directory"}"#,
+                Some("executable file `x` not found: no such file or directory"),
+            ),
             (
                 "{\"level\":\"error\",\"msg\":\"one\"}\n{\"level\":\"error\",\"msg\":\"two\\n\"}\n{\"level\":\"info\",\"msg\":\"bye\"}",
                 Some("two"),
