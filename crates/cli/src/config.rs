@@ -57,8 +57,13 @@ impl ConfigFile {
         URL_SAFE.encode(serde_json::to_vec(&credentials).unwrap_or_default())
     }
 
+    /// Returns the value of `X-Registry-Config`: the credentials for all registries.
+    pub(crate) fn all_auth_header(&self) -> String {
+        URL_SAFE.encode(serde_json::to_vec(&self.all_credentials()).unwrap_or_default())
+    }
+
     /// Returns the credentials for all registries that the file names, by the file's keys.
-    pub(crate) fn all_credentials(&self) -> BTreeMap<String, AuthConfig> {
+    fn all_credentials(&self) -> BTreeMap<String, AuthConfig> {
         let keys = self.auths.keys().chain(self.cred_helpers.keys());
         keys.map(|key| (key.clone(), self.stored(key))).collect()
     }

@@ -23,6 +23,7 @@ mod endpoint;
 mod error;
 mod exchange;
 mod hosts;
+pub mod judge;
 mod login;
 #[cfg(test)]
 mod mutations;
@@ -50,8 +51,9 @@ pub use search::Hit;
 use exchange::Exchange;
 use oci::Reference;
 use retry::Policy;
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use transport::Transport;
 
@@ -102,25 +104,38 @@ pub struct Client {
 pub(crate) struct Inner {
     pub(crate) settings: Settings,
     pub(crate) exchange: Exchange,
+    /// Clients that trust one host more, by host.
+    trusting: Mutex<HashMap<String, Client>>,
 }
 
 impl Client {
     /// Makes a client. Nothing is read or connected yet.
     pub fn new(settings: Settings) -> Self {
         let transport = Transport::new(&settings);
-        Self { inner: Arc::new(Inner { settings, exchange: Exchange::new(transport) }) }
+        Self {
+            inner: Arc::new(Inner {
+                settings,
+                exchange: Exchange::new(transport),
+                trusting: Mutex::default(),
+            }),
+        }
     }
 
     /// Returns a client that also takes any certificate, and plain HTTP, from the registry `domain` (`--tls-verify=false`).
     ///
-    /// It shares nothing with this one: what was learnt without verification is not used with it.
+    /// It shares nothing with this one: what was learnt without verification is not used with it. There is one for each
+    /// host, so its connections and tokens serve again.
     #[must_use]
     pub fn trusting(&self, domain: &str) -> Self {
-        let mut settings = self.inner.settings.clone();
-        let authority = endpoint::authority(domain);
         // Any port of the host: its token server is often there as well.
-        settings.insecure.push(endpoint::host(authority).to_owned());
-        Self::new(settings)
+        let host = endpoint::host(endpoint::authority(domain)).to_owned();
+        let mut trusting = self.inner.trusting.lock().unwrap_or_else(PoisonError::into_inner);
+        let make = || {
+            let mut settings = self.inner.settings.clone();
+            settings.insecure.push(host.clone());
+            Self::new(settings)
+        };
+        trusting.entry(host.clone()).or_insert_with(make).clone()
     }
 
     /// Returns the repository that `reference` names, as `credentials` see it.

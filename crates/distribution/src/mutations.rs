@@ -1,6 +1,6 @@
 //! What registries say, with some bytes changed: nothing panics, whatever they send.
 
-use crate::{blob, challenge, repository, uri};
+use crate::judge;
 
 const ROUNDS: usize = 50_000;
 
@@ -28,7 +28,6 @@ fn headers() {
         "//host/path?a=b#c",
         "https://h.example:443/v2/a/blobs/uploads/1?_state=%41",
     ];
-    let base = "https://r.example/v2/a/".parse().unwrap();
     for _ in 0..ROUNDS {
         let seeds: Vec<&str> = CHALLENGES.iter().chain(&others).copied().collect();
         let mut text: Vec<char> = seeds[below(seeds.len())].chars().collect();
@@ -48,12 +47,6 @@ fn headers() {
             }
         }
         let text: String = text.into_iter().collect();
-        // None of them is longer than what it was made of.
-        assert!(challenge::parse([text.as_str()]).len() <= text.len() + 1);
-        assert!(repository::next_page(&text).is_none_or(|next| next.len() < text.len()), "{text:?}");
-        assert!(blob::range_start(&text).is_none() || text.contains("bytes"), "{text:?}");
-        if let Some(joined) = uri::join(&base, &text) {
-            assert!(joined.host().is_some_and(|host| !host.is_empty()), "{text:?}");
-        }
+        judge::header(&text);
     }
 }

@@ -1,7 +1,7 @@
 //! The pushing side of a repository: blobs asked for, mounted or uploaded; manifests put (distribution-spec *Push*).
 //!
-//! A blob goes up in one `PUT` to the location that a `POST` gave; after a break it starts again at a new location.
-//! Content is read by a thread of its own and goes through a short queue, so a slow registry slows the reading down.
+//! A blob goes up in one `PUT` to the location that a `POST` gave. After a break the registry is asked how much it has, and
+//! the rest goes up by `PATCH`; only if it has lost the upload, that starts again at a new location. Content is read by a thread of its own and goes through a short queue, so a slow registry slows the reading down.
 
 use crate::auth::Subject;
 use crate::endpoint::Endpoint;
@@ -24,10 +24,20 @@ use tokio::sync::mpsc;
 const PIECE: usize = 256 * 1024;
 const QUEUE: usize = 4;
 
-/// Gives the bytes of a blob, from the beginning, each time it is called; called on a thread that may block.
-pub type Source = Arc<dyn Fn() -> std::io::Result<Box<dyn Read + Send>> + Send + Sync>;
+/// Gives the bytes of a blob from an offset on each time it is called; called on a thread that may block.
+pub type Source = Arc<dyn Fn(u64) -> std::io::Result<Box<dyn Read + Send>> + Send + Sync>;
 
-/// Is told how many bytes have been sent in the present try.
+/// An upload that has begun.
+struct Begun {
+    /// Where it goes on, as the registry said last.
+    location: Uri,
+    /// Whether that is where the registry is, so that it may see credentials.
+    ours: bool,
+    /// How many bytes the registry has.
+    offset: u64,
+}
+
+/// Is told how many bytes of the blob have been sent.
 pub type Progress = Arc<dyn Fn(u64) + Send + Sync>;
 
 impl Repository {
@@ -111,9 +121,21 @@ impl Repository {
         progress: Progress,
     ) -> Result<(), Error> {
         let endpoint = self.origin()?;
-        let mut failed = 0;
+        let (mut begun, mut failed, mut reached) = (None, 0, 0);
         loop {
-            let outcome = self.upload_once(endpoint, descriptor, &source, &progress).await;
+            let outcome = match begun.take() {
+                None => self.begin(endpoint).await,
+                // Nothing has come yet: the next one is as good.
+                Some(Begun { offset: 0, .. }) if failed > 0 => self.begin(endpoint).await,
+                Some(known) => Ok(known),
+            };
+            let outcome = match outcome {
+                Ok(known) => {
+                    let known = begun.insert(known);
+                    self.go_on(endpoint, descriptor, known, (&source, &progress)).await
+                }
+                Err(error) => Err(error),
+            };
             let error = match outcome {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
@@ -126,6 +148,15 @@ impl Repository {
             }
             failed += 1;
             self.client().back_off(failed, error).await?;
+            begun = match begun {
+                Some(known) if known.ours => self.standing(endpoint, known).await,
+                _ => None,
+            };
+            // As long as it gets on, it does not give up.
+            let offset = begun.as_ref().map_or(0, |known| known.offset);
+            if offset > reached {
+                (failed, reached) = (0, offset);
+            }
         }
     }
 
@@ -157,32 +188,78 @@ impl Repository {
         }
     }
 
-    async fn upload_once(
-        &self,
-        endpoint: &Endpoint,
-        descriptor: &Descriptor,
-        source: &Source,
-        progress: &Progress,
-    ) -> Result<(), Error> {
+    async fn begin(&self, endpoint: &Endpoint) -> Result<Begun, Error> {
         let call = Call::new(Method::POST, self.path("blobs/uploads/"));
         let answer = self.exchange().success(self.subject(endpoint), &call).await?;
         let location = location(&answer)?;
-        let target = uri::with_query(&location.to_string(), "digest", &descriptor.digest.to_string());
-        let target: Uri = target.parse().map_err(|_ignored| protocol(&location, "location is not a URL"))?;
-        let ours = uri::same_origin(&target, &answer.url);
-        if target.scheme_str() != Some("https") && answer.url.scheme_str() == Some("https") {
+        if location.scheme_str() != Some("https") && answer.url.scheme_str() == Some("https") {
             return Err(protocol(&location, "location leaves HTTPS"));
         }
+        Ok(Begun { ours: uri::same_origin(&location, &answer.url), location, offset: 0 })
+    }
+
+    /// Asks how much of an upload is there (distribution-spec, *Pushing a blob in chunks*); `None` if it has to start again.
+    async fn standing(&self, endpoint: &Endpoint, begun: Begun) -> Option<Begun> {
+        let call = Call::new(Method::GET, begun.location.to_string());
+        let answer = match self.exchange().success(self.subject(endpoint), &call).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                tracing::debug!(error = %base::chain(&error), "an upload is lost and starts again");
+                return None;
+            }
+        };
+        let last: u64 = answer.header(&header::RANGE)?.rsplit('-').next()?.parse().ok()?;
+        // `0-0` is nothing, or one byte: the same as nothing.
+        let offset = if last == 0 { 0 } else { last + 1 };
+        let location = location(&answer).ok().filter(|next| uri::same_origin(next, &answer.url));
+        Some(Begun { location: location.unwrap_or(begun.location), ours: true, offset })
+    }
+
+    /// Sends what the registry does not have yet and finishes the upload.
+    async fn go_on(
+        &self,
+        endpoint: &Endpoint,
+        descriptor: &Descriptor,
+        begun: &mut Begun,
+        (source, progress): (&Source, &Progress),
+    ) -> Result<(), Error> {
+        let (offset, size) = (begun.offset, descriptor.size);
+        let rest = Rest { source, progress, offset, length: size.saturating_sub(offset) };
+        if offset > size {
+            return Err(protocol(&begun.location, "more of the blob is there than it has"));
+        }
+        if offset > 0 && offset < size {
+            let target = begun.location.clone();
+            let response = self.send(endpoint, Method::PATCH, (&target, begun.ours), &rest).await?;
+            let answer = Answer { url: target, response };
+            begun.location = location(&answer).unwrap_or_else(|_none| begun.location.clone());
+            begun.offset = size;
+        }
+        let text = uri::with_query(&begun.location.to_string(), "digest", &descriptor.digest.to_string());
+        let target: Uri =
+            text.parse().map_err(|_ignored| protocol(&begun.location, "location is not a URL"))?;
+        let rest = Rest { offset: begun.offset, length: size - begun.offset, ..rest };
+        self.send(endpoint, Method::PUT, (&target, begun.ours), &rest).await.map(drop)
+    }
+
+    async fn send(
+        &self,
+        endpoint: &Endpoint,
+        method: Method,
+        (target, ours): (&Uri, bool),
+        rest: &Rest<'_>,
+    ) -> Result<http::Response<hyper::body::Incoming>, Error> {
         let sent = Arc::new(AtomicU64::new(0));
-        let (pieces, failure) = read_ahead(Arc::clone(source));
+        let (pieces, failure) = read_ahead(Arc::clone(rest.source), rest.offset);
         let stream = {
-            let (sent, progress) = (Arc::clone(&sent), Arc::clone(progress));
+            let (sent, progress, offset) = (Arc::clone(&sent), Arc::clone(rest.progress), rest.offset);
             futures_util::stream::unfold(pieces, move |mut pieces| {
                 let (sent, progress) = (Arc::clone(&sent), Arc::clone(&progress));
                 async move {
                     let piece: Result<Bytes, std::io::Error> = pieces.recv().await?;
                     let piece = piece.map(|bytes| {
-                        progress(sent.fetch_add(bytes.len() as u64, Ordering::Relaxed) + bytes.len() as u64);
+                        let length = bytes.len() as u64;
+                        progress(offset + sent.fetch_add(length, Ordering::Relaxed) + length);
                         Frame::data(bytes)
                     });
                     Some((piece.map_err(BoxError::from), pieces))
@@ -190,14 +267,18 @@ impl Repository {
             })
         };
         let mut request = Request::new(StreamBody::new(stream).boxed_unsync());
-        *request.method_mut() = Method::PUT;
         *request.uri_mut() = target.clone();
         let headers = request.headers_mut();
         headers.insert(header::USER_AGENT, HeaderValue::from_static(crate::USER_AGENT));
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(descriptor.size));
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(rest.length));
+        if method == Method::PATCH {
+            let range = format!("{}-{}", rest.offset, rest.offset + rest.length.saturating_sub(1));
+            headers.extend(HeaderValue::try_from(range).map(|range| (header::CONTENT_RANGE, range)));
+        }
+        *request.method_mut() = method;
         if ours && let Some(authorization) = self.exchange().authorization(self.subject(endpoint)).await? {
-            headers.insert(header::AUTHORIZATION, authorization);
+            request.headers_mut().insert(header::AUTHORIZATION, authorization);
         }
         if ours {
             endpoint.prepare(&mut request);
@@ -208,9 +289,9 @@ impl Repository {
         }
         let response = outcome?;
         if response.status().is_success() {
-            return Ok(());
+            return Ok(response);
         }
-        Err(Error::Refused { refusal: refusal::read(&self.exchange().transport, &target, response).await? })
+        Err(Error::Refused { refusal: refusal::read(&self.exchange().transport, target, response).await? })
     }
 
     /// Gives an upload up that is not wanted, so that the registry need not keep it.
@@ -226,16 +307,24 @@ impl Repository {
     }
 }
 
+/// What is still to be sent of a blob.
+struct Rest<'a> {
+    source: &'a Source,
+    progress: &'a Progress,
+    offset: u64,
+    length: u64,
+}
+
 type Failed = Arc<std::sync::Mutex<Option<std::io::Error>>>;
 
 /// Reads `source` on a thread; it ends when the receiver is dropped.
-fn read_ahead(source: Source) -> (mpsc::Receiver<Result<Bytes, std::io::Error>>, Failed) {
+fn read_ahead(source: Source, offset: u64) -> (mpsc::Receiver<Result<Bytes, std::io::Error>>, Failed) {
     let (sender, receiver) = mpsc::channel(QUEUE);
     let failed = Failed::default();
     let failing = Arc::clone(&failed);
     drop(tokio::task::spawn_blocking(move || {
         let read = || -> std::io::Result<()> {
-            let mut reader = source()?;
+            let mut reader = source(offset)?;
             loop {
                 let mut piece = vec![0; PIECE];
                 let length = reader.read(&mut piece)?;

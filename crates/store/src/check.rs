@@ -4,11 +4,12 @@
 //! with its archive. What is broken can be repaired by removing it: blobs are fetched again by the next pull, layers
 //! unpacked again when they are needed.
 
+use crate::content::Key;
 use crate::error::{At, Error, Result};
 use crate::layers::Difference;
 use crate::{Durability, Keep, Store};
 use oci::{Algorithm, Digest, Hasher};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io::Read;
 
 const BUFFER: usize = 256 * 1024;
@@ -63,7 +64,49 @@ pub struct Usage {
     pub reclaimable: u64,
 }
 
+/// What images take on the disk, in bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Footprint {
+    /// All layers and blobs, each counted once, but for those that are there for others alone.
+    pub total: u64,
+    /// By image: all that it consists of, and how much of that is part of another image as well.
+    pub images: BTreeMap<Digest, (u64, u64)>,
+}
+
 impl Store {
+    /// Returns what images take on the disk: the bytes of the files of unpacked layers, of archives and of documents.
+    /// Not counted is what only `others` need.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn footprint(&self, others: &Keep) -> Result<Footprint> {
+        let mut keys = BTreeMap::new();
+        for id in self.images.ids() {
+            let Some(target) = self.images.target(&id) else { continue };
+            keys.insert(id, self.images.reachable_anyway(&target));
+        }
+        let mut users: HashMap<&Key, usize> = HashMap::new();
+        for key in keys.values().flatten() {
+            *users.entry(key).or_default() += 1;
+        }
+        let bytes = |key: &Key| match key {
+            Key::Blob(digest) => self.blobs.stored(digest),
+            Key::Layer(diff_id) => self.layers.get(diff_id).ok().flatten().map_or(0, |layer| layer.size),
+        };
+        let sum = |keys: &mut dyn Iterator<Item = &Key>| keys.map(bytes).fold(0, u64::saturating_add);
+        let image = |(id, keys): (&Digest, &BTreeSet<Key>)| {
+            let mut shared = keys.iter().filter(|key| users.get(*key).is_some_and(|count| *count > 1));
+            (id.clone(), (sum(&mut keys.iter()), sum(&mut shared)))
+        };
+        let images = keys.iter().map(image).collect();
+        let blobs = self.blobs.list()?.into_iter().map(Key::Blob);
+        let all: Vec<Key> = blobs.chain(self.layers.list()?.into_iter().map(Key::Layer)).collect();
+        let foreign: HashSet<Key> = others.keys().collect();
+        let mut own = all.iter().filter(|key| users.contains_key(key) || !foreign.contains(*key));
+        Ok(Footprint { total: sum(&mut own), images })
+    }
+
     /// Verifies the database, all blobs, all layers and all images; returns what is wrong.
     ///
     /// Reads everything: takes as long as the disk needs. May run beside other operations. A layer whose archive is not
@@ -80,6 +123,7 @@ impl Store {
             on_step(&Step::Blob(digest.clone()));
             if let Some(found) = self.check_blob(&digest)? {
                 broken.insert(digest.clone());
+                problems.extend(self.layer_behind(&digest));
                 problems.push(Problem::Blob { digest, found });
             }
         }
@@ -115,11 +159,11 @@ impl Store {
             match problem {
                 Problem::Blob { digest, .. } => {
                     self.blobs.remove(digest)?;
-                    forgotten.push(crate::content::Key::Blob(digest.clone()).to_string());
+                    forgotten.push(Key::Blob(digest.clone()).to_string());
                 }
                 Problem::Layer { diff_id, .. } => {
                     self.layers.remove(diff_id)?;
-                    forgotten.push(crate::content::Key::Layer(diff_id.clone()).to_string());
+                    forgotten.push(Key::Layer(diff_id.clone()).to_string());
                 }
                 Problem::Database(_) | Problem::Image { .. } => {}
             }
@@ -142,18 +186,26 @@ impl Store {
         for digest in self.blobs.list()? {
             let size = self.blobs.stored(&digest);
             usage.blobs = (usage.blobs.0 + 1, usage.blobs.1.saturating_add(size));
-            if !marked.contains(&crate::content::Key::Blob(digest)) {
+            if !marked.contains(&Key::Blob(digest)) {
                 usage.reclaimable = usage.reclaimable.saturating_add(size);
             }
         }
         for diff_id in self.layers.list()? {
             let size = self.layers.get(&diff_id)?.map_or(0, |layer| layer.size);
             usage.layers = (usage.layers.0 + 1, usage.layers.1.saturating_add(size));
-            if !marked.contains(&crate::content::Key::Layer(diff_id)) {
+            if !marked.contains(&Key::Layer(diff_id)) {
                 usage.reclaimable = usage.reclaimable.saturating_add(size);
             }
         }
         Ok(usage)
+    }
+
+    /// Names the layer that a dropped blob is made of: if the blob is wrong, the layer is.
+    fn layer_behind(&self, digest: &Digest) -> Option<Problem> {
+        let diff_id = Some(digest).filter(|digest| !self.blobs.is_whole(digest));
+        let diff_id = diff_id.and_then(|digest| self.blobs.recipes().layer_of(digest))?;
+        let what = "is not as in the archive";
+        Some(Problem::Layer { diff_id, differences: vec![Difference { path: "a file".to_owned(), what }] })
     }
 
     /// Returns the digest of what is there if it is not `digest`.

@@ -21,6 +21,13 @@ pub struct Keep {
     pub blobs: Vec<Digest>,
 }
 
+impl Keep {
+    pub(crate) fn keys(&self) -> impl Iterator<Item = Key> {
+        let layers = self.layers.iter().cloned().map(Key::Layer);
+        layers.chain(self.blobs.iter().cloned().map(Key::Blob))
+    }
+}
+
 /// What a collection removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Collected {
@@ -84,9 +91,7 @@ impl Store {
 
     /// Everything that images and `keep` need.
     pub(crate) fn marked(&self, keep: &Keep) -> HashSet<Key> {
-        let mut marked: HashSet<Key> = HashSet::new();
-        marked.extend(keep.layers.iter().cloned().map(Key::Layer));
-        marked.extend(keep.blobs.iter().cloned().map(Key::Blob));
+        let mut marked: HashSet<Key> = keep.keys().collect();
         for id in self.images.ids() {
             let Some(target) = self.images.target(&id) else { continue };
             marked.insert(Key::Blob(id));

@@ -42,7 +42,7 @@ mod testing;
 mod workspace;
 
 pub use blobs::{Blobs, Ingest, Tee};
-pub use check::{Problem, Usage};
+pub use check::{Footprint, Problem, Usage};
 pub use collect::{Collected, Keep};
 pub use content::Lease;
 pub use database::{Database, Durability, Transaction};

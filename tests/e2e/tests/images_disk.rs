@@ -6,6 +6,9 @@ use std::time::Duration;
 use testkit::image::Entry;
 use testkit::{Engine, Registry, Scratch, image, until};
 
+/// alice, secret.
+const PASSWORDS: &str = "alice:$2b$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n";
+
 fn files_below(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap().flatten() {
@@ -73,4 +76,109 @@ fn archives_are_dropped_and_made_again() {
     let all: Vec<&str> = all.lines().collect();
     engine.wharf(&[&["rmi", "-f"], all.as_slice()].concat()).ok();
     assert_eq!(files_below(&data.join("recipes")), Vec::<PathBuf>::new());
+}
+
+/// `system df` says what the files have: layers that images share once, and hard links once.
+#[test]
+fn df_is_what_the_file_system_says() {
+    let engine = Engine::start();
+    let files = Scratch::new();
+    for (name, own) in [("one:1", "a"), ("two:1", "b")] {
+        let archive = files.join(own);
+        let layers = [
+            image::busybox_layer(),
+            image::layer(&[Entry::Folder("d", 0o755), Entry::File("d/f", 0o644, &[7; 30_000])]),
+            // The same name twice: only the later file is there.
+            image::layer(&[Entry::File(own, 0o644, &[1; 9_000]), Entry::File(own, 0o600, own.as_bytes())]),
+        ];
+        image::write_archive(&archive, &[name], &layers, &serde_json::json!({"Cmd": ["sh"]}));
+        engine.wharf(&["load", "-q", "-i", archive.to_str().unwrap()]).ok();
+    }
+    let script =
+        "head -c 100000 /dev/zero > /f; ln /f /g; ln /f /v/h; head -c 5000 /dev/zero > /v/x; ln /v/x /v/y";
+    engine.wharf(&["run", "--name", "user", "-v", "kept:/v", "one:1", "sh", "-c", script]);
+    let socket = engine.host();
+    let socket = socket.strip_prefix("unix://").unwrap();
+    let text = engine.run("curl", &["-s", "--unix-socket", socket, "http://wharf/system/df"]).ok();
+    let usage: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let number = |value: &serde_json::Value| value.as_u64().unwrap();
+    // Bytes of regular files, each inode once.
+    let measured = |folders: &[&str]| -> u64 {
+        let script = "find \"$@\" -type f ! -name layer.json -printf '%i %s\\n' | sort -u | awk '{s += $2} END {print s + 0}'";
+        let data = engine.folder().join("data");
+        let folders: Vec<String> =
+            folders.iter().map(|folder| data.join(folder).display().to_string()).collect();
+        let mut arguments = vec!["-c", script, "sh"];
+        arguments.extend(folders.iter().map(String::as_str));
+        engine.run("sh", &arguments).line().parse().unwrap()
+    };
+    assert_eq!(number(&usage["LayersSize"]), measured(&["layers", "blobs", "recipes"]), "{usage:#}");
+    let images = usage["Images"].as_array().unwrap();
+    let unique: u64 = images.iter().map(|image| number(&image["Size"]) - number(&image["SharedSize"])).sum();
+    let shared = number(&images[0]["SharedSize"]);
+    assert_eq!(unique + shared, number(&usage["LayersSize"]), "{usage:#}");
+    let upper = measured(&[&format!("containers/{}/upper", usage["Containers"][0]["Id"].as_str().unwrap())]);
+    assert_eq!(number(&usage["Containers"][0]["SizeRw"]), upper, "{usage:#}");
+    assert_eq!(upper, 100_000);
+    assert_eq!(number(&usage["Volumes"][0]["UsageData"]["Size"]), 5_000);
+    assert_eq!(measured(&["volumes/kept"]), 5_000);
+}
+
+/// What is damaged comes back from a registry that wants a password, of archives that were dropped too, or from a mirror.
+#[test]
+fn repairs_use_passwords_and_mirrors() {
+    let engine = Engine::start();
+    let files = Scratch::new();
+    let archive = files.join("image.tar");
+    write_image(&archive, "box:1");
+    let passwords = files.join("htpasswd");
+    std::fs::write(&passwords, PASSWORDS).unwrap();
+    let further = format!("auth: {{htpasswd: {{realm: Test, path: {}}}}}\n", passwords.display());
+    let origin = Registry::start_own(engine.namespaces(), Registry::HOST, &further);
+    let name = format!("{}/box:1", Registry::HOST);
+    engine.wharf(&["login", "-u", "alice", "-p", "secret", Registry::HOST]).ok();
+    engine.wharf(&["load", "-q", "-i", archive.to_str().unwrap()]).ok();
+    engine.wharf(&["tag", "box:1", &name]).ok();
+    engine.wharf(&["push", "-q", &name]).ok();
+    engine.wharf(&["rmi", "-f", "box:1", &name]).ok();
+    engine.wharf(&["pull", "-q", &name]).ok();
+    let data = engine.folder().join("data");
+    let damage = |path: &Path| {
+        let mut bytes = std::fs::read(path).unwrap();
+        let last = bytes.last_mut().unwrap();
+        *last ^= 1;
+        std::fs::write(path, bytes).unwrap();
+    };
+    let repaired = || {
+        assert_eq!(engine.wharf(&["system", "check"]).code, 1);
+        let repaired = engine.wharf(&["system", "check", "--repair"]);
+        assert!(repaired.code == 0 && repaired.stdout.contains("fetched again: "), "{repaired:?}");
+    };
+    files_below(&data.join("blobs")).iter().for_each(|path| damage(path));
+    repaired();
+    // A file that an archive is made of.
+    let configure = |json: &str| {
+        std::fs::write(engine.folder().join("daemon.json"), json).unwrap();
+        engine.wharf(&["system", "reload"]).ok();
+    };
+    configure(r#"{"layer-archives": "rebuild"}"#);
+    until("the archives to be dropped", Duration::from_secs(120), || {
+        (files_below(&data.join("recipes")).len() == 2).then_some(())
+    });
+    let text =
+        |path: &&PathBuf| path.ends_with("diff/d/text") && std::fs::metadata(path).unwrap().len() > 4096;
+    damage(files_below(&data.join("layers")).iter().find(text).unwrap());
+    repaired();
+    // The registry is gone, and a mirror has what it had.
+    let copy = origin.folder().join("docker");
+    let mirror = Registry::start_own(engine.namespaces(), "127.0.0.1:5001", "");
+    engine.run("cp", &["-a", copy.to_str().unwrap(), mirror.folder().to_str().unwrap()]).ok();
+    drop(origin);
+    let host = Registry::HOST;
+    configure(&format!(
+        r#"{{"registry-mirrors": {{"{host}": ["http://127.0.0.1:5001"]}}, "max-download-attempts": 1}}"#
+    ));
+    files_below(&data.join("blobs")).iter().for_each(|path| damage(path));
+    repaired();
+    assert_eq!(engine.wharf(&["run", "--rm", &name, "cat", "/d/text"]).line(), "later");
 }

@@ -255,3 +255,25 @@ fn the_registry_as_an_image() {
     engine.docker(&["stop", "registry"]).ok();
     assert_eq!(engine.wharf(&["inspect", "-f", "{{.State.ExitCode}}", "registry"]).line(), "0");
 }
+
+/// Blobs on another file system than the repositories, as with a volume mounted for them.
+#[test]
+fn blobs_may_be_on_another_disk() {
+    let engine = Namespaces::new();
+    let registry = Registry::start_own(&engine, HOST, "");
+    let root = registry.folder().join("docker/registry/v2/blobs");
+    std::fs::create_dir_all(&root).expect("make a folder");
+    let mounted = engine.command("mount").args(["-t", "tmpfs", "blobs"]).arg(&root).status();
+    assert!(mounted.expect("run mount").success());
+    let files = Scratch::new();
+    let archive = files.join("box.tar");
+    image::write_busybox(&archive, "box:1");
+    registry.push(&engine, &archive, "some/box:1");
+    let found = engine.command("find").arg(&root).args(["-type", "f", "!", "-name", "data"]).output();
+    assert_eq!(String::from_utf8_lossy(&found.expect("run find").stdout), "", "nothing unfinished stays");
+    let copied = files.join("copy");
+    let mut skopeo = engine.command("skopeo");
+    skopeo.args(["copy", "-q", "--src-tls-verify=false", &format!("docker://{HOST}/some/box:1")]);
+    let output = skopeo.arg(format!("dir:{}", copied.display())).output().expect("run skopeo");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}

@@ -18,7 +18,7 @@ use crate::program::{Cli, print, print_line};
 use crate::units;
 use api::Filters;
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+use base64::engine::general_purpose::STANDARD;
 use context::Main;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -230,8 +230,7 @@ fn query<'a>(cli: &'a Cli, matches: &Matches, remote: &str, dockerfile: &str) ->
     if !matches.list("security-opt").is_empty() {
         request = request.query("securityopt", json(&matches.list("security-opt")));
     }
-    let auths = cli.config().all_credentials();
-    Ok(request.header("X-Registry-Config", &URL_SAFE.encode(json(&auths))))
+    Ok(request.header("X-Registry-Config", &cli.config().all_auth_header()))
 }
 
 /// A document as text.

@@ -11,6 +11,11 @@ pub(crate) const FLAGS: &[Flag] = &[switch("repair", "Fetch or unpack again what
 
 /// `system check`
 pub(crate) fn run(cli: &Cli, matches: &Matches) -> Result<()> {
-    let request = cli.client()?.request("POST", "/system/check").flag("repair", matches.switch("repair"));
+    let repair = matches.switch("repair");
+    let mut request = cli.client()?.request("POST", "/system/check").flag("repair", repair);
+    if repair {
+        // What is damaged may have come from a registry that wants to know who asks.
+        request = request.header("X-Registry-Config", &cli.config().all_auth_header());
+    }
     progress::show(request.send()?, &mut io::stdout().lock(), None, |_| {})
 }

@@ -13,9 +13,10 @@ use api::progress::Message;
 use base::Kind;
 use distribution::Credentials;
 use engine::Engine;
-use engine::images::{Images, Import, Pull, Push, Step};
+use engine::images::{Images, Import, Pull, Push, Repair, Step};
 use http::{Method, StatusCode};
 use oci::{Platform, Reference};
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -157,7 +158,8 @@ async fn prune(images: Images, engine: Arc<Engine>, call: Call) -> Answer {
 
 /// Answers `POST /system/check`, which only Wharf has: whether everything that is kept is as it should be.
 async fn check(images: Images, engine: Arc<Engine>, call: Call) -> Answer {
-    let repair = call.query.flag("repair");
+    let repair =
+        if call.query.flag("repair") { Some(Repair { credentials: all_credentials(&call)? }) } else { None };
     let users = engine.containers.image_users();
     progress::answer(move |teller: Teller| async move {
         let told = teller.clone();
@@ -180,6 +182,31 @@ pub(super) fn credentials(call: &Call) -> Result<Credentials, Failure> {
     let header = call.headers.get("x-registry-auth").map_or("", |value| value.to_str().unwrap_or_default());
     let parsed = Credentials::from_header(header);
     parsed.map(|(credentials, _server)| credentials).map_err(|error| Failure::invalid(error.to_string()))
+}
+
+/// Reads `X-Registry-Config`: base 64 of credentials by registry.
+pub(super) fn all_credentials(call: &Call) -> Result<BTreeMap<String, Credentials>, Failure> {
+    use base64::Engine as _;
+    let header =
+        call.headers.get("x-registry-config").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let header = header.trim().trim_end_matches('=');
+    if header.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let invalid = || Failure::invalid("invalid X-Registry-Config header");
+    let url_safe = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(header);
+    let bytes = url_safe
+        .or_else(|_standard| base64::engine::general_purpose::STANDARD_NO_PAD.decode(header))
+        .map_err(|_broken| invalid())?;
+    let all: BTreeMap<String, serde_json::Value> =
+        serde_json::from_slice(&bytes).map_err(|_broken| invalid())?;
+    let mut credentials = BTreeMap::new();
+    for (registry, value) in all {
+        let (parsed, _server) = Credentials::from_json(value.to_string().as_bytes())
+            .map_err(|error| Failure::invalid(error.to_string()))?;
+        credentials.insert(registry, parsed);
+    }
+    Ok(credentials)
 }
 
 /// Says whether the registry has to show a good certificate; `tlsVerify` is podman's name for it.

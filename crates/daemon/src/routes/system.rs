@@ -108,10 +108,16 @@ async fn disk_usage(engine: Arc<Engine>, call: Call) -> Answer {
             ..DiskUsage::default()
         };
         if wanted("image") {
-            usage.layers_size = number(engine.images.layers_size()?);
+            let footprint = engine.images.footprint()?;
+            usage.layers_size = number(footprint.total);
             let containers = engine.containers.list();
-            let mut summaries = engine.images.summaries(&Filters::default(), None, true)?;
+            let mut summaries = engine.images.summaries(&Filters::default(), None, false)?;
             for summary in &mut summaries {
+                // All that an image takes, its archives too, so that the parts make the whole.
+                let taken = footprint.images.iter().find(|(id, _)| id.to_string() == summary.id);
+                if let Some((_, (size, shared))) = taken {
+                    (summary.size, summary.shared_size) = (number(*size), number(*shared));
+                }
                 let users =
                     containers.iter().filter(|container| container.image.id.to_string() == summary.id);
                 summary.containers = i64::try_from(users.count()).unwrap_or(i64::MAX);

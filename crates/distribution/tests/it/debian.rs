@@ -68,7 +68,7 @@ async fn what_is_pushed_can_be_pulled() {
         let descriptor = Descriptor::of(media_type::OCI_LAYER, bytes);
         let content = bytes.clone();
         assert!(!repository.has_blob(&descriptor.digest).await.unwrap());
-        let source = Arc::new(move || {
+        let source = Arc::new(move |_| {
             Ok(Box::new(std::io::Cursor::new(content.clone())) as Box<dyn std::io::Read + Send>)
         });
         repository.upload(&descriptor, source, Arc::new(|_| ())).await.unwrap();

@@ -25,7 +25,11 @@ fn at(registry: &Registry, reference: &str, password: &str) -> Repository {
 
 fn source(bytes: &[u8]) -> Source {
     let bytes = bytes.to_vec();
-    Arc::new(move || Ok(Box::new(std::io::Cursor::new(bytes.clone()))))
+    Arc::new(move |offset| {
+        let mut cursor = std::io::Cursor::new(bytes.clone());
+        cursor.set_position(offset);
+        Ok(Box::new(cursor))
+    })
 }
 
 async fn upload(repository: &Repository, bytes: &[u8]) -> Result<u64, Error> {
@@ -96,6 +100,44 @@ async fn broken_uploads_start_again() {
     assert_eq!(registry.log().iter().filter(|request| request.method == "POST").count(), 3);
 }
 
+/// Two connections break in the middle; no byte that had arrived goes a second time.
+#[tokio::test]
+async fn broken_uploads_go_on_where_they_broke() {
+    let bytes: Vec<u8> = (0..3_000_000_u32).map(|number| (number % 251).to_le_bytes()[0]).collect();
+    for login in [Login::Open, Login::Bearer { user: "ann".into(), password: "pw".into(), anonymous: false }]
+    {
+        let registry = Registry::start();
+        registry.login(login);
+        registry.break_uploads(&[1_000_000, 500_000]);
+        upload(&at(&registry, "app:v1", "pw"), &bytes).await.unwrap();
+        assert!(registry.blob(&Digest::sha256_of(&bytes)).is_some_and(|blob| blob == bytes));
+        let log = registry.log();
+        let ranges: Vec<_> = log
+            .iter()
+            .filter(|request| request.method == "PATCH")
+            .map(|request| request.header("content-range"))
+            .collect();
+        assert_eq!(ranges, ["1000000-2999999", "1500000-2999999"]);
+        let begun = log.iter().filter(|request| request.method == "POST" && request.path() != "/token");
+        assert!(begun.count() <= 2, "only a challenge begins it twice");
+        let last = log.iter().rfind(|request| request.method == "PUT").unwrap();
+        assert!(last.body.is_empty());
+    }
+}
+
+/// A registry that forgets unfinished uploads gets them from the beginning.
+#[tokio::test]
+async fn lost_uploads_start_again() {
+    let registry = Registry::start();
+    registry.break_uploads(&[1_000_000]);
+    registry.fault(|request| {
+        let asked = request.method == "GET" && request.path().contains("/uploads/");
+        asked.then(|| Reply::error(404, "BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry"))
+    });
+    upload(&at(&registry, "app:v1", ""), &vec![1; 2_000_000]).await.unwrap();
+    assert_eq!(registry.log().iter().filter(|request| request.method == "POST").count(), 2);
+}
+
 #[tokio::test]
 async fn refusals_are_the_registrys() {
     let registry = Registry::start();
@@ -119,7 +161,7 @@ async fn a_source_that_fails_is_the_error() {
     let registry = Registry::start();
     let calls = Arc::new(Mutex::new(0));
     let counted = Arc::clone(&calls);
-    let source: Source = Arc::new(move || {
+    let source: Source = Arc::new(move |_| {
         *counted.lock().unwrap() += 1;
         Err(std::io::Error::other("gone"))
     });

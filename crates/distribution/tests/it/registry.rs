@@ -18,6 +18,8 @@ pub(crate) struct Request {
     pub(crate) target: String,
     pub(crate) headers: BTreeMap<String, String>,
     pub(crate) body: Vec<u8>,
+    /// Whether the rest of the body was not waited for.
+    broken: bool,
 }
 
 impl Request {
@@ -114,6 +116,8 @@ struct State {
     log: Vec<Request>,
     ranges: bool,
     issued: usize,
+    /// After how many bytes the next uploads break.
+    breaks: Vec<usize>,
 }
 
 /// A running registry; it stops when dropped.
@@ -140,6 +144,7 @@ impl Registry {
             log: Vec::new(),
             ranges: true,
             issued: 0,
+            breaks: Vec::new(),
         }));
         let stop = Arc::new(AtomicBool::new(false));
         let (accepting, stopping) = (Arc::clone(&state), Arc::clone(&stop));
@@ -168,6 +173,11 @@ impl Registry {
     /// Lets `fault` answer the requests it wants to.
     pub(crate) fn fault(&self, fault: impl FnMut(&Request) -> Option<Reply> + Send + 'static) {
         self.state.lock().unwrap().fault = Some(Box::new(fault));
+    }
+
+    /// Closes the connections of the next uploads after so many bytes each.
+    pub(crate) fn break_uploads(&self, after: &[usize]) {
+        self.state.lock().unwrap().breaks = after.iter().rev().copied().collect();
     }
 
     pub(crate) fn without_ranges(&self) {
@@ -224,8 +234,15 @@ fn serve(stream: TcpStream, state: &Mutex<State>, stop: &AtomicBool) {
     stream.set_nodelay(true).unwrap();
     let mut writer = stream.try_clone().unwrap();
     let mut reader = BufReader::new(stream);
-    while let Some(request) = read_request(&mut reader, &mut writer) {
+    while let Some(request) = read_request(&mut reader, &mut writer, state) {
         if stop.load(Ordering::SeqCst) {
+            return;
+        }
+        if request.broken {
+            let mut state = state.lock().unwrap();
+            let upload = request.path().rsplit('/').next().unwrap().to_owned();
+            state.log.push(request.clone());
+            state.uploads.get_mut(&upload).unwrap().extend_from_slice(&request.body);
             return;
         }
         let reply = {
@@ -240,7 +257,11 @@ fn serve(stream: TcpStream, state: &Mutex<State>, stop: &AtomicBool) {
     }
 }
 
-fn read_request(reader: &mut BufReader<TcpStream>, writer: &mut TcpStream) -> Option<Request> {
+fn read_request(
+    reader: &mut BufReader<TcpStream>,
+    writer: &mut TcpStream,
+    state: &Mutex<State>,
+) -> Option<Request> {
     let mut line = Vec::new();
     reader.read_until(b'\n', &mut line).ok()?;
     let line = String::from_utf8(line).ok()?;
@@ -261,8 +282,15 @@ fn read_request(reader: &mut BufReader<TcpStream>, writer: &mut TcpStream) -> Op
         writer.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").ok()?;
     }
     let mut body = Vec::new();
+    let mut broken = false;
     if let Some(length) = headers.get("content-length") {
-        reader.take(length.parse().ok()?).read_to_end(&mut body).ok()?;
+        let mut length: usize = length.parse().ok()?;
+        if length > 0 && matches!(&*method, "PUT" | "PATCH") && target.contains("/uploads/") {
+            let after = state.lock().unwrap().breaks.pop().unwrap_or(length);
+            broken = after < length;
+            length = length.min(after);
+        }
+        reader.take(u64::try_from(length).unwrap()).read_to_end(&mut body).ok()?;
     } else if headers.get("transfer-encoding").is_some_and(|encoding| encoding == "chunked") {
         loop {
             let mut line = String::new();
@@ -275,7 +303,7 @@ fn read_request(reader: &mut BufReader<TcpStream>, writer: &mut TcpStream) -> Op
             }
         }
     }
-    Some(Request { method, target, headers, body })
+    Some(Request { method, target, headers, body, broken })
 }
 
 fn write_reply(writer: &mut TcpStream, request: &Request, reply: &Reply) -> std::io::Result<()> {
@@ -440,6 +468,10 @@ impl State {
                 let upload = format!("u{}", self.uploads.len());
                 self.uploads.insert(upload.clone(), Vec::new());
                 Reply::new(202, "").header("location", location(&upload)).header("range", "0-0")
+            }
+            "GET" if self.uploads.contains_key(upload) => {
+                let end = self.uploads[upload].len().max(1) - 1;
+                Reply::new(204, "").header("location", location(upload)).header("range", format!("0-{end}"))
             }
             "PATCH" => {
                 let content = self.uploads.get_mut(upload).unwrap();

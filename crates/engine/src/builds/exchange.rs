@@ -21,10 +21,7 @@ const MAX_DOCUMENT: u64 = 16 << 20;
 impl Around {
     /// The credentials for a reference's registry.
     pub(super) fn credentials_for(&self, reference: &Reference) -> Credentials {
-        let registry = reference.domain();
-        let keys = [registry, "https://index.docker.io/v1/", "docker.io"];
-        let keys = if registry == "docker.io" { &keys[..] } else { &keys[..1] };
-        keys.iter().find_map(|key| self.credentials.get(*key)).cloned().unwrap_or_default()
+        crate::images::credentials_for(&self.credentials, reference)
     }
 
     /// Tells pulls and pushes to whoever listens.

@@ -92,13 +92,13 @@ impl Images {
         Ok(summaries)
     }
 
-    /// Returns the bytes of all layers, each counted once (`LayersSize` of `GET /system/df`).
+    /// Returns what images take on the disk (`GET /system/df`); the build cache tells its own part itself.
     ///
     /// # Errors
     ///
     /// The store's.
-    pub fn layers_size(&self) -> Result<u64> {
-        Ok(self.layer_sizes()?.values().sum())
+    pub fn footprint(&self) -> Result<store::Footprint> {
+        Ok(self.store().footprint(&self.kept_by_others())?)
     }
 
     /// Returns the answer to `GET /images/{name}/json`.

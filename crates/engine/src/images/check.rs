@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use base::Kind;
 use distribution::{Access, Credentials, Repository};
 use oci::{Descriptor, Digest, Document, Reference};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 use store::Problem;
@@ -16,24 +16,29 @@ use store::Problem;
 /// How deep an index may point to an index.
 const MAX_NESTING: usize = 3;
 
+/// How what is damaged is repaired.
+#[derive(Debug, Clone, Default)]
+pub struct Repair {
+    /// The user's credentials by registry.
+    pub credentials: BTreeMap<String, Credentials>,
+}
+
 /// Takes what a check says, a line at a time.
 pub type Lines = Arc<dyn Fn(String) + Send + Sync>;
 
 impl Images {
-    /// Reads everything and tells what is damaged; with `repair`, fetches and unpacks that again. Returns how many
-    /// problems are left. `users` are all containers.
+    /// Reads everything and tells what is damaged; with `repair`, fetches (from mirrors too) and unpacks that again. Returns
+    /// how many problems are left. `users` are all containers.
     ///
     /// # Errors
     ///
     /// Those of the store that keep the check from going on.
-    pub async fn check(&self, repair: bool, users: Vec<User>, tell: Lines) -> Result<usize> {
+    pub async fn check(&self, repair: Option<Repair>, users: Vec<User>, tell: Lines) -> Result<usize> {
         let problems = self.problems(Arc::clone(&tell)).await?;
         for problem in &problems {
             tell(worded(problem));
         }
-        if !repair || problems.is_empty() {
-            return Ok(problems.len());
-        }
+        let Some(repair) = repair.filter(|_| !problems.is_empty()) else { return Ok(problems.len()) };
         let in_use: HashSet<Digest> =
             users.into_iter().filter(|user| user.running).flat_map(|user| user.layers).collect();
         let (kept, taken): (Vec<Problem>, Vec<Problem>) = problems.into_iter().partition(
@@ -52,7 +57,7 @@ impl Images {
         let store = self.store().clone();
         blocking(move || Ok(store.repair(&taken)?)).await?;
         for id in self.store().images().ids() {
-            match self.restore(&id, &gone).await {
+            match self.restore(&id, &gone, &repair).await {
                 Ok(fetched) => {
                     for digest in fetched {
                         tell(format!("fetched again: {digest}"));
@@ -84,7 +89,7 @@ impl Images {
     }
 
     /// Fetches what is missing of an image and unpacks its layers; returns what was fetched. `gone` is what was here.
-    async fn restore(&self, id: &Digest, gone: &HashSet<Digest>) -> Result<Vec<Digest>> {
+    async fn restore(&self, id: &Digest, gone: &HashSet<Digest>, repair: &Repair) -> Result<Vec<Digest>> {
         let images = self.store().images();
         let Some(target) = images.target(id) else { return Ok(Vec::new()) };
         let mut fetched = Vec::new();
@@ -93,7 +98,7 @@ impl Images {
             let mut failure =
                 Error::not_found(format!("{id} has no name, so nobody knows where it came from"));
             for name in &names {
-                match self.refetch(&target, name, gone).await {
+                match self.refetch(&target, name, gone, repair).await {
                     Ok(found) => {
                         fetched = found;
                         let (store, target, names) = (self.store().clone(), target.clone(), names.clone());
@@ -149,9 +154,11 @@ impl Images {
         target: &Descriptor,
         name: &Reference,
         gone: &HashSet<Digest>,
+        repair: &Repair,
     ) -> Result<Vec<Digest>> {
+        let credentials = super::credentials_for(&repair.credentials, name);
         let reference = name.without_tag().with_digest(&target.digest);
-        let repository = self.client().repository(&reference, &Credentials::default(), Access::Pull);
+        let repository = self.client().repository(&reference, &credentials, Access::Pull);
         let mut fetched = Vec::new();
         let mut open = vec![(target.clone(), MAX_NESTING)];
         while let Some((descriptor, depth)) = open.pop() {

@@ -27,11 +27,12 @@ pub mod view;
 
 pub use archive::{Commit, Import};
 pub use change::apply_changes;
-pub use check::Lines;
+pub use check::{Lines, Repair};
 pub use manifest::{Put, RemoteDocument, RemoteManifest};
 pub use progress::{BlobState, Progress, Step};
 pub use pull::Pull;
 pub use push::Push;
+pub(crate) use remote::credentials_for;
 pub use removal::User;
 pub use select::{LIST_FILTERS, PRUNE_FILTERS};
 pub(crate) use single::Remote as RemoteImage;

@@ -281,8 +281,11 @@ impl Job {
             }
         }
         let (store, digest, total) = (self.store.clone(), self.blob.digest.clone(), self.blob.size);
-        let source = Arc::new(move || -> std::io::Result<Box<dyn std::io::Read + Send>> {
-            store.blobs().open(&digest).map(|file| Box::new(file) as _).map_err(std::io::Error::other)
+        let source = Arc::new(move |offset| -> std::io::Result<Box<dyn std::io::Read + Send>> {
+            use std::io::Seek as _;
+            let mut file = store.blobs().open(&digest).map_err(std::io::Error::other)?;
+            file.seek(std::io::SeekFrom::Start(offset))?;
+            Ok(Box::new(file))
         });
         let teller = Arc::clone(&self.teller);
         let progress = Arc::new(move |current| teller.count(BlobState::Pushing { current, total }));

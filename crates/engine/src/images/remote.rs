@@ -8,6 +8,7 @@ use api::image::DistributionInspect;
 use api::registry::SearchResult;
 use distribution::{Access, Credentials};
 use oci::{Document, Platform, Reference};
+use std::collections::BTreeMap;
 
 /// How many results a search has at most, and if nobody says how many.
 const MOST_RESULTS: usize = 100;
@@ -155,6 +156,14 @@ impl Images {
         let client = self.client_for(distribution::domain_of(server), verify);
         client.login(server, credentials).await.map_err(|error| registry_error(&error))
     }
+}
+
+/// Chooses the credentials for a reference's registry out of those by registry, as clients keep them.
+pub(crate) fn credentials_for(all: &BTreeMap<String, Credentials>, reference: &Reference) -> Credentials {
+    let registry = reference.domain();
+    let keys = [registry, "https://index.docker.io/v1/", "docker.io"];
+    let keys = if registry == "docker.io" { &keys[..] } else { &keys[..1] };
+    keys.iter().find_map(|key| all.get(*key)).cloned().unwrap_or_default()
 }
 
 /// What a search's filters leave.

@@ -37,12 +37,31 @@ pub(crate) fn place(file: &Path, place: &Path) -> Result<()> {
         match std::fs::rename(file, place) {
             // The folder was empty and somebody removed it just now.
             Err(error) if error.kind() == io::ErrorKind::NotFound && tries < 3 && file.exists() => tries += 1,
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => return copy(file, place, folder),
             outcome => {
                 outcome.at("rename to", place)?;
                 return sync_folder(folder);
             }
         }
     }
+}
+
+/// Moves a file to a place on another file system: blobs and repositories may be mounted apart.
+fn copy(file: &Path, place: &Path, folder: &Path) -> Result<()> {
+    let beside = fresh(folder);
+    let copied = (|| {
+        let mut to = File::options().write(true).create_new(true).open(&beside)?;
+        io::copy(&mut File::open(file)?, &mut to)?;
+        to.sync_all()?;
+        std::fs::rename(&beside, place)
+    })();
+    if copied.is_err() {
+        // What it was copied from is still there.
+        drop(std::fs::remove_file(&beside));
+    }
+    copied.at("copy to", place)?;
+    sync_folder(folder)?;
+    std::fs::remove_file(file).at("remove", file)
 }
 
 /// A name for something unfinished in `folder`.
@@ -87,6 +106,11 @@ pub(crate) fn remove_folder(aside: &Path, path: &Path) -> Result<bool> {
     match std::fs::rename(path, &away) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        // On another file system, or one is mounted there: then not in one step.
+        Err(error) if matches!(error.kind(), io::ErrorKind::CrossesDevices | io::ErrorKind::ResourceBusy) => {
+            std::fs::remove_dir_all(path).at("remove", path)?;
+            return path.parent().map_or(Ok(()), sync_folder).map(|()| true);
+        }
         Err(error) => return Err(error).at("remove", path),
     }
     path.parent().map_or(Ok(()), sync_folder)?;

@@ -40,8 +40,10 @@ pub(crate) const OPAQUE_XATTR: &str = "trusted.overlay.opaque";
 /// What was made.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Made {
-    /// The sum of the sizes of all files.
+    /// The sum of the sizes of all files that were made.
     pub(crate) size: u64,
+    /// Whether some of them had to make room for others.
+    pub(crate) replaced: bool,
     /// How many entries the archive has.
     pub(crate) entries: u64,
     /// Directories that the archive only implies; empty is the root.
@@ -69,6 +71,7 @@ pub(crate) struct Extractor {
     whiteouts: BTreeSet<Vec<u8>>,
     late: BTreeMap<Vec<u8>, Late>,
     size: u64,
+    replaced: bool,
 }
 
 /// Unpacks the archive into the empty directory `root`; `aside` is another directory of the same file system.
@@ -89,6 +92,7 @@ pub(crate) fn unpack<R: BufRead>(
         whiteouts: BTreeSet::new(),
         late: BTreeMap::new(),
         size: 0,
+        replaced: false,
     };
     while let Some(entry) = archive.next_entry().map_err(stream)? {
         extractor.add(&entry, archive)?;
@@ -100,6 +104,7 @@ pub(crate) fn unpack<R: BufRead>(
     extractor.finish()?;
     Ok(Made {
         size: extractor.size,
+        replaced: extractor.replaced,
         entries: archive.entries(),
         implied: extractor.implied.into_iter().collect(),
     })
@@ -188,6 +193,7 @@ impl Extractor {
 
     /// Removes what is at `path`, since a later entry takes its place. Says whether it was a whiteout.
     fn remove(&mut self, directory: &OwnedFd, path: &[u8], last: &[u8]) -> Result<bool> {
+        self.replaced = true;
         let whiteout = self.whiteouts.remove(path);
         // Descriptors of directories behind what goes away must not be used again.
         self.cache.clear();

@@ -172,10 +172,11 @@ impl Layers {
         if let Some(expected) = expected.filter(|expected| **expected != diff_id) {
             return Err(Error::WrongDiffId { expected: expected.clone(), found: diff_id });
         }
+        let size = if made.replaced { crate::snapshots::usage(&diff)? } else { made.size };
         let record = Record {
             version: RECORD_VERSION,
             diff_id: diff_id.clone(),
-            size: made.size,
+            size,
             entries: made.entries,
             implied: made.implied,
         };

@@ -84,11 +84,20 @@ impl Recipes {
         self.layers.join(diff_id.hex()).join(crate::layers::DIFF)
     }
 
-    /// Returns the size of a blob that can be made, `None` if there is no recipe or not what it needs.
-    pub(crate) fn size(&self, digest: &Digest) -> Option<u64> {
+    fn head(&self, digest: &Digest) -> Option<Head> {
         let file = File::open(self.path(digest)).ok()?;
         let head = head(&mut BufReader::with_capacity(512, file)).ok()?;
-        self.layer(&head.diff_id).exists().then_some(head.size)
+        self.layer(&head.diff_id).exists().then_some(head)
+    }
+
+    /// Returns the size of a blob that can be made, `None` if there is no recipe or not what it needs.
+    pub(crate) fn size(&self, digest: &Digest) -> Option<u64> {
+        self.head(digest).map(|head| head.size)
+    }
+
+    /// Returns the layer that a blob can be made of.
+    pub(crate) fn layer_of(&self, digest: &Digest) -> Option<Digest> {
+        self.head(digest).map(|head| head.diff_id)
     }
 
     /// Makes a blob, as a file without a name; `None` if there is no recipe or not what it needs.

@@ -5,10 +5,8 @@ use crate::routes::image::parse_platform;
 use api::host_config::{HostConfig, Ulimit};
 use api::progress::Message;
 use base::Kind;
-use distribution::Credentials;
 use engine::builds::{Around, CacheFrom, Request};
 use oci::Reference;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -71,7 +69,7 @@ pub(super) fn parse(call: &Call) -> Result<Parsed, Failure> {
         host: host(call)?,
         pull: query.flag("pull"),
         cache_push: Vec::new(),
-        credentials: credentials(call)?,
+        credentials: crate::routes::image::all_credentials(call)?,
         pulls: Arc::new(|_message: Message| {}),
     };
     Ok(Parsed {
@@ -121,33 +119,4 @@ fn host(call: &Call) -> Result<HostConfig, Failure> {
     let limits: Vec<Ulimit> = json(call, "ulimits")?;
     resources.ulimits = (!limits.is_empty()).then_some(limits);
     Ok(host)
-}
-
-/// An entry of `X-Registry-Config`.
-#[derive(Debug, Deserialize)]
-struct Registry(serde_json::Value);
-
-/// Reads `X-Registry-Config`: base 64 of credentials by registry.
-fn credentials(call: &Call) -> Result<BTreeMap<String, Credentials>, Failure> {
-    use base64::Engine as _;
-    let header =
-        call.headers.get("x-registry-config").and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let header = header.trim().trim_end_matches('=');
-    if header.is_empty() {
-        return Ok(BTreeMap::new());
-    }
-    let invalid = || Failure::invalid("invalid X-Registry-Config header");
-    let url_safe = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(header);
-    let bytes = url_safe
-        .or_else(|_standard| base64::engine::general_purpose::STANDARD_NO_PAD.decode(header))
-        .map_err(|_broken| invalid())?;
-    let all: BTreeMap<String, Registry> = serde_json::from_slice(&bytes).map_err(|_broken| invalid())?;
-    let mut credentials = BTreeMap::new();
-    for (registry, Registry(value)) in all {
-        let text = serde_json::to_vec(&value).map_err(|_broken| invalid())?;
-        let (parsed, _server) =
-            Credentials::from_json(&text).map_err(|error| Failure::invalid(error.to_string()))?;
-        credentials.insert(registry, parsed);
-    }
-    Ok(credentials)
 }
