@@ -14,6 +14,7 @@ mod command;
 mod config;
 mod error;
 mod health;
+pub mod judge;
 mod metrics;
 mod notify;
 mod outward;

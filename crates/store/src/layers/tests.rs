@@ -290,6 +290,54 @@ fn hostile_archives_are_refused() {
     );
 }
 
+/// An entry of an extended kind with data of this size, and then a file.
+fn extended(flag: u8, size: usize) -> Vec<u8> {
+    let mut bytes = Archive::new().file("x", &vec![b'a'; size]).file("y", b"").finish();
+    bytes[156] = flag;
+    bytes[148..156].fill(b' ');
+    let sum: u32 = bytes[..512].iter().map(|byte| u32::from(*byte)).sum();
+    bytes[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    bytes
+}
+
+#[test]
+fn names_and_records_without_measure() {
+    // 64 Ki folders in one another.
+    let deep = "d/".repeat(1 << 16) + "x";
+    let (_scratch, layer) = unpack(&Archive::new().file(&deep, b"").finish());
+    assert!(base::chain(&layer.unwrap_err()).ends_with("the name is too long"));
+    // As deep as a path may be; and all of it goes again.
+    let deep = "d/".repeat(2000) + "x";
+    let (_scratch, layer) = unpack(&Archive::new().file(&deep, b"deep").finish());
+    assert_eq!(layer.unwrap().size, 4);
+    for flag in [b'x', b'g', b'L', b'K'] {
+        let (_scratch, layer) = unpack(&extended(flag, (1 << 20) + 1));
+        let told = base::chain(&layer.unwrap_err());
+        assert_eq!(told, "unpack layer: extended tar header of 1048577 bytes is too long");
+    }
+    let (_scratch, layer) = unpack(&extended(b'x', 1 << 20));
+    assert_eq!(base::chain(&layer.unwrap_err()), "unpack layer: invalid PAX record");
+}
+
+#[test]
+fn files_and_directories_take_turns() {
+    let archive = Archive::new()
+        .file("a", &[1; 1000])
+        .directory("a")
+        .file("a/b", &[2; 500])
+        .directory("a/b")
+        .file("a/b/c", &[3; 50])
+        .file("a/b/c", &[4; 5])
+        .link("s", Kind::Symlink, "a")
+        .directory("s")
+        .finish();
+    let (_scratch, layer) = unpack(&archive);
+    let layer = layer.unwrap();
+    assert_eq!(std::fs::read(layer.path.join("a/b/c")).unwrap(), [4; 5]);
+    assert_eq!(layer.size, 5, "only what is left counts");
+    assert!(layer.path.join("s").symlink_metadata().unwrap().is_dir());
+}
+
 #[test]
 fn broken_streams_leave_nothing() {
     let archive = Archive::new().file("a", &[7; 600_000]).file("b", b"x").finish();
