@@ -4,6 +4,7 @@ use crate::archive;
 use crate::cache::Inputs;
 use crate::error::{Error, Result};
 use crate::evaluate::State;
+use crate::git::GitSource;
 use crate::job::Job;
 use crate::owner::{Modes, owner};
 use crate::request::KnownFiles;
@@ -199,18 +200,18 @@ impl Job<'_> {
 
     /// Fetches a URL or a repository.
     fn fetch(&self, url: &str, add: &Add, desk: &Desk, index: usize) -> Result<Item> {
-        if is_repository(url) {
-            let (repository, fragment) = url.split_once('#').unwrap_or((url, ""));
-            let (reference, below) = fragment.split_once(':').unwrap_or((fragment, ""));
+        if let Some(source) = GitSource::parse(url)? {
             let folder = desk.make(&format!("git-{index}"))?;
+            let (repository, reference) = (&source.repository, &source.reference);
             let commit = self.images.clone(repository, reference, add.keep_git_dir, &folder)?;
+            source.check(&commit)?;
             if let Some(wanted) = &add.checksum
                 && !commit.starts_with(wanted.as_str())
             {
                 return Err(Error::Invalid(format!("the commit of {url} is {commit}, not {wanted}")));
             }
             let root = sys::path::open_directory(&folder).map_err(Error::system)?;
-            let below = if below.is_empty() { "." } else { below };
+            let below = if source.folder.is_empty() { "." } else { source.folder.as_str() };
             let found = tree::find(root.as_fd(), below)?;
             return Ok(Item::Repository { url: url.to_owned(), commit, found });
         }
@@ -261,16 +262,9 @@ fn expand_document(text: &str, state: &State) -> Result<String, String> {
 }
 
 fn is_remote(path: &str) -> bool {
-    path.starts_with("http://") || path.starts_with("https://") || is_repository(path)
-}
-
-/// Says whether a source of `ADD` is a git repository.
-fn is_repository(path: &str) -> bool {
-    let without = path.split('#').next().unwrap_or(path);
-    path.starts_with("git@")
-        || path.starts_with("git://")
-        || path.starts_with("ssh://")
-        || (path.starts_with("http") && without.ends_with(".git"))
+    path.starts_with("http://")
+        || path.starts_with("https://")
+        || GitSource::parse(path).is_ok_and(|source| source.is_some())
 }
 
 impl Item {

@@ -12,11 +12,14 @@ use crate::tree::Count;
 use crate::worker::{Event, MountSource, Process, ProcessMount};
 use crate::{place, tree};
 use dockerfile::{Heredoc, Mount, MountKind, Network, Owner, Patterns, Run, Security, Sharing};
+use oci::Platform;
 use rustix::fs::{Gid, Mode, Uid};
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+/// What the kernel says to a program of another processor.
+const NOT_EXECUTABLE: &str = "exec format error";
 /// Where the file of a here-document with a `#!` line is.
 const SCRIPTS: &str = "/dev/pipes";
 /// The argument that keeps the cache mounts of some builds apart.
@@ -88,9 +91,15 @@ impl Job<'_> {
             let id = oci::Digest::sha256_of(desk.folder.as_os_str().as_encoded_bytes());
             let id = id.hex().get(..12).unwrap_or_default().to_owned();
             self.tell(Event::Running { step: at.number, id });
+            let platform = state.config.platform();
+            let mut is_executable = true;
             let ran = self.worker.run(&process, self.cancel, &mut |stream, bytes| {
+                is_executable &= !String::from_utf8_lossy(bytes).trim_end().ends_with(NOT_EXECUTABLE);
                 self.tell(Event::Output { step: at.number, stream, bytes: bytes.to_vec() });
             })?;
+            if ran.code != 0 && !is_executable && !Platform::host().matches(&platform) {
+                return Err(emulator(&platform));
+            }
             if ran.code != 0 {
                 return Err(Error::Command { command: words.join(" "), code: ran.code });
             }
@@ -347,6 +356,13 @@ impl Job<'_> {
         rustix::fs::chown(data, Some(uid), Some(gid)).map_err(Error::file("chown", data))?;
         rustix::fs::chmod(data, Mode::from_raw_mode(owner.mode)).map_err(Error::file("chmod", data))
     }
+}
+
+/// What a command of another platform needs.
+fn emulator(platform: &Platform) -> Error {
+    Error::Invalid(format!(
+        "commands of {platform} need an emulator on this host, registered in binfmt_misc with the flag F (as Debian's qemu-user-static does)"
+    ))
 }
 
 /// Makes the places that things are mounted on, in a layer of their own on top of the others: the command finds them,

@@ -25,7 +25,7 @@ impl At<'_> {
     pub(crate) fn place(&self, error: Error) -> Error {
         let name = self.step.instruction.name();
         let message = match error {
-            Error::Invalid(message) => message,
+            Error::Invalid(message) | Error::Worker { message, .. } => message,
             Error::NotFound(message) => format!("{name} failed: {message}"),
             error @ Error::File { .. } => format!("{name} failed: {}", base::chain(&error)),
             other => return other,

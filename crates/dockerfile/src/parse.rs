@@ -153,6 +153,11 @@ impl Reading<'_> {
         self.text.get(self.flags.rest..).unwrap_or_default().trim()
     }
 
+    /// What follows the name; space at the end belongs to no argument, whatever stands before it.
+    fn arguments(&self) -> &str {
+        self.text.get(self.start..).unwrap_or_default().trim_end()
+    }
+
     fn wrong<T>(&self, message: impl Into<String>) -> Result<T, Wrong> {
         Err((self.start.min(self.text.len().saturating_sub(1)), message.into()))
     }
@@ -239,7 +244,7 @@ fn from(line: &Logical, escape: char) -> Result<Stage, Wrong> {
     let (_, start) = keyword(&line.text);
     let flags = Flags::read(&line.text, start, escape);
     flags.check(&["platform"], &[])?;
-    let rest = line.text.get(flags.rest..).unwrap_or_default();
+    let rest = line.text.get(flags.rest..).unwrap_or_default().trim_end();
     let words = words::raw(rest, escape);
     let (base, name) = match words.as_slice() {
         [base] => (base, None),
@@ -286,7 +291,7 @@ fn is_stage_name(name: &str) -> bool {
 fn arguments(reading: &Reading<'_>) -> Result<Vec<Argument>, Wrong> {
     reading.some()?;
     let mut arguments = Vec::new();
-    for word in words::raw(reading.text.get(reading.start..).unwrap_or_default(), reading.escape) {
+    for word in words::raw(reading.arguments(), reading.escape) {
         let (name, default) = match word.text.split_once('=') {
             Some((name, value)) => (name, Some(value.to_owned())),
             None => (word.text, None),
@@ -302,7 +307,7 @@ fn arguments(reading: &Reading<'_>) -> Result<Vec<Argument>, Wrong> {
 /// `NAME=VALUE …`, or the old `NAME VALUE` that takes the rest of the line.
 fn pairs(reading: &Reading<'_>) -> Result<Vec<(String, String)>, Wrong> {
     let rest = reading.some()?;
-    let words = words::raw(reading.text.get(reading.start..).unwrap_or_default(), reading.escape);
+    let words = words::raw(reading.arguments(), reading.escape);
     if words.first().is_some_and(|word| !word.text.contains('=')) {
         let (name, value) = match rest.split_once(char::is_whitespace) {
             Some((name, value)) => (name, value.trim_start()),

@@ -8,6 +8,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use testkit::web::{Reply, Web};
 use testkit::{Engine, Scratch};
 
 /// A socket that passes everything on to the engine's, and counts what goes there.
@@ -119,4 +120,154 @@ fn builds_of_one_context_at_the_same_time() {
         }
     });
     assert_eq!(in_image(&engine, "cat /read"), "1");
+}
+
+/// An archive of a context.
+fn packed(files: &[(&str, &str)]) -> Vec<u8> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for (name, text) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(text.len() as u64);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, name, text.as_bytes()).unwrap();
+    }
+    archive.into_inner().unwrap()
+}
+
+#[test]
+fn contexts_and_files_by_url() {
+    let engine = Engine::with_busybox();
+    let archive = packed(&[("Dockerfile", "FROM busybox\nCOPY f /f\n"), ("f", "from an archive")]);
+    let _web = Web::start(engine.namespaces(), move |request| match request.path.as_str() {
+        "/context.tar" => Reply::ok("application/x-tar", archive.clone()),
+        "/Dockerfile" => Reply::ok("text/plain", "FROM busybox\nRUN echo alone > /f\n"),
+        "/file" => Reply::ok("text/plain", "content"),
+        _ => Reply::status(404),
+    });
+    let url = |path: &str| format!("http://{}/{path}", Web::HOST);
+    let from = |place: &str, flags: &[&str]| {
+        engine.wharf(&[&["build", "--progress", "plain", "-t", "built"], flags, &[place]].concat())
+    };
+    from(&url("context.tar"), &[]).ok();
+    assert_eq!(in_image(&engine, "cat /f"), "from an archive");
+    from(&url("Dockerfile"), &[]).ok();
+    assert_eq!(in_image(&engine, "cat /f"), "alone");
+    let missing = from(&url("nothing"), &[]);
+    assert!(missing.stderr.contains("404"), "{}", missing.stderr);
+    let sum = "ed7002b439e9ac845f22357d822bac1444730fbdb6016d3ec9432297b9ec9f73";
+    let add = |flags: &str, path: &str| {
+        let file = format!("FROM busybox\nADD {flags} {} /got\n", url(path));
+        build(&engine, &context(&[("Dockerfile", &file)]), &[])
+    };
+    add(&format!("--checksum=sha256:{sum}"), "file").ok();
+    assert_eq!(in_image(&engine, "cat /got; stat -c ' %a' /got"), "content 600");
+    for (flags, path, expect) in [
+        (format!("--checksum=sha256:{}", sum.replace("ed70", "0000")), "file", "digest mismatch of http://"),
+        ("--checksum=sha256:abc".to_owned(), "file", "abc"),
+        (String::new(), "nothing", "404"),
+    ] {
+        let output = add(&flags, path);
+        assert!(output.code != 0 && output.stderr.contains(expect), "{flags} {path}: {}", output.stderr);
+        assert!(output.stderr.contains("2 | ADD"), "{}", output.stderr);
+    }
+}
+
+/// Runs git as somebody.
+fn git(folder: &Path, line: &str) -> String {
+    let mut command = std::process::Command::new("git");
+    command.current_dir(folder).args([
+        "-c",
+        "user.name=a",
+        "-c",
+        "user.email=a@b",
+        "-c",
+        "init.defaultBranch=main",
+    ]);
+    let output = command.args(line.split(' ')).env("HOME", "/nonexistent").output().unwrap();
+    assert!(output.status.success(), "git {line}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+#[test]
+fn contexts_and_files_of_repositories() {
+    if !Path::new("/usr/lib/git-core/git-daemon").exists() {
+        eprintln!("skipped: git is not installed");
+        return;
+    }
+    let engine = Engine::with_busybox();
+    let served = Scratch::new();
+    let repository = served.join("app.git");
+    std::fs::create_dir_all(repository.join("sub")).unwrap();
+    let write = |name: &str, text: &str| std::fs::write(repository.join(name), text).unwrap();
+    git(&repository, "init -q");
+    write("Dockerfile", "FROM busybox\nCOPY f /f\n");
+    write("sub/Dockerfile", "FROM busybox\nCOPY g /f\n");
+    write("f", "one");
+    write("sub/g", "below");
+    git(&repository, "add .");
+    git(&repository, "commit -q -m first");
+    git(&repository, "tag v1");
+    let first = git(&repository, "rev-parse HEAD");
+    write("f", "two");
+    git(&repository, "commit -q -a -m second");
+    let second = git(&repository, "rev-parse HEAD");
+    let base = format!("--base-path={}", text(served.path()));
+    let mut server = engine.command("git");
+    server.args(["daemon", "--export-all", "--reuseaddr", "--listen=127.0.0.1", &base, &text(served.path())]);
+    let mut server = server.stderr(std::process::Stdio::null()).spawn().unwrap();
+    testkit::until("git to answer", std::time::Duration::from_secs(20), || {
+        let asked = engine.command("git").args(["ls-remote", "git://127.0.0.1/app.git"]).output().unwrap();
+        asked.status.success().then_some(())
+    });
+    let url = "git://127.0.0.1/app.git";
+    let v1 = format!("{url}#v1");
+    let commit = format!("{url}#{first}");
+    let below = format!("{url}#main:sub");
+    let query = format!("{url}?tag=v1&subdir=sub&commit={}", first.split_at(12).0);
+    for (place, expect) in
+        [(url, "two"), (&v1, "one"), (&commit, "one"), (&below, "below"), (&query, "below")]
+    {
+        engine.wharf(&["build", "-q", "-t", "built", place]).ok();
+        assert_eq!(in_image(&engine, "cat /f; test ! -e /.git"), expect, "{place}");
+    }
+    for (place, expect) in [
+        (format!("{url}#nothing"), "git fetch"),
+        (format!("{url}#main:../none"), "the repository has no folder"),
+        (format!("{url}?commit={second}&tag=v1"), "the commit of"),
+    ] {
+        let output = engine.wharf(&["build", "-t", "no", &place]);
+        assert!(output.code != 0 && output.stderr.contains(expect), "{place}: {}", output.stderr);
+    }
+    let add =
+        |line: &str| build(&engine, &context(&[("Dockerfile", &format!("FROM busybox\n{line}\n"))]), &[]);
+    add(&format!("ADD --keep-git-dir=true --checksum={second} {url} /app")).ok();
+    assert_eq!(in_image(&engine, "cat /app/f /app/.git/HEAD"), format!("two{second}"));
+    add(&format!("ADD {url}#v1:sub /app")).ok();
+    assert_eq!(in_image(&engine, "ls -a /app | tail -n +3; cat /app/g"), "Dockerfile\ng\nbelow");
+    let again = add(&format!("ADD {url}#v1:sub /app"));
+    assert!(again.stderr.contains(" CACHED"), "{}", again.stderr);
+    let wrong = add(&format!("ADD --checksum={first} {url} /app"));
+    assert!(wrong.stderr.contains(&format!("is {second}, not {first}")), "{}", wrong.stderr);
+    server.kill().unwrap();
+    server.wait().unwrap();
+}
+
+#[test]
+fn an_agent_is_there_for_one_command() {
+    let engine = Engine::with_busybox();
+    let agent = Scratch::new();
+    let socket = text(&agent.join("agent"));
+    let _listener = UnixListener::bind(&socket).unwrap();
+    let file = "FROM busybox\nRUN --mount=type=ssh,required test -S $SSH_AUTH_SOCK && echo $SSH_AUTH_SOCK > /where\nRUN --mount=type=ssh,id=other,target=/agent,mode=0666 test -S /agent\nRUN test -z \"$SSH_AUTH_SOCK\" && test ! -e /agent && test ! -e /run/buildkit\n";
+    let context = context(&[("Dockerfile", file)]);
+    let flags = ["--ssh", &format!("default={socket}"), "--ssh", &format!("other={socket}")];
+    build(&engine, &context, &flags).ok();
+    assert_eq!(
+        in_image(&engine, "cat /where; ls -d /run /agent 2>/dev/null; true"),
+        "/run/buildkit/ssh_agent.0"
+    );
+    let history = engine.wharf(&["history", "--no-trunc", "built"]).ok();
+    assert!(!history.contains(&socket), "{history}");
+    let without = build(&engine, &context, &["--no-cache"]);
+    assert!(without.stderr.contains("unset ssh forward key default"), "{}", without.stderr);
 }

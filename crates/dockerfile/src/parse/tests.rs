@@ -29,6 +29,11 @@ fn stages_have_names_and_bases() {
 }
 
 #[test]
+fn space_at_the_end_is_no_part_of_a_quote_that_never_ends() {
+    assert_eq!(one("ARG a=\"b  "), one("ARG a=\"b"));
+}
+
+#[test]
 fn commands_have_two_forms() {
     for (line, expect) in [
         ("CMD echo $x", Command::Shell("echo $x".to_owned())),

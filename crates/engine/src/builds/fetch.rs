@@ -35,20 +35,11 @@ pub(super) async fn download(
     Ok((download.modified, download.name))
 }
 
-/// Says whether a build context's URL means a repository.
-fn is_repository(url: &str) -> bool {
-    let without = url.split('#').next().unwrap_or(url);
-    url.starts_with("git@")
-        || url.starts_with("git://")
-        || url.starts_with("ssh://")
-        || url.starts_with("github.com/")
-        || (url.starts_with("http") && without.ends_with(".git"))
-}
-
 /// Fetches a repository's reference into an empty folder; returns the commit.
 pub(super) fn repository(url: &str, reference: &str, keep_git: bool, folder: &Path) -> Result<String> {
     let wrong = |text: &str| Err(Error::invalid(format!("{text:?} is no repository or reference of git")));
-    if url.starts_with('-') || !is_repository(url) && !url.starts_with("http") {
+    let is_known = matches!(builder::GitSource::parse(url), Ok(Some(_))) || url.starts_with("http");
+    if url.starts_with('-') || !is_known {
         return wrong(url);
     }
     if reference.starts_with('-')
@@ -64,11 +55,15 @@ pub(super) fn repository(url: &str, reference: &str, keep_git: bool, folder: &Pa
     let shallow = git(folder, &["fetch", "--quiet", "--depth=1", "--end-of-options", "origin", reference]);
     match shallow {
         Ok(_) => drop(git(folder, &["checkout", "--quiet", "--detach", "FETCH_HEAD"])?),
+        // Old servers have no shallow clones.
+        Err(_) if git(folder, &["fetch", "--quiet", "--end-of-options", "origin", reference]).is_ok() => {
+            drop(git(folder, &["checkout", "--quiet", "--detach", "FETCH_HEAD"])?);
+        }
         Err(error) => {
             let all =
                 git(folder, &["fetch", "--quiet", "--tags", "origin", "+refs/heads/*:refs/remotes/origin/*"]);
-            all.map_err(|_second| error)?;
-            drop(git(folder, &["checkout", "--quiet", "--detach", "--end-of-options", reference])?);
+            let out = all.and_then(|_| git(folder, &["checkout", "--quiet", "--detach", reference]));
+            out.map_err(|_second| error)?;
         }
     }
     git(folder, &["submodule", "--quiet", "update", "--init", "--recursive", "--depth=1"])?;
@@ -111,13 +106,12 @@ fn git(folder: &Path, words: &[&str]) -> Result<String> {
 
 /// Fetches a context; returns its folder.
 pub(super) fn context(images: &Images, url: &str, folder: &Path) -> Result<PathBuf> {
-    if is_repository(url) {
-        let (url, fragment) = url.split_once('#').unwrap_or((url, ""));
-        let (reference, below) = fragment.split_once(':').unwrap_or((fragment, ""));
-        repository(url, reference, false, folder)?;
+    if let Some(source) = builder::GitSource::parse(url).map_err(super::from_builder)? {
+        let commit = repository(&source.repository, &source.reference, false, folder)?;
+        source.check(&commit).map_err(super::from_builder)?;
         let root = sys::path::open_directory(folder).map_err(|error| Error::invalid(base::chain(&error)))?;
         let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY;
-        let below = if below.is_empty() { "." } else { below };
+        let below = if source.folder.is_empty() { "." } else { source.folder.as_str() };
         let found = sys::path::open_in_root(root.as_fd(), Path::new(below), flags).map_err(|error| {
             Error::invalid(format!("the repository has no folder {below:?}: {}", base::chain(&error)))
         })?;
