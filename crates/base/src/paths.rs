@@ -17,6 +17,11 @@ pub const DEFAULT_CONFIG: &str = "/etc/wharf/daemon.json";
 /// Where `ip netns` looks for network namespaces by name.
 pub const NETNS: &str = "/run/netns";
 
+/// Where plugins have their sockets: Docker's place, which they know.
+pub const PLUGIN_SOCKETS: &str = "/run/docker/plugins";
+/// Where files tell of plugins that listen elsewhere.
+pub const PLUGIN_SPECIFICATIONS: [&str; 2] = ["/etc/docker/plugins", "/usr/lib/docker/plugins"];
+
 /// What must survive a reboot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataPaths {

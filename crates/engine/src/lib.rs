@@ -11,6 +11,7 @@ pub mod container;
 mod copy;
 mod error;
 pub mod events;
+mod http;
 mod hub;
 pub mod images;
 pub mod network;

@@ -161,6 +161,21 @@ pub struct BridgeSettings {
     pub host_ip: IpAddr,
     /// Whether the supervisor listens on published ports for local traffic.
     pub userland_proxy: bool,
+    /// Whether the default network has IPv6 addresses, too.
+    pub ipv6: bool,
+    /// Its IPv6 subnet.
+    pub fixed_cidr6: Option<network::IpNet>,
+    /// Its IPv6 gateway, if that is not the bridge itself.
+    pub default_gateway6: Option<IpAddr>,
+    /// Whether IPv6 packets are filtered and translated (`--ip6tables`).
+    pub firewall6: bool,
+    /// Whether published ports are reached by the containers' own addresses, too.
+    pub direct_routing: bool,
+    /// Whether published ports are subject to what the host lets in: the host itself takes the connections then, and
+    /// containers see its address.
+    pub ports_through_input: bool,
+    /// Options of new networks that do not have them, by driver.
+    pub network_options: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 /// A log driver and its options.

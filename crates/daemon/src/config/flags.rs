@@ -25,6 +25,8 @@ pub enum Kind {
     Runtimes,
     /// An object of daemon.json, kept as text; not on the command line.
     Document,
+    /// `DRIVER=OPTION=VALUE`, any number of times; an object of objects in daemon.json.
+    NetworkOptions,
     /// `base=CIDR,size=N`; an array of `{base, size}` in daemon.json.
     Pools,
 }
@@ -43,6 +45,7 @@ impl Kind {
             Self::Number => "int",
             Self::List => "list",
             Self::Map | Self::Switches => "map",
+            Self::NetworkOptions => "mapmap",
             Self::Ulimits => "ulimit",
             Self::Runtimes => "runtime",
             Self::Pools => "pool-options",
@@ -104,11 +107,17 @@ impl Flag {
     }
 }
 
-use Kind::{Document, List, Map, Number, Pools, Runtimes, Switch, Switches, Text, Ulimits};
+use Kind::{Document, List, Map, NetworkOptions, Number, Pools, Runtimes, Switch, Switches, Text, Ulimits};
 
 /// Every option.
 pub const FLAGS: &[Flag] = &[
     flag("add-runtime", Runtimes, "runtimes", "Register an additional OCI compatible runtime").reloads(),
+    flag(
+        "allow-direct-routing",
+        Switch,
+        "allow-direct-routing",
+        "Allow remote access to published ports on container IP addresses",
+    ),
     flag("builder", Document, "builder", ""),
     flag("bip", Text, "bip", "IPv4 address for the default bridge"),
     flag("bridge", Text, "bridge", "Attach containers to a network bridge").short('b'),
@@ -145,6 +154,13 @@ pub const FLAGS: &[Flag] = &[
         "Default stop timeout (in seconds) for containers that do not say",
     )
     .reloads(),
+    flag(
+        "default-gateway-v6",
+        Text,
+        "default-gateway-v6",
+        "Default gateway IPv6 address for the default bridge network",
+    ),
+    flag("default-network-opt", NetworkOptions, "default-network-opts", "Default network options"),
     flag("default-runtime", Text, "default-runtime", "Default OCI runtime for containers").reloads(),
     flag("default-shm-size", Text, "default-shm-size", "Default shm size for containers").reloads(),
     flag("default-ulimit", Ulimits, "default-ulimits", "Default ulimits for containers"),
@@ -161,6 +177,7 @@ pub const FLAGS: &[Flag] = &[
     flag("firewall-backend", Text, "firewall-backend", "Firewall backend to use")
         .only(&["", "nftables"], "packet filter rules are nftables rules"),
     flag("fixed-cidr", Text, "fixed-cidr", "IPv4 subnet for fixed IPs"),
+    flag("fixed-cidr-v6", Text, "fixed-cidr-v6", "IPv6 subnet for fixed IPs"),
     flag("group", Text, "group", "Group for the unix socket").short('G'),
     flag("host", List, "hosts", "Daemon socket(s) to connect to").short('H'),
     flag(
@@ -177,8 +194,8 @@ pub const FLAGS: &[Flag] = &[
     flag("ip-forward", Switch, "ip-forward", "Enable IP forwarding in system configuration"),
     flag("ip-masq", Switch, "ip-masq", "Enable IP masquerading for the default bridge network"),
     flag("iptables", Switch, "iptables", "Enable addition of packet filter rules"),
-    flag("ipv6", Switch, "ipv6", "Enable IPv6 networking for the default bridge network")
-        .only(&["false"], "the default bridge has IPv4 addresses"),
+    flag("ip6tables", Switch, "ip6tables", "Enable addition of packet filter rules for IPv6"),
+    flag("ipv6", Switch, "ipv6", "Enable IPv6 networking for the default bridge network"),
     flag("label", List, "labels", "Set key=value labels to the daemon").reloads(),
     flag(
         "layer-archives",
@@ -251,6 +268,12 @@ pub const FLAGS: &[Flag] = &[
         "Comma-separated list of hosts or IP addresses for which the proxy is skipped",
     )
     .reloads(),
+    flag(
+        "ports-through-input",
+        Switch,
+        "ports-through-input",
+        "Let the host's own firewall decide who reaches published ports (containers see the host's address)",
+    ),
     flag("userland-proxy", Switch, "userland-proxy", "Use userland proxy for loopback traffic"),
     flag("validate", Switch, "", "Validate daemon configuration and exit"),
     flag("version", Switch, "", "Print version information and quit").short('v'),

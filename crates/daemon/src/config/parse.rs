@@ -146,6 +146,9 @@ fn checked(flag: &Flag, value: String) -> Result<String, ParseError> {
                 None => return Err(invalid(&value, format!("invalid feature option: {value}"))),
             }
         }
+        Kind::NetworkOptions if value.splitn(3, '=').filter(|part| !part.is_empty()).count() < 3 => {
+            return Err(invalid(&value, "must be formatted as driver=key=value".to_owned()));
+        }
         _ => value,
     };
     match flag.accept {
@@ -319,6 +322,20 @@ fn texts(flag: &Flag, key: &str, value: &Value) -> Result<Vec<String>, ParseErro
             })
             .collect(),
         (Kind::Switches, _) => Err(wrong(key, value, "map[string]bool")),
+        (Kind::NetworkOptions, Value::Object(drivers)) => drivers
+            .iter()
+            .flat_map(|(driver, options)| {
+                let options = options.as_object();
+                let missing =
+                    options.is_none().then(|| Err(wrong(key, value, "map[string]map[string]string")));
+                let texts = options.into_iter().flatten().map(move |(name, item)| {
+                    let item = text(item).ok_or_else(|| wrong(key, item, "string"))?;
+                    Ok(format!("{driver}={name}={item}"))
+                });
+                texts.chain(missing)
+            })
+            .collect(),
+        (Kind::NetworkOptions, _) => Err(wrong(key, value, "map[string]map[string]string")),
         (Kind::Document, Value::Object(_)) => Ok(vec![value.to_string()]),
         (Kind::Document, _) => Err(wrong(key, value, "config.BuilderConfig")),
         (Kind::Ulimits, _) => ulimits(key, value),

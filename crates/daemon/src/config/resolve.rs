@@ -330,7 +330,38 @@ fn bridge(given: &Given) -> Result<BridgeSettings, ValueError> {
             Some(text) => ip("ip", text)?,
         },
         userland_proxy: switch(given, "userland-proxy", true),
+        ipv6: switch(given, "ipv6", false),
+        fixed_cidr6: net("fixed-cidr-v6")?,
+        default_gateway6: given
+            .last("default-gateway-v6")
+            .filter(|text| !text.is_empty())
+            .map(|text| ip("default-gateway-v6", text))
+            .transpose()?,
+        firewall6: switch(given, "ip6tables", true),
+        direct_routing: switch(given, "allow-direct-routing", false),
+        ports_through_input: through_input(given)?,
+        network_options: network_options(given),
     })
+}
+
+/// Ports that pass the host's input rules are taken by a socket of the host's, which the proxy serves.
+fn through_input(given: &Given) -> Result<bool, ValueError> {
+    let wanted = switch(given, "ports-through-input", false);
+    if wanted && !switch(given, "userland-proxy", true) {
+        return error("ports-through-input needs the userland-proxy");
+    }
+    Ok(wanted)
+}
+
+fn network_options(given: &Given) -> BTreeMap<String, BTreeMap<String, String>> {
+    let mut all: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+    for text in given.all("default-network-opt") {
+        if let Some((driver, option)) = text.split_once('=') {
+            let (name, value) = pair(option);
+            all.entry(driver.to_owned()).or_default().insert(name, value);
+        }
+    }
+    all
 }
 
 fn switch(given: &Given, name: &str, default: bool) -> bool {

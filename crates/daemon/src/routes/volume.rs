@@ -23,7 +23,7 @@ pub(super) fn routes() -> Vec<Route<Handler<Services>>> {
 }
 
 fn shown(engine: &Engine, volume: &Volume) -> api::volume::Volume {
-    view::volume(volume, &engine.volumes.data(&volume.name))
+    view::volume(volume, &engine.volumes.shown_at(volume))
 }
 
 /// As [`shown`], with how big it is and how many containers refer to it.
@@ -39,13 +39,19 @@ async fn list(engine: Arc<Engine>, call: Call) -> Answer {
     let filters = call.filters()?;
     let in_use = |volume: &Volume| !engine.volumes.users(&volume.name).is_empty();
     let volumes = view::select(engine.volumes.list(), &filters, in_use)?;
-    let volumes = volumes.iter().map(|volume| shown(&engine, volume)).collect();
-    Ok(body::ok(&ListResponse { volumes: Some(volumes), warnings: None }))
+    // Plugins are asked where theirs are.
+    let volumes = blocking(move || {
+        Ok::<_, Failure>(volumes.iter().map(|volume| shown(&engine, volume)).collect::<Vec<_>>())
+    });
+    Ok(body::ok(&ListResponse { volumes: Some(volumes.await?), warnings: None }))
 }
 
 async fn inspect(engine: Arc<Engine>, call: Call) -> Answer {
-    let volume = engine.volumes.get(call.name())?;
-    Ok(body::ok(&shown(&engine, &volume)))
+    let volume = blocking(move || {
+        let volume = engine.volumes.get(call.name())?;
+        Ok::<_, Failure>(shown(&engine, &volume))
+    });
+    Ok(body::ok(&volume.await?))
 }
 
 async fn create(engine: Arc<Engine>, mut call: Call) -> Answer {

@@ -14,12 +14,12 @@ pub fn volume(record: &Volume, data: &Path) -> answer::Volume {
         // Seconds are all that dockerd keeps of it.
         created_at: Timestamp::from_nanos(Timestamp::from_nanos(record.created).as_secs() * 1_000_000_000)
             .to_string(),
-        driver: "local".to_owned(),
+        driver: record.driver.clone(),
         labels: Some(record.labels.clone()).filter(|labels| !labels.is_empty()),
         mountpoint: data.display().to_string(),
         name: record.name.clone(),
         options: Some(record.options.clone()).filter(|options| !options.is_empty()),
-        scope: "local".to_owned(),
+        scope: record.scope.clone(),
         ..Default::default()
     }
 }
@@ -40,7 +40,7 @@ pub fn select(
     filters.validate(KEYS).map_err(invalid)?;
     let dangling = filters.boolean("dangling").map_err(invalid)?;
     let fits = |record: &Arc<Volume>| {
-        filters.exact("driver", "local")
+        filters.exact("driver", &record.driver)
             && filters.substring("name", &record.name)
             && filters.labels("label", &record.labels)
             && dangling.is_none_or(|dangling| dangling != in_use(record))
@@ -57,6 +57,8 @@ mod tests {
         let record = |name: &str| {
             let labels = [("a".to_owned(), "b".to_owned())].into();
             Arc::new(Volume {
+                driver: "local".to_owned(),
+                scope: "local".to_owned(),
                 name: name.to_owned(),
                 created: 1_500_000_000,
                 labels,

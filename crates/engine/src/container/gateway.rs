@@ -62,14 +62,12 @@ impl Containers {
             set_route(netns.as_fd(), new_route.as_ref())?;
         }
         let (from, to) = (self.port_member(before), self.port_member(&after));
+        let id = |member: &Option<Member>| member.as_ref().map(|member| member.endpoint_id.clone());
         let published: Vec<Published> = after.ports.iter().filter_map(start::published).collect();
-        if published.is_empty()
-            || from.as_ref().map(|member| &member.endpoint_id)
-                == to.as_ref().map(|member| &member.endpoint_id)
-        {
+        if published.is_empty() || id(&from) == id(&to) {
             return Ok(());
         }
-        self.networks.move_ports(from.as_ref(), to.as_ref(), &published)?;
+        self.networks.move_ports(to.as_ref(), &published)?;
         let ports = published.iter().map(|port| self.live_port(to.as_ref(), port, false)).collect();
         self.ask(handle, "update", &Request::Ports(ports))
     }

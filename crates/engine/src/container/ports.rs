@@ -102,11 +102,11 @@ impl Containers {
             Err(error) => Err(error.into()),
         };
         if let Err(error) = told {
-            self.networks.unpublish(Some(&member), &new)?;
+            self.networks.unpublish(&new)?;
             return Err(error);
         }
         if !gone.is_empty() {
-            self.networks.unpublish(Some(&member), &gone)?;
+            self.networks.unpublish(&gone)?;
         }
         Ok(stay.iter().chain(&new).map(start::port_record).collect())
     }

@@ -262,7 +262,7 @@ impl Containers {
         let id = handle.id.to_string();
         let published: Vec<Published> = container.ports.iter().filter_map(published).collect();
         if !published.is_empty()
-            && let Err(error) = self.networks.unpublish(self.port_member(&container).as_ref(), &published)
+            && let Err(error) = self.networks.unpublish(&published)
         {
             tracing::warn!(container = %id, error = %base::chain(&error), "closing published ports");
         }

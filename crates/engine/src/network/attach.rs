@@ -166,7 +166,9 @@ impl Networks {
     }
 
     fn gateway(&self, network: &Network, subnet: &Subnet) -> IpAddr {
-        match self.settings.bridge.default_gateway {
+        let bridge = &self.settings.bridge;
+        let asked = if subnet.subnet.is_ipv6() { bridge.default_gateway6 } else { bridge.default_gateway };
+        match asked {
             Some(gateway) if network.name == "bridge" && gateway.is_ipv4() != subnet.subnet.is_ipv6() => {
                 gateway
             }

@@ -163,6 +163,10 @@ impl Networks {
         ]);
         network.device = device;
         network.subnets = vec![subnet];
+        if wanted.ipv6 {
+            network.ipv6 = true;
+            network.subnets.push(self.default_subnet6(old.as_deref(), &network.id)?);
+        }
         if old.as_deref() != Some(&network) {
             if let Some(old) = old {
                 self.forget(&old)?;
@@ -186,7 +190,9 @@ impl Networks {
                 Some(address) => Subnet { gateway: address.address(), ..plan::whole(address)? },
                 None => {
                     let taken = self.taken();
-                    let chosen = ipam::choose_subnet(&self.pools, &taken, &host::routes()?)
+                    let four: Vec<AddressPool> =
+                        self.pools.iter().filter(|pool| !pool.base.is_ipv6()).copied().collect();
+                    let chosen = ipam::choose_subnet(&four, &taken, &host::routes()?)
                         .map_err(::network::Error::from)?;
                     plan::whole(chosen)?
                 }
@@ -194,6 +200,25 @@ impl Networks {
         };
         subnet.range = wanted.fixed_cidr;
         Ok(subnet)
+    }
+
+    /// The default bridge's IPv6 subnet: as configured, else as it was, else a free one.
+    fn default_subnet6(&self, old: Option<&Network>, id: &str) -> Result<Subnet> {
+        let had = old.and_then(|old| old.subnets.iter().find(|subnet| subnet.subnet.is_ipv6()));
+        match (self.settings.bridge.fixed_cidr6, had) {
+            (Some(net), _) => plan::whole(net),
+            (None, Some(subnet)) => Ok(subnet.clone()),
+            (None, None) => {
+                let mut pools: Vec<AddressPool> =
+                    self.pools.iter().filter(|pool| pool.base.is_ipv6()).copied().collect();
+                if pools.is_empty() {
+                    pools.push(ipam::unique_local_pool(id.as_bytes()));
+                }
+                let chosen = ipam::choose_subnet(&pools, &self.taken(), &host::routes()?)
+                    .map_err(::network::Error::from)?;
+                plan::whole(chosen)
+            }
+        }
     }
 
     /// Returns all networks, by name.
@@ -243,7 +268,12 @@ impl Networks {
             return Err(Error::conflict(format!("network with name {} already exists", request.name)));
         }
         let (taken, host_routes) = (self.taken(), host::routes()?);
-        let around = plan::Surroundings { taken: &taken, host_routes: &host_routes, pools: &self.pools };
+        let around = plan::Surroundings {
+            taken: &taken,
+            host_routes: &host_routes,
+            pools: &self.pools,
+            options: &self.settings.bridge.network_options,
+        };
         let mut network = plan::plan(request, random_id().to_string(), now(), &around)?;
         self.share_parent(&mut network)?;
         let made = self.realise(&network);

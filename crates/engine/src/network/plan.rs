@@ -1,13 +1,14 @@
 //! From a request to a network's record: names, subnets, gateways. Pure.
 
 use super::driver;
-use super::record::{Driver, Network, Subnet};
+use super::record::{Driver, GatewayMode, Network, Subnet};
 use crate::error::{Error, Result};
 use api::StringMap;
 use api::network::{CreateRequest, IpamConfig};
 use base::Kind;
 use network::IpNet;
 use network::ipam::{self, AddressPool};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// What a new network is planned against.
@@ -19,6 +20,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) host_routes: &'a [IpNet],
     /// Where subnets are cut from.
     pub(super) pools: &'a [AddressPool],
+    /// Options of networks that do not have them, by driver (`default-network-opts`).
+    pub(super) options: &'a BTreeMap<String, BTreeMap<String, String>>,
 }
 
 /// Returns the record of the network that `request` asks for.
@@ -53,8 +56,12 @@ pub(super) fn plan(
         )));
     }
     let subnets = all_subnets(request, driver, ipam.config.as_deref().unwrap_or_default(), &id, around)?;
-    let options = request.options.clone().unwrap_or_default();
+    let mut options = request.options.clone().unwrap_or_default();
+    for (option, value) in around.options.get(driver.as_str()).into_iter().flatten() {
+        options.entry(option.clone()).or_insert_with(|| value.clone());
+    }
     driver::check(driver, &options)?;
+    check_modes(&options, request.internal)?;
     let loose = !driver.has_bridge() && options.get(driver::PARENT).is_none_or(|parent| parent.is_empty());
     let device = device(driver, &options, loose, &id.chars().take(12).collect::<String>())?;
     Ok(Network {
@@ -71,6 +78,24 @@ pub(super) fn plan(
         labels: request.labels.clone().unwrap_or_default(),
         device,
     })
+}
+
+/// Checks gateway modes.
+fn check_modes(options: &StringMap, internal: bool) -> Result<()> {
+    for family in [4, 6] {
+        let option = format!("com.docker.network.bridge.gateway_mode_ipv{family}");
+        let Some(text) = options.get(&option) else { continue };
+        match GatewayMode::parse(text) {
+            None => return Err(Error::invalid(format!("unknown gateway mode {text}"))),
+            Some(GatewayMode::Isolated) if !internal => {
+                return Err(Error::invalid(
+                    "gateway mode 'isolated' can only be used for an internal network",
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// Returns the driver, if there is such a one and it can do what is asked for.
@@ -237,7 +262,7 @@ pub(super) fn whole(net: IpNet) -> Result<Subnet> {
     // A pool with nothing taken gives its lowest address first.
     let mut pool = ipam::Pool::new(net, None, None, &[]).map_err(network::Error::from)?;
     let gateway = pool.allocate(None).map_err(network::Error::from)?;
-    Ok(Subnet { subnet: net.network(), range: None, gateway, auxiliary: std::collections::BTreeMap::new() })
+    Ok(Subnet { subnet: net.network(), range: None, gateway, auxiliary: BTreeMap::new() })
 }
 
 #[cfg(test)]
@@ -258,7 +283,8 @@ mod tests {
     fn planned(request: &CreateRequest) -> Result<Network> {
         let taken = ["172.17.0.0/16".parse().unwrap()];
         let pools = ipam::default_pools();
-        let around = Surroundings { taken: &taken, host_routes: &[], pools: &pools };
+        let options = BTreeMap::new();
+        let around = Surroundings { taken: &taken, host_routes: &[], pools: &pools, options: &options };
         plan(request, "ab".repeat(32), 1, &around)
     }
 

@@ -2,15 +2,16 @@
 //!
 //! In this order: a port is redirected only after it is bound, so that no other process's traffic goes astray.
 
-use super::record::Network;
-use super::{Member, Networks, Published, lock};
+use super::record::{GatewayMode, Network};
+use super::{Member, Networks, Published, State, lock};
 use crate::error::{Error, Result};
-use ::network::firewall::Mapping;
+use ::network::firewall::{Mapping, Way};
 use ::network::ports::HostPort;
 use ::network::proxy::Listener;
 use ::network::{Error as Fault, Protocol};
 use base::Kind;
 use rustix::io::Errno;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// A wish for a published port.
@@ -69,7 +70,7 @@ impl Networks {
                 Ok(port) => port,
                 Err(error) => break Err(last.unwrap_or(error.into())),
             };
-            match self.bind(wish, &addresses, port) {
+            match self.bind(network, wish, &addresses, port) {
                 Ok(open) => break Ok(open),
                 Err(fault) => {
                     let is_taken = matches!(fault, Fault::Bind { errno: Errno::ADDRINUSE, .. });
@@ -86,10 +87,19 @@ impl Networks {
         taken
     }
 
-    fn bind(&self, wish: &PortWish, addresses: &[IpAddr], port: u16) -> Result<Vec<Open>, Fault> {
-        let socket = |host| match self.settings.bridge.userland_proxy {
-            true => Listener::bind(wish.protocol, host),
-            false => Listener::hold(wish.protocol, host),
+    fn bind(
+        &self,
+        network: &Network,
+        wish: &PortWish,
+        addresses: &[IpAddr],
+        port: u16,
+    ) -> Result<Vec<Open>, Fault> {
+        let socket = |host: SocketAddr| {
+            let routed = network.gateway_mode(host.is_ipv6()) == GatewayMode::Routed;
+            match self.settings.bridge.userland_proxy && !routed {
+                true => Listener::bind(wish.protocol, host),
+                false => Listener::hold(wish.protocol, host),
+            }
         };
         published(wish, addresses, port)
             .map(|port| socket(port.host).map(|listener| Open { port, listener }))
@@ -98,13 +108,7 @@ impl Networks {
 
     /// Puts ports that are allocated into the packet filter.
     fn open_ports(&self, member: &Member, published: &[Published]) -> Result<()> {
-        let mappings = mappings(member, published);
-        let mut firewall = self.firewall.as_ref().map(lock);
-        if let Some(firewall) = firewall.as_mut().filter(|_| !mappings.is_empty()) {
-            firewall.publish(&mappings)?;
-        }
-        self.state().mappings.extend(mappings);
-        Ok(())
+        self.move_ports(Some(member), published)
     }
 
     /// Notes the ports of a container that ran before this daemon started, and where they lead.
@@ -116,46 +120,81 @@ impl Networks {
             // Held already: the same port by another of its addresses.
             drop(state.ports.allocate(port.protocol, &[port.host.ip()], &exact));
         }
-        state.mappings.extend(member.iter().flat_map(|member| mappings(member, published)));
+        let mappings = member.map_or_else(Vec::new, |member| self.mappings(&state, member, published));
+        state.mappings.extend(mappings);
     }
 
-    /// Closes ports of a container, which led to `member`.
+    /// Closes ports of a container.
     ///
     /// # Errors
     ///
     /// Fails if the packet filter cannot be changed.
-    pub fn unpublish(&self, member: Option<&Member>, published: &[Published]) -> Result<()> {
+    pub fn unpublish(&self, published: &[Published]) -> Result<()> {
         self.give_ports_back(published);
-        self.move_ports(member, None, published)
+        self.move_ports(None, published)
     }
 
-    /// Lets ports lead elsewhere than before, or nowhere; they stay taken.
+    /// Lets ports lead to `to` and no longer to where they led before; they stay taken.
     ///
     /// # Errors
     ///
     /// Fails if the packet filter cannot be changed.
-    pub fn move_ports(
-        &self,
-        from: Option<&Member>,
-        to: Option<&Member>,
-        published: &[Published],
-    ) -> Result<()> {
-        let closed = from.map_or_else(Vec::new, |member| mappings(member, published));
-        let open = to.map_or_else(Vec::new, |member| mappings(member, published));
+    pub fn move_ports(&self, to: Option<&Member>, published: &[Published]) -> Result<()> {
+        let is_one = |mapping: &Mapping| {
+            let host = SocketAddr::new(mapping.host_ip, mapping.host_port);
+            published.iter().any(|port| port.host == host && port.protocol == mapping.protocol)
+        };
         let mut firewall = self.firewall.as_ref().map(lock);
         let mut state = self.state();
-        state.mappings.retain(|mapping| !closed.contains(mapping));
-        state.mappings.extend(open.iter().copied());
+        let open = to.map_or_else(Vec::new, |member| self.mappings(&state, member, published));
+        let (closed, mut kept): (Vec<Mapping>, Vec<Mapping>) =
+            std::mem::take(&mut state.mappings).into_iter().partition(is_one);
+        kept.extend(open.iter().copied());
+        state.mappings = kept;
         drop(state);
-        if let Some(firewall) = &mut firewall {
-            if !closed.is_empty() {
-                firewall.unpublish(&closed)?;
-            }
-            if !open.is_empty() {
-                firewall.publish(&open)?;
-            }
+        let Some(firewall) = &mut firewall else { return Ok(()) };
+        if !closed.is_empty() {
+            firewall.unpublish(&closed)?;
+        }
+        if !open.is_empty()
+            && let Err(error) = firewall.publish(&open)
+        {
+            self.state().mappings.retain(|mapping| !open.contains(mapping));
+            return Err(error.into());
         }
         Ok(())
+    }
+
+    /// Returns what the packet filter does for ports that lead to a member.
+    fn mappings(&self, state: &State, member: &Member, published: &[Published]) -> Vec<Mapping> {
+        let is_there = |members: &BTreeMap<String, Member>| {
+            members.values().any(|other| other.endpoint_id == member.endpoint_id)
+        };
+        let network = state.members.iter().find(|(_, members)| is_there(members));
+        let network = network.and_then(|(id, _)| state.networks.get(id));
+        let target = |host: IpAddr| if host.is_ipv6() { member.ipv6 } else { member.ipv4 };
+        let mapping = |port: &Published| {
+            let (ipv6, host_ip) = (port.host.is_ipv6(), port.host.ip());
+            let way = match network.map(|network| network.gateway_mode(ipv6)) {
+                Some(GatewayMode::Routed) => Way::Container,
+                _ if self.settings.bridge.direct_routing => Way::Both,
+                _ => Way::Host,
+            };
+            // Left to the host's own socket, behind what the host lets in.
+            let left = self.settings.bridge.ports_through_input && !host_ip.is_loopback();
+            if left || (ipv6 && !self.settings.bridge.firewall6) {
+                return None;
+            }
+            Some(Mapping {
+                protocol: port.protocol,
+                host_ip,
+                host_port: port.host.port(),
+                container_ip: target(host_ip)?.address(),
+                container_port: port.container_port,
+                way,
+            })
+        };
+        published.iter().filter_map(mapping).collect()
     }
 
     pub(super) fn give_ports_back(&self, published: &[Published]) {
@@ -167,6 +206,9 @@ impl Networks {
 
     fn host_addresses(&self, network: &Network, wished: Option<IpAddr>) -> Vec<IpAddr> {
         let wildcard = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        if network.subnets.iter().all(|subnet| subnet.subnet.is_ipv6()) && wished.is_none() {
+            return vec![IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+        }
         let default = || network.host_ip().unwrap_or(self.settings.bridge.host_ip);
         match wished {
             Some(address) => vec![address],
@@ -184,22 +226,6 @@ fn published(wish: &PortWish, addresses: &[IpAddr], port: u16) -> impl Iterator<
         host: SocketAddr::new(*address, port),
         container_port: wish.container_port,
     })
-}
-
-fn mappings(member: &Member, published: &[Published]) -> Vec<Mapping> {
-    let target = |host: IpAddr| if host.is_ipv6() { member.ipv6 } else { member.ipv4 };
-    published
-        .iter()
-        .filter_map(|port| {
-            Some(Mapping {
-                protocol: port.protocol,
-                host_ip: port.host.ip(),
-                host_port: port.host.port(),
-                container_ip: target(port.host.ip())?.address(),
-                container_port: port.container_port,
-            })
-        })
-        .collect()
 }
 
 /// Puts Docker's frame around the reason.

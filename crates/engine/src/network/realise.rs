@@ -1,6 +1,6 @@
 //! What the kernel has to have for the networks: bridges, parents, tunnels, the packet filter's rules.
 
-use super::record::{Driver, Network};
+use super::record::{Driver, GatewayMode, Network};
 use super::{Networks, driver, lock};
 use crate::error::Result;
 use ::network::firewall::{Contents, Link, NetworkRules};
@@ -28,6 +28,7 @@ impl Networks {
         let addresses: Vec<IpNet> = network
             .subnets
             .iter()
+            .filter(|subnet| network.gateway_mode(subnet.subnet.is_ipv6()) != GatewayMode::Isolated)
             .filter_map(|subnet| IpNet::new(subnet.gateway, subnet.subnet.prefix()))
             .collect();
         let mtu = Some(self.mtu(network));
@@ -95,7 +96,17 @@ impl Networks {
         let rules = bridged.map(|network| NetworkRules {
             bridge: network.device.clone(),
             subnets: network.subnets.iter().map(|subnet| subnet.subnet).collect(),
-            masquerade: network.masquerade(),
+            masqueraded: network
+                .subnets
+                .iter()
+                .map(|subnet| subnet.subnet)
+                .filter(|net| network.masquerade(net.is_ipv6()))
+                .filter(|net| self.settings.bridge.firewall6 || !net.is_ipv6())
+                .collect(),
+            open: [
+                network.gateway_mode(false) == GatewayMode::Unprotected,
+                network.gateway_mode(true) == GatewayMode::Unprotected || !self.settings.bridge.firewall6,
+            ],
             icc: network.icc(),
             internal: network.internal,
         });

@@ -47,6 +47,33 @@ impl Driver {
     }
 }
 
+/// How containers of a bridge are reached from outside, and the outside from them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum GatewayMode {
+    /// By published ports of the host; they appear with the host's address.
+    #[default]
+    Nat,
+    /// The same, and by their own addresses, on any port.
+    Unprotected,
+    /// By their own addresses, on published ports; they appear with these.
+    Routed,
+    /// Not at all: even the host has no address there.
+    Isolated,
+}
+
+impl GatewayMode {
+    /// Reads Docker's word.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        match text {
+            "nat" => Some(Self::Nat),
+            "nat-unprotected" => Some(Self::Unprotected),
+            "routed" => Some(Self::Routed),
+            "isolated" => Some(Self::Isolated),
+            _ => None,
+        }
+    }
+}
+
 /// One subnet of a network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subnet {
@@ -113,8 +140,16 @@ impl Network {
     }
 
     /// Whether traffic to outside gets the host's address.
-    pub(super) fn masquerade(&self) -> bool {
+    pub(super) fn masquerade(&self, ipv6: bool) -> bool {
         self.flag("com.docker.network.bridge.enable_ip_masquerade", true)
+            && matches!(self.gateway_mode(ipv6), GatewayMode::Nat | GatewayMode::Unprotected)
+    }
+
+    /// How its containers are reached from outside, and the outside from them.
+    pub(super) fn gateway_mode(&self, ipv6: bool) -> GatewayMode {
+        let family = if ipv6 { 6 } else { 4 };
+        let asked = self.options.get(&format!("com.docker.network.bridge.gateway_mode_ipv{family}"));
+        asked.and_then(|text| GatewayMode::parse(text)).unwrap_or_default()
     }
 
     /// Whether containers on it may reach each other.

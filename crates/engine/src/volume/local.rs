@@ -1,8 +1,9 @@
-//! What the options of the `local` driver mean: a file system that is mounted on a volume's folder while it is used.
+//! What is mounted on a volume's folder while it is used: what the options of the `local` driver say, or a plugin's place.
 //!
 //! `type`, `device` and `o` are mount(8)'s; `size` without them gives the volume a file system of its own in a sparse file,
 //! so that it holds no more than that.
 
+use super::plugin::Plugin;
 use api::StringMap;
 use std::fs::File;
 use std::net::{IpAddr, ToSocketAddrs};
@@ -18,7 +19,12 @@ pub(super) enum Backing {
     Mount { kind: String, device: String, options: Vec<String> },
     /// A file system of that many bytes, in a file beside the folder.
     Image { bytes: u64 },
+    /// What a plugin has.
+    Plugin { name: String },
 }
+
+/// The name by which a plugin knows us: users are counted here.
+const OURSELVES: &str = "wharf";
 
 /// The file of [`Backing::Image`].
 const IMAGE: &str = "image";
@@ -78,7 +84,7 @@ impl Backing {
     /// # Errors
     ///
     /// Says what failed, with the kernel's reason.
-    pub(super) fn mount(&self, folder: &Path, data: &Path) -> Result<(), String> {
+    pub(super) fn mount(&self, folder: &Path, data: &Path, volume: &str) -> Result<(), String> {
         match self {
             Self::Mount { kind, device, options } => {
                 let options = with_address(kind, device, options)?;
@@ -91,6 +97,17 @@ impl Backing {
                     )
                 };
                 mount(kind, device, &options, data).map_err(failed)
+            }
+            Self::Plugin { name } => {
+                let plugin = Plugin::find(name)?;
+                let place = plugin.mount(volume, OURSELVES)?;
+                let bound = sys::mount::bind(&place, true)
+                    .and_then(|bound| sys::mount::attach_at(bound.as_fd(), data));
+                bound.map_err(|error| {
+                    // The first failure is the one to tell.
+                    drop(plugin.unmount(volume, OURSELVES));
+                    format!("failed to mount {}: {}", place.display(), base::chain(&error))
+                })
             }
             Self::Image { .. } => {
                 let path = folder.join(IMAGE);
@@ -107,6 +124,20 @@ impl Backing {
                 drop(std::fs::remove_dir(data.join("lost+found")));
                 Ok(())
             }
+        }
+    }
+}
+
+impl Backing {
+    /// Tells who has to know that it is not mounted any more.
+    ///
+    /// # Errors
+    ///
+    /// What a plugin says.
+    pub(super) fn unmounted(&self, volume: &str) -> Result<(), String> {
+        match self {
+            Self::Plugin { name } => Plugin::find(name)?.unmount(volume, OURSELVES),
+            Self::Mount { .. } | Self::Image { .. } => Ok(()),
         }
     }
 }

@@ -1,10 +1,11 @@
-//! Volumes: named folders that outlive containers, of the driver `local`.
+//! Volumes: named folders that outlive containers, of the driver `local` or of a plugin.
 //!
 //! A volume is a record in the database's `volumes` bucket and a folder `volumes/NAME/_data`. The record is committed
 //! after the folder is made and deleted before the folder goes, so that a crash leaves at most an unnamed folder, which
 //! the next creation of that name adopts empty or the sweep at start deletes.
 
 mod local;
+mod plugin;
 
 use crate::error::{Error, Result};
 use crate::events::{Events, random_id};
@@ -13,6 +14,7 @@ use base::event::Type;
 use base::paths::DataPaths;
 use base::{Kind, Timestamp, VolumeName};
 use local::Backing;
+use plugin::Plugin;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -22,6 +24,8 @@ use std::time::SystemTime;
 use store::{Database, Durability};
 
 const BUCKET: &str = "volumes";
+/// The driver that is ours.
+const LOCAL: &str = "local";
 /// The label Docker puts on volumes that were given no name.
 const ANONYMOUS: &str = "com.docker.volume.anonymous";
 
@@ -36,6 +40,12 @@ pub struct Volume {
     pub labels: StringMap,
     /// Driver options.
     pub options: StringMap,
+    /// The driver: `local`, or a plugin's name.
+    #[serde(default = "local")]
+    pub driver: String,
+    /// `global` if the driver says that its volumes are the same on all hosts; else `local`.
+    #[serde(default = "local")]
+    pub scope: String,
     /// The container that an anonymous volume was made for and goes with, by ID: one that a crash left without it is removed.
     /// `None` once that container was removed and the volume was to stay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -47,6 +57,18 @@ impl Volume {
     pub fn is_anonymous(&self) -> bool {
         self.labels.contains_key(ANONYMOUS)
     }
+
+    /// Returns what is mounted on its folder while it is used.
+    fn backing(&self) -> Result<Option<Backing>, String> {
+        match self.driver.as_str() {
+            LOCAL => Backing::parse(&self.options),
+            plugin => Ok(Some(Backing::Plugin { name: plugin.to_owned() })),
+        }
+    }
+}
+
+fn local() -> String {
+    LOCAL.to_owned()
 }
 
 /// The volumes of an engine.
@@ -56,10 +78,18 @@ pub struct Volumes {
     database: Database,
     events: Events,
     state: Mutex<State>,
-    /// Who uses the volumes that are mounted now: running containers by ID, visits by number. Apart from the rest, as a
-    /// mount may take its time.
-    mounted: Mutex<BTreeMap<String, BTreeSet<String>>>,
+    /// Who uses the volumes that are mounted. Never held during a mount.
+    mounted: Mutex<BTreeMap<String, Place>>,
     visits: AtomicU64,
+}
+
+/// A volume that is mounted, or was.
+#[derive(Debug, Default)]
+struct Place {
+    /// Running containers by ID, visits by number.
+    users: BTreeSet<String>,
+    /// Held while it is mounted and unmounted, which may take its time: others go on meanwhile.
+    gate: Arc<Mutex<()>>,
 }
 
 /// Volumes whose contents are at hand until this goes.
@@ -119,6 +149,15 @@ impl Volumes {
             .ok_or_else(|| Error::not_found(format!("get {name}: no such volume")))
     }
 
+    /// Returns where a volume is shown to be: its folder, or where its plugin says.
+    pub fn shown_at(&self, volume: &Volume) -> PathBuf {
+        let elsewhere = match volume.driver.as_str() {
+            LOCAL => None,
+            plugin => Plugin::find(plugin).and_then(|plugin| plugin.path(&volume.name)).ok(),
+        };
+        elsewhere.map_or_else(|| self.data(&volume.name), PathBuf::from)
+    }
+
     /// Returns the folder with the volume's contents.
     pub fn data(&self, name: &str) -> PathBuf {
         self.folder(name).join("_data")
@@ -149,41 +188,49 @@ impl Volumes {
         let failed = |why: String| {
             Error::known(Kind::Internal, format!("error while mounting volume '{}': {why}", data.display()))
         };
-        let Some(backing) = Backing::parse(&volume.options).map_err(failed)? else { return Ok(()) };
-        let mut mounted = self.mounted();
-        let users = mounted.entry(name.to_owned()).or_default();
-        if users.is_empty() && !is_mounted(&data) {
-            backing.mount(&self.folder(name), &data).map_err(failed)?;
+        let Some(backing) = volume.backing().map_err(failed)? else { return Ok(()) };
+        let gate = {
+            let mut mounted = self.mounted();
+            let place = mounted.entry(name.to_owned()).or_default();
+            place.users.insert(user.to_owned());
+            Arc::clone(&place.gate)
+        };
+        let _gate = gate.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_mounted(&data) {
+            return Ok(());
         }
-        users.insert(user.to_owned());
-        Ok(())
+        backing.mount(&self.folder(name), &data, name).map_err(failed)
     }
 
     /// Notes that a container that runs uses volumes that an earlier daemon mounted.
     pub(crate) fn adopt<'a>(&self, user: &str, names: impl IntoIterator<Item = &'a str>) {
         let mut mounted = self.mounted();
         for name in names {
-            mounted.entry(name.to_owned()).or_default().insert(user.to_owned());
+            mounted.entry(name.to_owned()).or_default().users.insert(user.to_owned());
         }
     }
 
     /// Unmounts what nobody but `user` uses.
     pub(crate) fn unmount(&self, user: &str) {
-        let mut mounted = self.mounted();
-        mounted.retain(|name, users| {
-            let was_used = users.remove(user);
-            if was_used && users.is_empty() {
-                self.detach_loudly(name);
+        let mut left: Vec<(String, Arc<Mutex<()>>)> = Vec::new();
+        for (name, place) in &mut *self.mounted() {
+            if place.users.remove(user) && place.users.is_empty() {
+                left.push((name.clone(), Arc::clone(&place.gate)));
             }
-            !users.is_empty()
-        });
+        }
+        for (name, gate) in left {
+            let _gate = gate.lock().unwrap_or_else(PoisonError::into_inner);
+            // Somebody may have come meanwhile.
+            if self.mounted().get(&name).is_none_or(|place| place.users.is_empty()) {
+                self.detach_loudly(&name);
+            }
+        }
     }
 
     /// Unmounts what an earlier daemon mounted and no container uses any more.
     pub(crate) fn sweep(&self) {
-        let mounted = self.mounted();
-        for volume in self.list().iter().filter(|volume| !volume.options.is_empty()) {
-            if !mounted.contains_key(&volume.name) {
+        for volume in self.list().iter().filter(|volume| !matches!(volume.backing(), Ok(None))) {
+            if self.mounted().get(&volume.name).is_none_or(|place| place.users.is_empty()) {
                 self.detach_loudly(&volume.name);
             }
         }
@@ -211,12 +258,15 @@ impl Volumes {
         if !is_mounted(&data) {
             return Ok(());
         }
-        sys::mount::detach(&data).map_err(|error| {
-            Error::known(Kind::Internal, format!("unmount volume {name}: {}", base::chain(&error)))
-        })
+        let failed = |why: String| Error::known(Kind::Internal, format!("unmount volume {name}: {why}"));
+        sys::mount::detach(&data).map_err(|error| failed(base::chain(&error)))?;
+        match self.get(name).ok().and_then(|volume| volume.backing().ok().flatten()) {
+            Some(backing) => backing.unmounted(name).map_err(failed),
+            None => Ok(()),
+        }
     }
 
-    fn mounted(&self) -> MutexGuard<'_, BTreeMap<String, BTreeSet<String>>> {
+    fn mounted(&self) -> MutexGuard<'_, BTreeMap<String, Place>> {
         self.mounted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -248,12 +298,16 @@ impl Volumes {
         container: Option<&str>,
     ) -> Result<(Arc<Volume>, bool)> {
         let made_for = container.filter(|_| request.name.is_empty()).map(str::to_owned);
-        if !matches!(request.driver.as_str(), "" | "local" | "default") {
-            let driver = &request.driver;
-            return Err(Error::not_found(format!(
-                "error looking up volume plugin {driver}: plugin \"{driver}\" not found"
-            )));
-        }
+        let driver = match request.driver.as_str() {
+            "" | "default" => LOCAL,
+            driver => driver,
+        };
+        let plugin = match driver {
+            LOCAL => None,
+            driver => Some(Plugin::find(driver).map_err(|why| {
+                Error::not_found(format!("error looking up volume plugin {driver}: {why}"))
+            })?),
+        };
         let mut labels = request.labels.clone();
         let name = if request.name.is_empty() {
             labels.insert(ANONYMOUS.to_owned(), String::new());
@@ -267,25 +321,51 @@ impl Volumes {
                  \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
             )));
         }
-        let mut state = self.state();
-        if let Some(volume) = state.volumes.get(&name) {
-            return Ok((Arc::clone(volume), false));
+        let there = |volume: &Arc<Volume>| {
+            if request.driver.is_empty() || volume.driver == driver {
+                return Ok((Arc::clone(volume), false));
+            }
+            Err(Error::conflict(format!(
+                "create {name}: a volume named {name} already exists with the {} driver. Choose a different volume name.",
+                volume.driver
+            )))
+        };
+        if let Some(volume) = self.state().volumes.get(&name) {
+            return there(volume);
         }
         let refused = |why: String| Error::invalid(format!("create {name}: {why}"));
-        let backing = Backing::parse(&request.driver_opts).map_err(refused)?;
+        // What another program does takes its time, and comes to the same if it is asked twice.
+        let mut scope = local();
+        if let Some(plugin) = &plugin {
+            plugin
+                .create(&name, &request.driver_opts)
+                .map_err(|why| Error::known(Kind::Internal, format!("create {name}: {why}")))?;
+            scope = plugin.scope();
+        }
+        let mut state = self.state();
+        if let Some(volume) = state.volumes.get(&name) {
+            return there(volume);
+        }
+        let volume = Volume {
+            name: name.clone(),
+            created: Timestamp::from_system(SystemTime::now()).as_nanos(),
+            labels,
+            options: request.driver_opts.clone(),
+            driver: driver.to_owned(),
+            scope,
+            made_for,
+        };
+        let backing = volume.backing().map_err(refused)?;
         let data = self.data(&name);
         std::fs::create_dir_all(&data).map_err(Error::file("create the folder of a volume", &data))?;
         if let Some(backing) = backing {
             backing.prepare(&self.folder(&name)).map_err(refused)?;
         }
-        let created = Timestamp::from_system(SystemTime::now()).as_nanos();
-        let volume =
-            Volume { name: name.clone(), created, labels, options: request.driver_opts.clone(), made_for };
         self.database.put(BUCKET, &name, &encode(&volume)?, Durability::Durable)?;
         let volume = Arc::new(volume);
         state.volumes.insert(name.clone(), Arc::clone(&volume));
         drop(state);
-        self.events.now(Type::Volume, "create", &name, driver_attribute());
+        self.events.now(Type::Volume, "create", &name, driver_attribute(driver));
         Ok((volume, true))
     }
 
@@ -343,19 +423,33 @@ impl Volumes {
     ///
     /// Fails if there is none (unless `force`) or a container refers to it.
     pub fn remove(&self, name: &str, force: bool) -> Result<()> {
-        let mut state = self.state();
-        if !state.volumes.contains_key(name) {
+        let unused = |state: &State| match state.users.get(name) {
+            Some(users) => {
+                let users: Vec<&str> = users.iter().map(String::as_str).collect();
+                Err(Error::conflict(format!("remove {name}: volume is in use - [{}]", users.join(", "))))
+            }
+            None => Ok(()),
+        };
+        let Ok(volume) = self.get(name) else {
             return if force { Ok(()) } else { Err(Error::not_found(format!("get {name}: no such volume"))) };
+        };
+        unused(&self.state())?;
+        if volume.driver != LOCAL {
+            self.detach(name)?;
+            let removed = Plugin::find(&volume.driver).and_then(|plugin| plugin.remove(name));
+            // By force also when the plugin is gone for good.
+            if let Err(why) = removed.or_else(|why| if force { Ok(()) } else { Err(why) }) {
+                return Err(Error::known(Kind::Internal, format!("remove {name}: {why}")));
+            }
         }
-        if let Some(users) = state.users.get(name) {
-            let users: Vec<&str> = users.iter().map(String::as_str).collect();
-            return Err(Error::conflict(format!("remove {name}: volume is in use - [{}]", users.join(", "))));
-        }
+        let mut state = self.state();
+        unused(&state)?;
         // Nothing of what a mount shows may be deleted.
         self.detach(name)?;
         self.database.delete(BUCKET, name, Durability::Durable)?;
         state.volumes.remove(name);
         drop(state);
+        self.mounted().remove(name);
         let folder = self.folder(name);
         match std::fs::remove_dir_all(&folder) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -363,7 +457,7 @@ impl Volumes {
             }
             _ => {}
         }
-        self.events.now(Type::Volume, "destroy", name, driver_attribute());
+        self.events.now(Type::Volume, "destroy", name, driver_attribute(&volume.driver));
         Ok(())
     }
 
@@ -409,8 +503,8 @@ fn is_mounted(folder: &Path) -> bool {
         .is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
-fn driver_attribute() -> BTreeMap<String, String> {
-    BTreeMap::from([("driver".to_owned(), "local".to_owned())])
+fn driver_attribute(driver: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([("driver".to_owned(), driver.to_owned())])
 }
 
 fn encode(volume: &Volume) -> Result<Vec<u8>> {

@@ -115,6 +115,10 @@ fn statement(rule: &mut Expressions<'_, '_>, statement: &Statement) {
             rule.payload(first.behind(4), Header::Network, ARP_TARGET, 4);
             rule.lookup(super::plan::NEIGHBOURS, first, Lookup::Member);
         }
+        Statement::DirectPort { ipv6 } => {
+            port_key(rule, *ipv6, false);
+            rule.lookup(super::plan::direct_set(*ipv6), first, Lookup::Member);
+        }
         Statement::Masquerade => rule.masquerade(),
         Statement::Verdict(verdict) => rule.verdict(verdict),
     }

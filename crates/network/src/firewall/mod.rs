@@ -30,8 +30,10 @@ pub struct NetworkRules {
     pub bridge: String,
     /// The network's subnets.
     pub subnets: Vec<IpNet>,
-    /// Whether packets leaving the host get the host's address (`enable_ip_masquerade`).
-    pub masquerade: bool,
+    /// Those of them whose packets get the host's address when they leave it (`enable_ip_masquerade`).
+    pub masqueraded: Vec<IpNet>,
+    /// Whether everybody reaches its containers by their own IPv4 and IPv6 addresses (gateway mode `nat-unprotected`).
+    pub open: [bool; 2],
     /// Whether containers of the network reach each other (`enable_icc`). If not, their ports are to be closed as well
     /// ([`Firewall::close`]).
     pub icc: bool,
@@ -52,6 +54,20 @@ pub struct Mapping {
     pub container_ip: IpAddr,
     /// The container's port.
     pub container_port: u16,
+    /// By which addresses it is reached.
+    pub way: Way,
+}
+
+/// By which addresses a published port is reached from outside.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Way {
+    /// The host's.
+    #[default]
+    Host,
+    /// The container's own (gateway mode `routed`).
+    Container,
+    /// Both (`allow-direct-routing`).
+    Both,
 }
 
 /// A container that may speak to another where containers do not reach each other, on one port.
@@ -195,7 +211,7 @@ impl Firewall {
     /// [`Error::Firewall`], with `EEXIST` if a port leads elsewhere already.
     pub fn publish(&mut self, mappings: &[Mapping]) -> Result<(), Error> {
         let mut transaction = Transaction::new(TABLE);
-        for (set, element) in mappings.iter().filter_map(element) {
+        for (set, element) in mappings.iter().flat_map(elements) {
             transaction.add_elements(set, &[element]);
         }
         self.commit(transaction, "publish ports")?;
@@ -207,7 +223,7 @@ impl Firewall {
     /// # Errors
     /// [`Error::Firewall`].
     pub fn unpublish(&mut self, mappings: &[Mapping]) -> Result<(), Error> {
-        let elements: Vec<(&str, Element)> = mappings.iter().filter_map(element).collect();
+        let elements: Vec<(&str, Element)> = mappings.iter().flat_map(elements).collect();
         let mut transaction = Transaction::new(TABLE);
         for (set, element) in &elements {
             transaction.delete_elements(set, std::slice::from_ref(element));
@@ -240,9 +256,12 @@ impl Firewall {
         for (ipv6, any) in [(false, false), (false, true), (true, false), (true, true)] {
             transaction.flush_set(plan::ports_map(ipv6, any));
         }
+        for ipv6 in [false, true] {
+            transaction.flush_set(plan::direct_set(ipv6));
+        }
         transaction.flush_set(plan::LOOPBACK_PORTS);
         // Few large messages: one for each run of elements of the same map.
-        let mut elements: Vec<(&str, Element)> = mappings.iter().filter_map(element).collect();
+        let mut elements: Vec<(&str, Element)> = mappings.iter().flat_map(elements).collect();
         elements.sort_by_key(|(set, _)| *set);
         for run in elements.chunk_by(|(a, _), (b, _)| a == b) {
             let Some((set, _)) = run.first() else { continue };
@@ -318,7 +337,26 @@ fn write_links(transaction: &mut Transaction, links: &[Link]) {
     transaction.add_elements(plan::LINKS, &elements);
 }
 
-/// Returns the element that opens a port, and the map or set it goes into.
+/// Returns the elements that open a port, and the maps or sets they go into.
+fn elements(mapping: &Mapping) -> impl Iterator<Item = (&'static str, Element)> {
+    let host = (mapping.way != Way::Container).then(|| element(mapping)).flatten();
+    host.into_iter().chain(direct(mapping))
+}
+
+/// Returns the element that opens a port at the container's own address.
+fn direct(mapping: &Mapping) -> Option<(&'static str, Element)> {
+    let ipv6 = mapping.container_ip.is_ipv6();
+    if mapping.way == Way::Host || mapping.host_ip.is_loopback() || mapping.host_ip.is_ipv6() != ipv6 {
+        return None;
+    }
+    let [high, low] = mapping.container_port.to_be_bytes();
+    let mut key = vec![mapping.protocol.number(), 0, 0, 0];
+    key.extend(octets(mapping.container_ip));
+    key.extend([high, low, 0, 0]);
+    Some((plan::direct_set(ipv6), Element { key, data: ElementData::Nothing }))
+}
+
+/// Returns the element that leads from the host's port to the container's.
 fn element(mapping: &Mapping) -> Option<(&'static str, Element)> {
     let ipv6 = mapping.host_ip.is_ipv6();
     let port = |port: u16| {

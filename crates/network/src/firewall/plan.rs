@@ -10,6 +10,8 @@ pub const USER_CHAIN: &str = "wharf-user";
 
 pub(super) const BRIDGES: &str = "bridges";
 pub(super) const INTERNAL: &str = "internal";
+/// The bridges whose containers are reached by their own addresses.
+const OPEN: [&str; 2] = ["open4", "open6"];
 pub(super) const INTRA: &str = "intra";
 pub(super) const LOOPBACK_PORTS: &str = "loopback-ports";
 /// Who reaches whom on which port where containers of a network do not reach each other (`--link`).
@@ -38,6 +40,11 @@ pub(super) fn ports_map(ipv6: bool, any: bool) -> &'static str {
         (true, false) => "ports6",
         (true, true) => "ports6-any",
     }
+}
+
+/// The set that holds the ports reached by the containers' own addresses of a family.
+pub(super) fn direct_set(ipv6: bool) -> &'static str {
+    if ipv6 { "direct6" } else { "direct4" }
 }
 
 /// Our table.
@@ -110,6 +117,8 @@ pub(super) enum Statement {
     Link { answer: bool },
     /// `arp saddr ip . arp daddr ip @neighbours`
     Neighbour,
+    /// `meta l4proto . ip daddr . th dport @direct4`
+    DirectPort { ipv6: bool },
     /// `masquerade`
     Masquerade,
     /// `accept`
@@ -163,6 +172,34 @@ pub(super) fn bridge_table() -> Table {
     }
 }
 
+/// What reaches containers.
+fn inbound() -> Chain {
+    use Statement as S;
+    let verdict = S::Verdict;
+    let from = |set| S::NameIn { side: Side::Input, set };
+    let to = |set| S::NameIn { side: Side::Output, set };
+    let rules = vec![
+        vec![S::PairVerdict],
+        vec![to(INTERNAL), verdict(Verdict::Drop)],
+        vec![from(INTERNAL), verdict(Verdict::Drop)],
+        vec![S::Established, verdict(Verdict::Accept)],
+        vec![from(BRIDGES), verdict(Verdict::Drop)],
+        vec![S::WasDestinationNat, verdict(Verdict::Accept)],
+        reached(S::DirectPort { ipv6: false }),
+        reached(S::DirectPort { ipv6: true }),
+        vec![S::Family { ipv6: false }, to(OPEN[0]), verdict(Verdict::Accept)],
+        vec![S::Family { ipv6: true }, to(OPEN[1]), verdict(Verdict::Accept)],
+        vec![verdict(Verdict::Drop)],
+    ];
+    Chain { name: "inbound", hook: None, rules: Some(rules.into_iter().map(Rule).collect()) }
+}
+
+/// A port that is reached by the container's own address.
+fn reached(port: Statement) -> Vec<Statement> {
+    let ipv6 = port == Statement::DirectPort { ipv6: true };
+    vec![Statement::Family { ipv6 }, port, Statement::Verdict(Verdict::Accept)]
+}
+
 /// What passes between containers that do not reach each other: links, and one `further` rule.
 fn between(is_ip: &Statement, further: Option<Vec<Statement>>) -> Chain {
     let link = |answer| vec![is_ip.clone(), Statement::Link { answer }, Statement::Verdict(Verdict::Accept)];
@@ -202,9 +239,18 @@ fn sets(networks: &[NetworkRules]) -> Vec<Set> {
         let value: &'static [Type] = if ipv6 { &[Type::Ipv6, Type::Port] } else { &[Type::Ipv4, Type::Port] };
         Set { name: ports_map(ipv6, any), key, target: Target::Value(value), content: Content::Kept }
     };
+    let direct = |ipv6: bool| {
+        let key: &'static [Type] = match ipv6 {
+            false => &[Type::Protocol, Type::Ipv4, Type::Port],
+            true => &[Type::Protocol, Type::Ipv6, Type::Port],
+        };
+        Set { name: direct_set(ipv6), key, target: Target::Nothing, content: Content::Kept }
+    };
     vec![
         names_set(BRIDGES, names(networks, |_| true)),
         names_set(INTERNAL, names(networks, |network| network.internal)),
+        names_set(OPEN[0], names(networks, |network| network.open[0])),
+        names_set(OPEN[1], names(networks, |network| network.open[1])),
         Set {
             name: INTRA,
             key: &[Type::InterfaceName, Type::InterfaceName],
@@ -212,6 +258,8 @@ fn sets(networks: &[NetworkRules]) -> Vec<Set> {
             content: Content::Pairs(pairs.collect()),
         },
         links_set(),
+        direct(false),
+        direct(true),
         ports(false, false),
         ports(false, true),
         ports(true, false),
@@ -287,19 +335,7 @@ fn chains(networks: &[NetworkRules]) -> Vec<Chain> {
                 vec![from(BRIDGES), verdict(Verdict::Goto("outbound"))],
             ],
         ),
-        Chain {
-            name: "inbound",
-            hook: None,
-            rules: rules(vec![
-                vec![S::PairVerdict],
-                vec![to(INTERNAL), verdict(Verdict::Drop)],
-                vec![from(INTERNAL), verdict(Verdict::Drop)],
-                vec![S::Established, verdict(Verdict::Accept)],
-                vec![from(BRIDGES), verdict(Verdict::Drop)],
-                vec![S::WasDestinationNat, verdict(Verdict::Accept)],
-                vec![verdict(Verdict::Drop)],
-            ]),
-        },
+        inbound(),
         between(&S::Family { ipv6: false }, None),
         Chain {
             name: "outbound",
@@ -319,13 +355,13 @@ fn output() -> Vec<Vec<Statement>> {
 }
 
 fn masquerading(networks: &[NetworkRules]) -> Vec<Vec<Statement>> {
-    let networks = networks.iter().filter(|network| network.masquerade && !network.internal);
+    let networks = networks.iter().filter(|network| !network.internal);
     let rule = |subnet: &IpNet, bridge: &String| {
         let elsewhere = Statement::Name { side: Side::Output, equal: false, name: bridge.clone() };
         vec![Statement::Source(subnet.network()), elsewhere, Statement::Masquerade]
     };
     networks
-        .flat_map(|network| network.subnets.iter().map(move |subnet| rule(subnet, &network.bridge)))
+        .flat_map(|network| network.masqueraded.iter().map(move |subnet| rule(subnet, &network.bridge)))
         .collect()
 }
 
@@ -417,6 +453,9 @@ impl fmt::Display for Statement {
                 write!(f, "ip daddr . ip saddr . meta l4proto . th sport @{LINKS}")
             }
             Self::Neighbour => write!(f, "arp saddr ip . arp daddr ip @{NEIGHBOURS}"),
+            Self::DirectPort { ipv6 } => {
+                write!(f, "meta l4proto . {} daddr . th dport @{}", ip_word(*ipv6), direct_set(*ipv6))
+            }
             Self::Masquerade => f.write_str("masquerade"),
             Self::Verdict(verdict) => f.write_str(&word(verdict)),
         }

@@ -6,14 +6,16 @@ fn networks() -> Vec<NetworkRules> {
     let open = NetworkRules {
         bridge: "docker0".into(),
         subnets: vec!["172.17.0.1/16".parse().unwrap(), "fd00:17::/64".parse().unwrap()],
-        masquerade: true,
+        masqueraded: vec!["172.17.0.1/16".parse().unwrap(), "fd00:17::/64".parse().unwrap()],
+        open: [false, true],
         icc: true,
         internal: false,
     };
     let closed = NetworkRules {
         bridge: "br-1".into(),
         subnets: vec!["172.18.0.0/16".parse().unwrap()],
-        masquerade: false,
+        masqueraded: Vec::new(),
+        open: [false; 2],
         icc: false,
         internal: true,
     };
@@ -25,8 +27,12 @@ fn the_rules_of_two_networks() {
     let expect = r#"table inet wharf {
 	set bridges { type ifname; elements = { "docker0", "br-1" } }
 	set internal { type ifname; elements = { "br-1" } }
+	set open4 { type ifname }
+	set open6 { type ifname; elements = { "docker0" } }
 	map intra { type ifname . ifname : verdict; elements = { "docker0" . "docker0" : accept, "br-1" . "br-1" : goto between } }
 	set links { type ipv4_addr . ipv4_addr . inet_proto . inet_service }
+	set direct4 { type inet_proto . ipv4_addr . inet_service }
+	set direct6 { type inet_proto . ipv6_addr . inet_service }
 	map ports4 { type inet_proto . ipv4_addr . inet_service : ipv4_addr . inet_service }
 	map ports4-any { type inet_proto . inet_service : ipv4_addr . inet_service }
 	map ports6 { type inet_proto . ipv6_addr . inet_service : ipv6_addr . inet_service }
@@ -73,6 +79,10 @@ fn the_rules_of_two_networks() {
 		ct state established,related accept
 		iifname @bridges drop
 		ct status dnat accept
+		meta nfproto ipv4 meta l4proto . ip daddr . th dport @direct4 accept
+		meta nfproto ipv6 meta l4proto . ip6 daddr . th dport @direct6 accept
+		meta nfproto ipv4 oifname @open4 accept
+		meta nfproto ipv6 oifname @open6 accept
 		drop
 	}
 	chain between {
@@ -119,6 +129,7 @@ fn where_a_port_goes() {
             host_port: 8080,
             container_ip: container.parse().unwrap(),
             container_port: 80,
+            way: Way::Host,
         };
         let got = element(&mapping).map(|(set, element)| {
             let data = match element.data {

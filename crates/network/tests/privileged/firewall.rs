@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use network::bridge::{self, Bridge};
-use network::firewall::{Contents, Firewall, Mapping, NetworkRules};
+use network::firewall::{Contents, Firewall, Mapping, NetworkRules, Way};
 use network::{Error, Protocol};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
@@ -12,7 +12,8 @@ fn rules(bridge: &str, subnets: &[&str]) -> NetworkRules {
     NetworkRules {
         bridge: bridge.into(),
         subnets: subnets.iter().map(|text| net(text)).collect(),
-        masquerade: true,
+        masqueraded: subnets.iter().map(|text| net(text)).collect(),
+        open: [false; 2],
         icc: true,
         internal: false,
     }
@@ -26,6 +27,7 @@ pub(crate) fn mapping(protocol: Protocol, host: &str, container: &str) -> Mappin
         host_port: host.port(),
         container_ip: container.ip(),
         container_port: container.port(),
+        way: Way::Host,
     }
 }
 

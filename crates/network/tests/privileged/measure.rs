@@ -40,7 +40,8 @@ fn publishing_costs_the_same_at_any_number() {
             .map(|number| NetworkRules {
                 bridge: format!("br-{number}"),
                 subnets: vec![net(&format!("10.{number}.0.0/16"))],
-                masquerade: true,
+                masqueraded: vec![net(&format!("10.{number}.0.0/16"))],
+                open: [false; 2],
                 icc: true,
                 internal: false,
             })
