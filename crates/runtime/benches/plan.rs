@@ -1,38 +1,10 @@
 //! Times what is decided before a container is made: reading and checking its document, and its seccomp program.
 //!
-//! `cargo bench -p runtime`. Each line is the median of rounds that take about a hundredth of a second each. Nothing but the
-//! standard library: a bench must not make every test build wait for a framework.
-#![expect(clippy::print_stdout, reason = "a bench prints its figures")]
+//! `cargo bench -p runtime`; Criterion keeps the figures of a run in `target/criterion` and compares the next one with them.
 
+use criterion::{Criterion, criterion_group, criterion_main};
 use oci::runtime::Spec;
-use std::hint::black_box;
 use std::path::Path;
-use std::time::{Duration, Instant};
-
-const ROUNDS: usize = 51;
-const ROUND: Duration = Duration::from_millis(10);
-
-/// Prints the median time of one call of `work`.
-fn time<T>(name: &str, mut work: impl FnMut() -> T) {
-    let begin = Instant::now();
-    let mut calls = 0_u32;
-    while begin.elapsed() < ROUND {
-        black_box(work());
-        calls += 1;
-    }
-    let mut rounds: Vec<Duration> = (0..ROUNDS)
-        .map(|_| {
-            let begin = Instant::now();
-            for _ in 0..calls {
-                black_box(work());
-            }
-            begin.elapsed() / calls
-        })
-        .collect();
-    rounds.sort_unstable();
-    let median = rounds.get(ROUNDS / 2).copied().unwrap_or_default();
-    println!("{name:<48} {:>12.2} us", median.as_secs_f64() * 1e6);
-}
 
 const DOCUMENT: &str = r#"{
     "ociVersion": "1.2.0",
@@ -53,16 +25,32 @@ const DOCUMENT: &str = r#"{
     }
 }"#;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+#[expect(clippy::unwrap_used, reason = "what is timed is known to be right")]
+fn plan(criterion: &mut Criterion) {
     let granted = ["CAP_CHOWN", "CAP_KILL", "CAP_NET_RAW"].map(str::to_owned);
     let profile = runtime::default_seccomp(&granted);
-    let instructions = runtime::measure::compile(&profile)?;
-    let spec: Spec = serde_json::from_str(DOCUMENT)?;
-    time("default profile: for a set of capabilities", || runtime::default_seccomp(&granted));
-    time(&format!("seccomp: compile ({instructions} instructions)"), || runtime::measure::compile(&profile));
-    time("seccomp: program from before", || runtime::measure::cached(&profile));
-    time("document: read", || serde_json::from_str::<Spec>(DOCUMENT));
-    runtime::measure::check(&spec, Path::new("/"))?;
-    time("document: check", || runtime::measure::check(&spec, Path::new("/")));
-    Ok(())
+    let instructions = runtime::measure::compile(&profile).unwrap();
+    let spec: Spec = serde_json::from_str(DOCUMENT).unwrap();
+    runtime::measure::check(&spec, Path::new("/")).unwrap();
+    let mut time = |name: &str, work: &mut dyn FnMut()| {
+        criterion.bench_function(name, |bench| bench.iter(&mut *work));
+    };
+    time("default profile: for a set of capabilities", &mut || {
+        std::hint::black_box(runtime::default_seccomp(&granted));
+    });
+    time(&format!("seccomp: compile ({instructions} instructions)"), &mut || {
+        std::hint::black_box(runtime::measure::compile(&profile)).unwrap();
+    });
+    time("seccomp: program from before", &mut || {
+        std::hint::black_box(runtime::measure::cached(&profile)).unwrap();
+    });
+    time("document: read", &mut || {
+        std::hint::black_box(serde_json::from_str::<Spec>(DOCUMENT)).unwrap();
+    });
+    time("document: check", &mut || {
+        std::hint::black_box(runtime::measure::check(&spec, Path::new("/"))).unwrap();
+    });
 }
+
+criterion_group!(benches, plan);
+criterion_main!(benches);

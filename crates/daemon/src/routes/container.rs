@@ -63,6 +63,9 @@ pub(super) fn routes() -> Vec<Route<Handler<Services>>> {
                 engine.containers.export(call.name(), sink).map_err(Failure::from)
             }))
         }),
+        route(Method::DELETE, "/containers/{name}/checkpoints/{checkpoint}", |_, _| {
+            super::absent::no_checkpoints()
+        }),
         route(Method::DELETE, "/containers/{name...}", |s, call| {
             Box::pin(remove(Arc::clone(&s.engine), call))
         }),
@@ -180,6 +183,9 @@ async fn start(engine: Arc<Engine>, call: Call) -> Answer {
         return Err(Failure::invalid(
             "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24",
         ));
+    }
+    if call.query.some("checkpoint").or(call.query.some("checkpoint-dir")).is_some() {
+        return super::absent::no_checkpoints().await;
     }
     done(move || engine.containers.start(call.name())).await
 }
