@@ -2,13 +2,12 @@
 //! a socket pair, so that everything else works with a plain socket.
 
 use rustix::event::{PollFd, PollFlags};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Which certificates and checks a connection has.
@@ -30,19 +29,12 @@ fn wrong(what: impl std::fmt::Display) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, what.to_string())
 }
 
-fn in_file(path: &Path) -> impl Fn(io::Error) -> io::Error + '_ {
-    move |error| io::Error::new(error.kind(), format!("open {}: {error}", path.display()))
-}
-
-fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
-    let text = std::fs::read(path).map_err(in_file(path))?;
-    rustls_pemfile::certs(&mut text.as_slice()).collect()
-}
-
-fn key(path: &Path) -> io::Result<PrivateKeyDer<'static>> {
-    let text = std::fs::read(path).map_err(in_file(path))?;
-    rustls_pemfile::private_key(&mut text.as_slice())?
-        .ok_or_else(|| wrong(format!("{}: there is no private key in it", path.display())))
+fn unusable(error: &::tls::Error) -> io::Error {
+    let kind = match &error.problem {
+        rustls::pki_types::pem::Error::Io(error) => error.kind(),
+        _ => ErrorKind::InvalidData,
+    };
+    io::Error::new(kind, format!("open {}: {}", error.path.display(), error.problem))
 }
 
 impl Tls {
@@ -52,10 +44,18 @@ impl Tls {
             .with_safe_default_protocol_versions()
             .map_err(wrong)?;
         let builder = if self.skip_verify {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(Anyone(provider)))
+            builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(::tls::AnyCertificate::new(provider)))
         } else {
             let mut roots = RootCertStore::empty();
-            for certificate in self.authority.as_deref().map(certificates).transpose()?.unwrap_or_default() {
+            let authority = self
+                .authority
+                .as_deref()
+                .map(::tls::certificates)
+                .transpose()
+                .map_err(|error| unusable(&error))?;
+            for certificate in authority.unwrap_or_default() {
                 roots.add(certificate).map_err(wrong)?;
             }
             builder.with_root_certificates(roots)
@@ -63,7 +63,10 @@ impl Tls {
         match &self.identity {
             None => Ok(builder.with_no_client_auth()),
             Some((certificate, own_key)) => {
-                builder.with_client_auth_cert(certificates(certificate)?, key(own_key)?).map_err(wrong)
+                let chain = ::tls::certificates(certificate).map_err(|error| unusable(&error))?;
+                builder
+                    .with_client_auth_cert(chain, ::tls::key(own_key).map_err(|error| unusable(&error))?)
+                    .map_err(wrong)
             }
         }
     }
@@ -179,46 +182,5 @@ impl Carrier {
         }
         let ready = PollFlags::IN | PollFlags::HUP | PollFlags::ERR;
         Ok((tcp.intersects(ready), plain.intersects(ready) && !self.typed_all))
-    }
-}
-
-/// Takes any certificate: `--tls` without `--tlsverify`.
-#[derive(Debug)]
-struct Anyone(Arc<rustls::crypto::CryptoProvider>);
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _certificate: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let known = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, known)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let known = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, known)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }

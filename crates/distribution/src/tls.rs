@@ -8,9 +8,8 @@ use crate::endpoint::Security;
 use crate::error::Error;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use std::path::{Path, PathBuf};
@@ -87,12 +86,12 @@ pub(crate) fn client_config(security: Security, files: &HostFiles) -> Result<Cli
     let verifier: Arc<dyn ServerCertVerifier> = if security == Security::Verified {
         Arc::new(Verifier::new(files, provider)?)
     } else {
-        Arc::new(AnyCertificate { provider })
+        Arc::new(::tls::AnyCertificate::new(provider))
     };
     let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
     let Some((certificate, key)) = files.pairs.first() else { return Ok(builder.with_no_client_auth()) };
     let chain = certificates(certificate)?;
-    let key = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, &error))?;
+    let key = ::tls::key(key).map_err(|error| unusable(&error.path, &error.problem))?;
     builder.with_client_auth_cert(chain, key).map_err(|error| unusable(certificate, &error))
 }
 
@@ -177,50 +176,9 @@ impl ServerCertVerifier for Verifier {
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|error| unusable(path, &error))
+    ::tls::certificates(path).map_err(|error| unusable(&error.path, &error.problem))
 }
 
 fn unusable(path: &Path, problem: &dyn std::fmt::Display) -> Error {
     Error::Certificate { path: path.to_owned(), problem: problem.to_string() }
-}
-
-/// Takes any certificate, for hosts that the user calls insecure. Signatures are still checked.
-#[derive(Debug)]
-struct AnyCertificate {
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
 }

@@ -67,6 +67,31 @@ impl Registry {
         });
     }
 
+    /// Makes a certificate that signs itself, `tls.crt`, and its key, `tls.key`, in `files`; returns the lines of a
+    /// configuration that show it. `names` is what it is for: `DNS:localhost,IP:127.0.0.1`.
+    pub fn certificate(files: &Scratch, names: &str) -> String {
+        let made = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"])
+            .args(["-days", "2", "-subj", "/CN=test", "-addext", &format!("subjectAltName={names}")])
+            .arg("-keyout")
+            .arg(files.join("tls.key"))
+            .arg("-out")
+            .arg(files.join("tls.crt"))
+            .output()
+            .expect("run openssl");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let path = files.path().display();
+        format!("http: {{tls: {{certificate: {path}/tls.crt, key: {path}/tls.key}}}}\n")
+    }
+
+    /// The most memory that the registry has had, in KiB (`VmHWM`).
+    pub fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()));
+        let status = status.expect("read the registry's status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+        line.trim_end_matches("kB").trim().parse().expect("a number of KiB")
+    }
+
     /// Ends the registry as by `kill -9` and starts it again on the same data.
     pub fn restart(&mut self, namespaces: &Namespaces) {
         self.process.kill().expect("kill the registry");

@@ -38,7 +38,7 @@ pub(crate) fn table(peers: &[Peer], wanted: &[String]) -> Vec<String> {
     if REGISTRY_ROWS.iter().any(|name| chosen(name)) {
         lines.push("| row | wharf registry | docker-registry | ratio |".to_owned());
         lines.push("|---|--:|--:|---|".to_owned());
-        lines.extend(registries(&chosen).iter().map(ToString::to_string));
+        lines.extend(registries(&chosen));
     }
     lines
 }
@@ -147,7 +147,7 @@ fn engines(peers: &[Peer], chosen: &dyn Fn(&str) -> bool) -> Vec<Measured> {
 struct Served {
     name: &'static str,
     namespaces: Namespaces,
-    _registry: Registry,
+    registry: Registry,
 }
 
 impl Served {
@@ -155,10 +155,10 @@ impl Served {
         let mut all = Vec::new();
         let namespaces = Namespaces::new();
         let registry = Registry::start_own(&namespaces, Registry::HOST, "");
-        all.push(Self { name: "wharf registry", namespaces, _registry: registry });
+        all.push(Self { name: "wharf registry", namespaces, registry });
         let namespaces = Namespaces::new();
         let registry = Registry::start(&namespaces);
-        all.push(Self { name: "docker-registry", namespaces, _registry: registry });
+        all.push(Self { name: "docker-registry", namespaces, registry });
         all
     }
 
@@ -210,7 +210,7 @@ fn noise(files: &Scratch, number: u64, size: usize) -> (PathBuf, String) {
 }
 
 /// Measures the rows of [`REGISTRY_ROWS`] that are `chosen`.
-fn registries(chosen: &dyn Fn(&str) -> bool) -> Vec<Measured> {
+fn registries(chosen: &dyn Fn(&str) -> bool) -> Vec<String> {
     let files = Scratch::new();
     let served = Served::all();
     let names: Vec<&'static str> = served.iter().map(|served| served.name).collect();
@@ -241,7 +241,17 @@ fn registries(chosen: &dyn Fn(&str) -> bool) -> Vec<Measured> {
     if chosen(small) {
         rows.push(rounds(small, &names, |_| {}, |index| fetch_often(one(index), &small_digest)));
     }
-    rows
+    let peak = |index: usize| one(index).registry.peak_memory();
+    let (own, other) = (peak(0), peak(1));
+    let mut lines: Vec<String> = rows.iter().map(ToString::to_string).collect();
+    lines.push(format!(
+        "| registry: most memory during these (MiB) | {} | {} | {}.{:02} |",
+        own >> 10,
+        other >> 10,
+        own / other,
+        own * 100 / other % 100
+    ));
+    lines
 }
 
 /// Fetches a small blob over kept connections, each on a thread that lives in the registry's namespaces.

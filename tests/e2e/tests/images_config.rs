@@ -3,7 +3,7 @@
 #![expect(clippy::expect_used, reason = "test code: a failed step ends the test")]
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 use testkit::{Engine, Registry, Scratch, image, until};
 
@@ -22,18 +22,7 @@ fn archive(files: &Scratch) -> std::path::PathBuf {
 
 /// Makes a certificate for `AWAY` that only who has it believes; returns the registry's further configuration.
 fn certificate(files: &Scratch) -> String {
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"])
-        .args(["-days", "2", "-subj", "/CN=here", "-addext", "subjectAltName=IP:10.99.0.2"])
-        .arg("-keyout")
-        .arg(files.join("tls.key"))
-        .arg("-out")
-        .arg(files.join("tls.crt"))
-        .output()
-        .expect("run openssl");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let path = files.path().display();
-    format!("http: {{tls: {{certificate: {path}/tls.crt, key: {path}/tls.key}}}}\n")
+    Registry::certificate(files, "IP:10.99.0.2")
 }
 
 /// Lays a folder of this test's own over the daemon's `/etc`, and returns it.
@@ -231,4 +220,26 @@ fn proxies() {
     std::fs::write(&log, "").expect("write a log");
     pull(&format!(r#"{both}, "no-proxy": "10.99.0.0/24""#));
     assert_eq!(asked(), "");
+}
+
+/// What guides write to `/etc/default/docker`, which our unit reads.
+#[test]
+fn options_of_etc_default() {
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../contrib/systemd/wharf.service");
+    let unit = std::fs::read_to_string(unit).expect("read the unit");
+    assert!(unit.contains("\nEnvironmentFile=-/etc/default/docker\n"), "{unit}");
+    let begun = unit.lines().find_map(|line| line.strip_prefix("ExecStart=/usr/bin/wharf daemon "));
+    assert!(begun.is_some_and(|flags| flags.split(' ').any(|word| word == "$DOCKER_OPTS")), "{unit}");
+    let text = r#"DOCKER_OPTS="--registry-mirror=http://127.0.0.1:5000 --insecure-registry 192.168.0.0/16 --dns 9.9.9.9""#;
+    // systemd splits at blanks what is not in braces.
+    let options: Vec<&str> = text.trim_start_matches("DOCKER_OPTS=").trim_matches('"').split(' ').collect();
+    let engine = Engine::start_with(&options);
+    let files = Scratch::new();
+    let mirror = Registry::start_own(engine.namespaces(), Registry::HOST, "");
+    mirror.push(engine.namespaces(), &archive(&files), "library/box:1");
+    assert_eq!(engine.wharf(&["pull", "-q", "box:1"]).line(), "docker.io/library/box:1");
+    let known = engine.wharf(&["info", "-f", "{{.RegistryConfig.InsecureRegistryCIDRs}}"]).line();
+    assert!(known.contains("192.168.0.0/16"), "{known}");
+    let resolver = engine.wharf(&["run", "--rm", "box:1", "cat", "/etc/resolv.conf"]).ok();
+    assert!(resolver.contains("nameserver 9.9.9.9"), "{resolver}");
 }

@@ -229,39 +229,14 @@ fn unverified_registries() {
     let files = Scratch::new();
     let archive = files.join("box.tar");
     image::write_busybox(&archive, "box:latest");
-    let (certificate, key) = (files.join("tls.crt"), files.join("tls.key"));
-    let made = std::process::Command::new("openssl")
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-            "-days",
-            "2",
-            "-subj",
-            "/CN=nobody",
-        ])
-        .arg("-keyout")
-        .arg(&key)
-        .arg("-out")
-        .arg(&certificate)
-        .output()
-        .expect("run openssl");
-    assert!(made.status.success());
+    let tls = Registry::certificate(&files, "DNS:nobody");
     std::fs::write(
         files.join("htpasswd"),
         "alice:$2b$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n",
     )
     .expect("write a password file");
-    let further = format!(
-        "http: {{tls: {{certificate: {}, key: {}}}}}\nauth: {{htpasswd: {{realm: r, path: {}}}}}\n",
-        certificate.display(),
-        key.display(),
-        files.join("htpasswd").display()
-    );
+    let further =
+        format!("{tls}auth: {{htpasswd: {{realm: r, path: {}}}}}\n", files.join("htpasswd").display());
     let _registry = Registry::start_own(engine.namespaces(), AWAY, &further);
     engine.wharf(&["load", "-q", "-i", &archive.display().to_string()]).ok();
     let name = format!("{AWAY}/box:1");

@@ -75,39 +75,17 @@ fn passwords_and_tls() {
     let engine = Engine::start();
     let namespaces = engine.namespaces();
     let files = Scratch::new();
-    let (key, certificate) = (files.join("key.pem"), files.join("ca.crt"));
-    let made = std::process::Command::new("openssl")
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-            "-days",
-            "2",
-        ])
-        .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
-        .arg("-keyout")
-        .arg(&key)
-        .arg("-out")
-        .arg(&certificate)
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let tls = Registry::certificate(&files, "DNS:localhost,IP:127.0.0.1");
     let passwords = files.join("htpasswd");
     std::fs::write(&passwords, PASSWORDS).unwrap();
-    let further = format!(
-        "auth: {{htpasswd: {{realm: Test, path: {}}}}}\nhttp: {{tls: {{certificate: {}, key: {}}}}}\n",
-        passwords.display(),
-        certificate.display(),
-        key.display()
-    );
+    let further = format!("auth: {{htpasswd: {{realm: Test, path: {}}}}}\n{tls}", passwords.display());
     let _registry = Registry::start_own(namespaces, Registry::HOST, &further);
     let address = format!("docker://{}/private/box:1", Registry::HOST);
     let archive = format!("docker-archive:{}", busybox(&files).display());
-    let folder = files.path().display().to_string();
+    // A key beside it would be a client's.
+    let believed = Scratch::new();
+    std::fs::copy(files.join("tls.crt"), believed.join("ca.crt")).unwrap();
+    let folder = believed.path().display().to_string();
     let copy = ["copy", "-q", "--dest-cert-dir", folder.as_str(), "--dest-creds"];
     skopeo(namespaces, &[&copy[..], &["alice:secret", archive.as_str(), address.as_str()]].concat());
     let wrong =
@@ -265,12 +243,21 @@ fn dockerd_pushes_and_pulls() {
     until("dockerd to answer", Duration::from_secs(60), || docker(&["version"]).0.then_some(()));
     let name = format!("{}/from/dockerd:1", Registry::HOST);
     let archive = busybox(&files).display().to_string();
-    let steps: [&[&str]; 5] = [
+    let (theirs, ours) = (format!("{folder}/theirs.tar"), format!("{folder}/ours.tar"));
+    // What we save, dockerd takes.
+    let engine = Engine::start();
+    engine.wharf(&["load", "-q", "-i", &archive]).ok();
+    engine.wharf(&["tag", "box:latest", "saved/by:wharf"]).ok();
+    engine.wharf(&["save", "-o", &ours, "saved/by:wharf"]).ok();
+    let steps: [&[&str]; 8] = [
         &["load", "-i", &archive],
         &["tag", "box:latest", &name],
         &["push", &name],
         &["rmi", &name, "box:latest"],
         &["pull", &name],
+        &["save", "-o", &theirs, &name],
+        &["load", "-i", &ours],
+        &["inspect", "saved/by:wharf"],
     ];
     let outcomes: Vec<_> = steps.iter().map(|step| docker(step)).collect();
     // dockerd and its containerd end before anything is asserted.
@@ -279,6 +266,10 @@ fn dockerd_pushes_and_pulls() {
     for ((success, output), step) in outcomes.iter().zip(steps) {
         assert!(success, "docker {step:?}: {output}");
     }
+    // And the other way round.
+    let loaded = engine.wharf(&["load", "-q", "-i", &theirs]).line();
+    assert_eq!(loaded, format!("Loaded image: {name}"));
+    assert_eq!(engine.wharf(&["run", "--rm", &name, "echo", "ran"]).stdout, "ran\n");
 }
 
 /// A token server, and a place for events: `token` signs with a key whose certificate the registry trusts.
