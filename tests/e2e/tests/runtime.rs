@@ -503,3 +503,19 @@ fn a_terminal_without_a_place_is_refused_before_anything_is_made() {
     expect(bundle.runtime(&["run", "--detach", "c"]), "run", no_socket);
     expect(bundle.runtime(&["run", "--console-socket", "/x", "c"]), "run", no_terminal);
 }
+
+#[test]
+fn a_device_stays_the_hosts_if_the_program_is_missing() {
+    let mut bundle = Bundle::new();
+    bundle.set("/linux", "netDevices", json!({ "dev0": {} }));
+    bundle.arguments(&["nosuch"]).write();
+    for create in ["create", "run"] {
+        let line = bundle.line(&[create, "c"]);
+        let script = format!("ip link add dev0 type veth peer name dev1 && ! {line} && ip -o link show dev0");
+        let mut command = std::process::Command::new("unshare");
+        command.args(["--net", "sh", "-c", &script]).current_dir(bundle.path());
+        let said = output(command);
+        assert!(said.stderr.contains("executable file not found in $PATH"), "{said:?}");
+        assert!(said.code == 0 && said.stdout.contains(" dev0@"), "{said:?}");
+    }
+}
