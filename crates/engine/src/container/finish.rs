@@ -45,6 +45,7 @@ impl Containers {
                 self.remove_in_background(&handle);
             }
         }
+        self.settle_interfaces();
         self.sync_links(None)?;
         self.networks.sync_ports()?;
         self.sweep_namespaces();

@@ -74,8 +74,9 @@ impl Containers {
                 default_route: false,
             };
             let member = self.networks.attach(&network, &wish)?;
-            self.add_endpoint(&handle, &network.name, Endpoint { settings, ..Endpoint::default() })?;
-            self.record_endpoint(&handle, &network, &member, &device)?;
+            base::failpoint::reached("network.connect.record");
+            self.record_endpoint(&handle, &network, &member, &device, settings)?;
+            base::failpoint::reached("network.connect.gateway");
             self.settle_gateway(&handle, &netns, &container)?;
             if has_names(&network) {
                 self.await_told(self.announce(BTreeSet::from([network.id.clone()])));
@@ -130,6 +131,7 @@ impl Containers {
             }
         }
         let id = handle.id.to_string();
+        base::failpoint::reached("network.disconnect.record");
         self.networks.release(&network.id, &id);
         handle.update(self.store.database(), Durability::Durable, |container| {
             container.endpoints.remove(&network.name);

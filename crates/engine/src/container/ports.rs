@@ -93,6 +93,7 @@ impl Containers {
         let live = |port, arrives| self.live_port(Some(&member), port, arrives);
         let all = stay.iter().map(|port| live(port, false));
         let all = all.chain(open.iter().map(|open| live(&open.port, true))).collect();
+        base::failpoint::reached("network.publish.tell");
         let (new, sockets): (Vec<Published>, Vec<_>) =
             open.into_iter().map(|Open { port, listener }| (port, listener.into_fd())).unzip();
         let sockets: Vec<_> = sockets.iter().map(|socket| socket.as_fd()).collect();

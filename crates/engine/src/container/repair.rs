@@ -17,6 +17,28 @@ impl Containers {
         Ok(())
     }
 
+    /// Ends what a daemon had begun when it died: interfaces that belong to no container go, and those that are missing
+    /// come.
+    pub(super) fn settle_interfaces(&self) {
+        for network in self.networks.list().iter().filter(|network| network.driver.has_bridge()) {
+            let Ok(ports) = ::network::host::ports_of(&network.device) else { continue };
+            let members = self.networks.members(&network.id);
+            let is_known = |port: &String| members.values().any(|member| member.host_device == *port);
+            for port in ports.iter().filter(|port| is_ours(port) && !is_known(port)) {
+                if let Err(error) = ::network::endpoint::detach(port) {
+                    tracing::warn!(port, error = %base::chain(&error), "removing an interface of nobody");
+                }
+            }
+            for (container, member) in
+                members.iter().filter(|(_, member)| !ports.contains(&member.host_device))
+            {
+                if let Err(error) = self.repair_interface(&member.host_device, &network.id, container) {
+                    tracing::warn!(container, error = %base::chain(&error), "making an interface again");
+                }
+            }
+        }
+    }
+
     fn repair(&self, change: &Change) -> Result<()> {
         match change {
             Change::Firewall => {
@@ -70,6 +92,12 @@ impl Containers {
         );
         Ok(())
     }
+}
+
+/// Says whether a port of a bridge is called as ours are.
+fn is_ours(port: &str) -> bool {
+    let number = port.strip_prefix("veth");
+    number.is_some_and(|number| number.len() == 7 && number.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 fn look_after(containers: &Weak<Containers>, watch: &mut Watch) {

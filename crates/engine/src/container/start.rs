@@ -241,14 +241,18 @@ impl Containers {
         say::ProxyPort { protocol: protocol(port.protocol), container }
     }
 
+    /// Records that a running container has been connected, in one step: a crash leaves it connected or not.
     pub(super) fn record_endpoint(
         &self,
         handle: &Handle,
         network: &Network,
         member: &Member,
         device: &str,
+        settings: EndpointSettings,
     ) -> Result<()> {
-        handle.update(self.store.database(), Durability::Relaxed, |container| {
+        handle.update(self.store.database(), Durability::Durable, |container| {
+            let asked = Endpoint { settings, ..Endpoint::default() };
+            container.endpoints.insert(network.name.clone(), asked);
             let endpoint = joined_endpoint(container, network, member, device);
             container.endpoints.insert(network.name.clone(), endpoint);
             Ok(())

@@ -1,0 +1,89 @@
+//! A daemon that dies in the middle of connecting, disconnecting and publishing; and many of these in a row.
+#![expect(clippy::expect_used, reason = "test code: a failed set-up ends the test")]
+
+use std::process::{Child, Stdio};
+use std::time::Duration;
+use testkit::{Engine, until};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A daemon on the engine's data that dies at a failpoint.
+fn doomed(engine: &mut Engine, point: &str) -> Child {
+    engine.stop_daemon();
+    let folder = engine.folder().display().to_string();
+    let mut command = engine.command(&Engine::executable().display().to_string());
+    command
+        .env("WHARF_FAILPOINTS", format!("{point}=abort"))
+        .arg("daemon")
+        .args(["--data-root", &format!("{folder}/data"), "--exec-root", &format!("{folder}/exec")])
+        .args(["--pidfile", &format!("{folder}/pid"), "-H", &engine.host()])
+        .args(["--config-file", &format!("{folder}/daemon.json"), "--cgroup-parent", &engine.cgroup_parent()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let daemon = command.spawn().expect("start a daemon");
+    until("the daemon", PATIENCE, || (engine.wharf(&["version"]).code == 0).then_some(()));
+    daemon
+}
+
+fn interfaces(engine: &Engine) -> Vec<String> {
+    let mut links: Vec<String> =
+        engine.namespaces().links().into_iter().filter(|link| link.starts_with("veth")).collect();
+    links.sort();
+    links
+}
+
+#[test]
+fn nothing_stays_half_connected() {
+    let mut engine = Engine::with_busybox();
+    engine.wharf(&["network", "create", "net"]).ok();
+    engine.wharf(&["run", "-d", "--name", "box", "busybox", "sleep", "1000"]).ok();
+    let connect = ["network", "connect", "net", "box"];
+    let disconnect = ["network", "disconnect", "net", "box"];
+    let publish = ["update", "--publish-add", "8080:80", "box"];
+    for (point, command) in [
+        ("network.connect.record", connect),
+        ("network.connect.gateway", connect),
+        ("network.disconnect.record", disconnect),
+    ] {
+        let connected = |engine: &Engine| {
+            let networks = engine.wharf(&["inspect", "-f", "{{.NetworkSettings.Networks}}", "box"]).line();
+            networks.contains("net:")
+        };
+        if command == disconnect && !connected(&engine) {
+            engine.wharf(&connect).ok();
+        }
+        let mut daemon = doomed(&mut engine, point);
+        assert_ne!(engine.wharf(&command).code, 0, "{point}: the daemon has died");
+        daemon.wait().expect("wait for the daemon");
+        engine.start_daemon();
+        let is_there = engine.wharf(&["exec", "box", "ip", "link", "show", "eth1"]).code == 0;
+        assert_eq!(is_there, connected(&engine), "{point}: half connected");
+        assert_eq!(interfaces(&engine).len(), if is_there { 2 } else { 1 }, "{point}");
+        // Whatever it is, it can be changed.
+        engine.wharf(if is_there { &disconnect } else { &connect }).ok();
+        engine.wharf(if is_there { &connect } else { &disconnect }).ok();
+    }
+    let mut daemon = doomed(&mut engine, "network.publish.tell");
+    assert_ne!(engine.wharf(&publish).code, 0, "the daemon has died");
+    daemon.wait().expect("wait for the daemon");
+    engine.start_daemon();
+    assert_eq!(engine.wharf(&["port", "box"]).ok(), "");
+    let rules = engine.run("nft", &["list", "map", "inet", "wharf", "ports4-any"]).ok();
+    assert!(!rules.contains("8080"), "{rules}");
+    engine.wharf(&publish).ok();
+}
+
+#[test]
+fn many_cycles_leave_nothing() {
+    let engine = Engine::with_busybox();
+    engine.wharf(&["network", "create", "net"]).ok();
+    engine.wharf(&["run", "-d", "--name", "box", "busybox", "sleep", "1000"]).ok();
+    let before = (interfaces(&engine), engine.run("nft", &["-s", "list", "ruleset"]).ok());
+    for _ in 0..20 {
+        engine.wharf(&["network", "connect", "net", "box"]).ok();
+        engine.wharf(&["network", "disconnect", "net", "box"]).ok();
+    }
+    assert_eq!((interfaces(&engine), engine.run("nft", &["-s", "list", "ruleset"]).ok()), before);
+    assert_eq!(engine.wharf(&["network", "rm", "net"]).code, 0);
+}
