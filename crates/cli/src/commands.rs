@@ -1,6 +1,6 @@
 //! The table of commands: names, usage, flags, what they take, and what they do.
 
-use crate::containers::{attach, change, copy, create, exec, logs, ps, run, start, stats, verbs};
+use crate::containers::{attach, change, copy, create, exec, logs, ps, recreate, run, start, stats, verbs};
 use crate::error::Result;
 use crate::flags::{Flag, Matches};
 use crate::images::{archive, list as image_list, manifest, pull, search, verbs as image_verbs};
@@ -163,6 +163,12 @@ commands! {
         about: "List containers",
         aliases: &["container ls", "container list", "container ps", "ps"],
         flags: &[ps::FLAGS], run: ps::run,
+    };
+    RECREATE = {
+        usage: "[OPTIONS] CONTAINER [CONTAINER...]",
+        about: "Make containers anew from the requests they were created by",
+        aliases: &["container recreate"],
+        flags: &[recreate::FLAGS], args: Args::AtLeast(1), run: recreate::run,
     };
     RENAME = {
         usage: "CONTAINER NEW_NAME",
@@ -477,6 +483,7 @@ pub(crate) static GROUPS: &[Group] = &[
             ("port", &PORT),
             ("prune", &CONTAINER_PRUNE),
             ("ps", &PS),
+            ("recreate", &RECREATE),
             ("remove", &RM),
             ("rename", &RENAME),
             ("restart", &RESTART),

@@ -65,5 +65,6 @@ fn host_facts() -> std::io::Result<HostFacts> {
     let client_settings =
         std::env::var_os("DOCKER_CERT_PATH").map_or_else(|| home.join(".docker"), PathBuf::from);
     let proxies = distribution::Proxies::from_variables(|name| std::env::var(name).ok());
-    Ok(HostFacts { executable: std::env::current_exe()?, client_settings, proxies })
+    let oldest_api = std::env::var("DOCKER_MIN_API_VERSION").ok();
+    Ok(HostFacts { executable: std::env::current_exe()?, client_settings, proxies, oldest_api })
 }

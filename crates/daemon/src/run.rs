@@ -109,6 +109,7 @@ async fn serve(engine: Engine, config: Config, reload: Reload) -> Result<(), Run
         },
         software: HeaderValue::from_str(&software).unwrap_or(HeaderValue::from_static("Wharf")),
         experimental: config.engine.experimental,
+        oldest: config.oldest_api,
     };
     let mut signals = Signals::new()?;
     let (stop, stopped) = watch::channel(false);

@@ -36,6 +36,12 @@ pub struct Settings {
     pub ulimits: BTreeMap<String, (i64, i64)>,
     /// Whether containers get an init process that reaps unless they say otherwise.
     pub init: bool,
+    /// The init of containers that get one; `None` is our own.
+    pub init_path: Option<PathBuf>,
+    /// Folders of the Container Device Interface; the last one wins.
+    pub cdi_folders: Vec<PathBuf>,
+    /// The resolv.conf that containers' files are made from; `None` is the host's.
+    pub resolv_conf: Option<PathBuf>,
     /// Whether containers get `no_new_privs` unless they say otherwise.
     pub no_new_privileges: bool,
     /// The seccomp profile of containers that name none: empty or `builtin`, `unconfined`, or a file.

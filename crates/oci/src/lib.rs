@@ -7,6 +7,7 @@
 //! Sources: image-spec 1.1, distribution-spec 1.1, runtime-spec 1.2, Docker's image manifest v2 schema 2, and the
 //! reference grammar of `distribution/reference`.
 
+pub mod cdi;
 pub mod digest;
 pub mod document;
 pub mod image;

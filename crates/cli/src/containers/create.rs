@@ -105,7 +105,7 @@ fn post(
     post.query_if_set("platform", platform).json(request).decode()
 }
 
-fn is_missing_image(error: &client::Error) -> bool {
+pub(super) fn is_missing_image(error: &client::Error) -> bool {
     error.is_not_found() && error.message().to_lowercase().contains("no such image")
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod create;
 pub(crate) mod exec;
 pub(crate) mod logs;
 pub(crate) mod ps;
+pub(crate) mod recreate;
 pub(crate) mod run;
 pub(crate) mod start;
 pub(crate) mod stats;

@@ -1,6 +1,7 @@
 //! `builder` of daemon.json: how the build cache is collected. Keys are dockerd's; case does not matter, as in Go.
 
-use super::resolve::{ValueError, bytes};
+use super::resolve::ValueError;
+use super::values::bytes;
 use engine::builds::{Limits, PRUNE_FILTERS, Rule, Space, default_rules};
 use serde_json::Value;
 use std::time::Duration;

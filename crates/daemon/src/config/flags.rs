@@ -77,12 +77,14 @@ pub struct Flag {
     pub accept: Accept,
     /// Whether a reload (SIGHUP) applies a change.
     pub reloads: bool,
+    /// Whether only daemon.json has it.
+    pub file_only: bool,
     /// One line for `--help`; empty hides the option.
     pub help: &'static str,
 }
 
 const fn flag(name: &'static str, kind: Kind, key: &'static str, help: &'static str) -> Flag {
-    Flag { name, short: None, kind, key, accept: Accept::Any, reloads: false, help }
+    Flag { name, short: None, kind, key, accept: Accept::Any, reloads: false, file_only: false, help }
 }
 
 impl Flag {
@@ -92,6 +94,10 @@ impl Flag {
 
     const fn reloads(self) -> Self {
         Self { reloads: true, ..self }
+    }
+
+    const fn file_only(self) -> Self {
+        Self { file_only: true, ..self }
     }
 
     const fn only(self, values: &'static [&'static str], why: &'static str) -> Self {
@@ -109,6 +115,8 @@ impl Flag {
 
 use Kind::{Document, List, Map, NetworkOptions, Number, Pools, Runtimes, Switch, Switches, Text, Ulimits};
 
+const NO_CONTAINERD: &str = "containers and images are the engine's own; there is no containerd";
+
 /// Every option.
 pub const FLAGS: &[Flag] = &[
     flag("add-runtime", Runtimes, "runtimes", "Register an additional OCI compatible runtime").reloads(),
@@ -118,11 +126,23 @@ pub const FLAGS: &[Flag] = &[
         "allow-direct-routing",
         "Allow remote access to published ports on container IP addresses",
     ),
-    flag("builder", Document, "builder", ""),
+    flag("builder", Document, "builder", "").file_only(),
     flag("bip", Text, "bip", "IPv4 address for the default bridge"),
     flag("bridge", Text, "bridge", "Attach containers to a network bridge").short('b'),
+    flag("allow-nondistributable-artifacts", List, "allow-nondistributable-artifacts", "")
+        .only(&[], "every layer is pushed like any other since OCI image-spec 1.1"),
+    flag("api-cors-header", Text, "api-cors-header", "")
+        .only(&[""], "browsers must not reach the API; put a proxy in front of it"),
+    flag("cdi-spec-dir", List, "cdi-spec-dirs", "CDI specification directories to use"),
     flag("cgroup-parent", Text, "cgroup-parent", "Set parent cgroup for all containers"),
     flag("compat", Text, "compat", "\"strict\": every default is Docker's"),
+    flag("containerd", Text, "containerd", "").only(&[""], NO_CONTAINERD),
+    flag("containerd-namespace", Text, "containerd-namespace", "").only(&["", "moby"], NO_CONTAINERD),
+    flag("cpu-rt-period", Number, "cpu-rt-period", "")
+        .only(&["0"], "set cpu.rt_period_us of the group that --cgroup-parent names"),
+    flag("cpu-rt-runtime", Number, "cpu-rt-runtime", "")
+        .only(&["0"], "set cpu.rt_runtime_us of the group that --cgroup-parent names"),
+    flag("cri-containerd", Switch, "cri-containerd", "").only(&["false"], NO_CONTAINERD),
     flag("config-file", Text, "", "Daemon configuration file"),
     flag("data-root", Text, "data-root", "Root directory of persistent state"),
     flag("debug", Switch, "debug", "Enable debug mode").short('D').reloads(),
@@ -188,6 +208,8 @@ pub const FLAGS: &[Flag] = &[
     ),
     flag("icc", Switch, "icc", "Enable inter-container communication for the default bridge network"),
     flag("init", Switch, "init", "Run an init in the container to forward signals and reap processes"),
+    flag("init-path", Text, "init-path", "Path to an init for containers instead of the built-in one"),
+    flag("default-init", Text, "default-init", "").file_only(),
     flag("insecure-registry", List, "insecure-registries", "Enable insecure registry communication")
         .reloads(),
     flag("ip", Text, "ip", "Host IP for port publishing from the default bridge network"),
@@ -227,6 +249,7 @@ pub const FLAGS: &[Flag] = &[
     )
     .reloads(),
     flag("metrics-addr", Text, "metrics-addr", "Set default address and port to serve the metrics api on"),
+    flag("min-api-version", Text, "min-api-version", "").file_only(),
     flag("mtu", Number, "mtu", "Set the MTU for the default \"bridge\" network"),
     flag(
         "no-new-privileges",
@@ -235,6 +258,10 @@ pub const FLAGS: &[Flag] = &[
         "Set no-new-privileges by default for new containers",
     ),
     flag("pidfile", Text, "pidfile", "Path to use for daemon PID file").short('p'),
+    flag("resolv-conf", Text, "resolv-conf", "").file_only(),
+    flag("restart", Switch, "", "").short('r').only(&["true"], "use restart policies of containers"),
+    flag("rootless", Switch, "rootless", "")
+        .only(&["false"], "`wharf runtime` runs without privileges, the daemon does not yet"),
     flag("raw-logs", Switch, "raw-logs", "Full timestamps without ANSI coloring"),
     flag("registry-mirror", List, "registry-mirrors", "Preferred registry mirror").reloads(),
     flag(
@@ -254,6 +281,7 @@ pub const FLAGS: &[Flag] = &[
     flag("storage-driver", Text, "storage-driver", "Storage driver to use")
         .short('s')
         .only(&["", "overlay2", "overlayfs", "overlay"], "layers are directories for overlayfs"),
+    flag("storage-opt", List, "storage-opts", "").only(&[], "overlayfs directories have no options"),
     flag("tls", Switch, "tls", "Use TLS; implied by --tlsverify"),
     flag("tlscacert", Text, "tlscacert", "Trust certs signed only by this CA"),
     flag("tlscert", Text, "tlscert", "Path to TLS certificate file"),
@@ -275,6 +303,9 @@ pub const FLAGS: &[Flag] = &[
         "Let the host's own firewall decide who reaches published ports (containers see the host's address)",
     ),
     flag("userland-proxy", Switch, "userland-proxy", "Use userland proxy for loopback traffic"),
+    flag("userland-proxy-path", Text, "userland-proxy-path", "")
+        .only(&[""], "each container's supervisor is its proxy"),
+    flag("userns-remap", Text, "userns-remap", "").only(&[""], "identifiers are not mapped"),
     flag("validate", Switch, "", "Validate daemon configuration and exit"),
     flag("version", Switch, "", "Print version information and quit").short('v'),
     flag("help", Switch, "", "Print usage").short('h'),
@@ -289,7 +320,7 @@ pub fn by_name(name: &str) -> Option<&'static Flag> {
 
 /// Finds an option of the command line.
 pub fn typed(name: &str) -> Option<&'static Flag> {
-    by_name(name).filter(|flag| flag.kind != Document)
+    by_name(name).filter(|flag| !flag.file_only)
 }
 
 /// Finds an option by its shorthand.

@@ -11,6 +11,7 @@ pub mod flags;
 pub mod parse;
 pub mod reload;
 pub mod resolve;
+mod values;
 
 pub use resolve::{Config, Host, HostFacts};
 

@@ -115,7 +115,12 @@ mod tests {
         let given = parse::command_line(arguments.iter().map(|&text| text.to_owned())).unwrap();
         resolve(
             &given,
-            &HostFacts { executable: "/w".into(), client_settings: "/c".into(), proxies: Default::default() },
+            &HostFacts {
+                executable: "/w".into(),
+                client_settings: "/c".into(),
+                proxies: Default::default(),
+                oldest_api: None,
+            },
         )
         .unwrap()
     }

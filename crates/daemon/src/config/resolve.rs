@@ -1,7 +1,11 @@
 //! From what was written to typed values: defaults, units, contradictions. Pure.
 
 use super::parse::Given;
+use super::values::{
+    address_pool, bytes, cdi_folders, cgroup_parent, file, ip, level, mirror, oldest_api, pair, ulimit,
+};
 use crate::http::listen::TlsFiles;
+use api::ApiVersion;
 use base::paths::{self, DataPaths, ExecPaths};
 use engine::{BUILT_IN_RUNTIMES, BridgeSettings, LogSettings, OciRuntime, Settings};
 use network::IpNet;
@@ -53,6 +57,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Whether log lines have no colours.
     pub raw_logs: bool,
+    /// The oldest version of the API that is served.
+    pub oldest_api: ApiVersion,
     /// Where to tell that clients are served.
     pub ready_fd: Option<i32>,
     /// Where metrics are served, as `host:port`.
@@ -70,6 +76,8 @@ pub struct HostFacts {
     pub client_settings: PathBuf,
     /// Proxies that the environment names, for those that the configuration does not.
     pub proxies: distribution::Proxies,
+    /// The oldest version of the API that the environment asks for (`DOCKER_MIN_API_VERSION`).
+    pub oldest_api: Option<String>,
 }
 
 /// Why values make no configuration.
@@ -77,7 +85,7 @@ pub struct HostFacts {
 #[error("{0}")]
 pub struct ValueError(pub String);
 
-fn error<T>(message: impl Into<String>) -> Result<T, ValueError> {
+pub(super) fn error<T>(message: impl Into<String>) -> Result<T, ValueError> {
     Err(ValueError(message.into()))
 }
 
@@ -87,9 +95,6 @@ const DEFAULT_MTU: u32 = 1500;
 const DEFAULT_SHM_SIZE: u64 = 64 << 20;
 /// How long a container gets to stop, as dockerd has it.
 const DEFAULT_STOP_TIMEOUT: Duration = Duration::from_secs(10);
-/// The parent of containers' control groups, as dockerd has it.
-const DEFAULT_CGROUP_PARENT: &str = "/docker";
-
 /// Makes the configuration.
 ///
 /// # Errors
@@ -122,6 +127,7 @@ pub fn resolve(given: &Given, facts: &HostFacts) -> Result<Config, ValueError> {
             other => return error(format!("invalid log format: {other}")),
         },
         raw_logs: switch(given, "raw-logs", false),
+        oldest_api: oldest_api(given, facts)?,
         ready_fd: number(given, "ready-fd", -1)?.try_into().ok().filter(|fd| *fd >= 0),
         metrics: given.last("metrics-addr").filter(|text| !text.is_empty()).map(str::to_owned),
         engine: engine(given, facts, debug)?,
@@ -156,6 +162,9 @@ fn engine(given: &Given, facts: &HostFacts, debug: bool) -> Result<Settings, Val
         },
         ulimits: given.all("default-ulimit").iter().map(|limit| ulimit(limit)).collect::<Result<_, _>>()?,
         init: switch(given, "init", false),
+        init_path: file(given, "init-path").or_else(|| file(given, "default-init")),
+        cdi_folders: cdi_folders(given),
+        resolv_conf: file(given, "resolv-conf"),
         no_new_privileges: switch(given, "no-new-privileges", false),
         seccomp_profile: text("seccomp-profile", ""),
         shareable_ipc: match given.last("default-ipc-mode").unwrap_or("private") {
@@ -381,26 +390,6 @@ fn positive<T: TryFrom<i64>>(given: &Given, name: &str, default: i64, what: &str
     T::try_from(value).or_else(|_| error(format!("invalid {what}: {value}")))
 }
 
-fn level(text: &str) -> Result<tracing::Level, ValueError> {
-    match text {
-        "trace" => Ok(tracing::Level::TRACE),
-        "debug" => Ok(tracing::Level::DEBUG),
-        "info" => Ok(tracing::Level::INFO),
-        "warn" | "warning" => Ok(tracing::Level::WARN),
-        "error" | "fatal" | "panic" => Ok(tracing::Level::ERROR),
-        other => error(format!("invalid logging level: {other}")),
-    }
-}
-
-fn ip(name: &str, text: &str) -> Result<IpAddr, ValueError> {
-    text.trim().parse().or_else(|_| error(format!("invalid IP address for {name}: {text}")))
-}
-
-fn pair(text: &str) -> (String, String) {
-    let (key, value) = text.split_once('=').unwrap_or((text, ""));
-    (key.to_owned(), value.to_owned())
-}
-
 fn labels(given: &Given) -> Result<Vec<String>, ValueError> {
     let labels = given.all("label");
     match labels.iter().find(|label| !label.contains('=')) {
@@ -419,79 +408,6 @@ fn cgroups(given: &Given) -> Result<(String, bool), ValueError> {
         slice if engine::is_slice(slice) => Ok((slice.to_owned(), true)),
         _ => error("cgroup-parent for systemd cgroup should be a valid slice named as \"xxx.slice\""),
     }
-}
-
-fn cgroup_parent(text: &str) -> Result<String, ValueError> {
-    if text.is_empty() {
-        return Ok(DEFAULT_CGROUP_PARENT.to_owned());
-    }
-    if text.split('/').any(|part| part == "..") {
-        return error(format!("invalid cgroup-parent: {text}"));
-    }
-    Ok(format!("/{}", text.trim_matches('/')))
-}
-
-/// `base=172.80.0.0/16,size=24`.
-fn address_pool(text: &str) -> Result<(IpNet, u8), ValueError> {
-    let (mut base, mut size) = (None, None);
-    for field in text.split(',') {
-        match field.split_once('=') {
-            Some(("base", value)) => base = value.parse::<IpNet>().ok(),
-            Some(("size", value)) => size = value.parse::<u8>().ok(),
-            _ => return error(format!("unexpected key in default-address-pool: {field}")),
-        }
-    }
-    match (base, size) {
-        (Some(base), Some(size)) if size >= base.prefix() => Ok((base, size)),
-        _ => error(format!("invalid default-address-pool: {text}")),
-    }
-}
-
-/// `nofile=1024:2048` or `nofile=1024`.
-fn ulimit(text: &str) -> Result<(String, (i64, i64)), ValueError> {
-    let wrong = || ValueError(format!("invalid ulimit argument: {text}"));
-    let (name, limits) = text.split_once('=').ok_or_else(wrong)?;
-    let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
-    let (soft, hard) = (soft.parse().map_err(|_not| wrong())?, hard.parse().map_err(|_not| wrong())?);
-    if hard != -1 && soft > hard {
-        return error(format!("ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}"));
-    }
-    Ok((name.to_owned(), (soft, hard)))
-}
-
-/// Docker's sizes: a number with an optional unit of 1024 (`64m`, `64MiB`, `1g`).
-pub(super) fn bytes(text: &str) -> Option<u64> {
-    let text = text.trim().to_lowercase();
-    let split = text.find(|digit: char| !digit.is_ascii_digit() && digit != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at_checked(split)?;
-    let shift = match unit.trim().trim_end_matches('b').trim_end_matches('i') {
-        "" => 0,
-        "k" => 10,
-        "m" => 20,
-        "g" => 30,
-        "t" => 40,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(1 << shift)
-}
-
-/// Checks a mirror's address and ends it with a slash (moby, *registry.ValidateMirror*).
-fn mirror(text: &str) -> Result<String, ValueError> {
-    let trimmed = text.trim_end_matches('/');
-    let Some((scheme, rest)) = trimmed.split_once("://") else {
-        return error(format!(
-            "invalid mirror: no scheme specified for {text:?}: must use either 'https://' or 'http://'"
-        ));
-    };
-    if !matches!(scheme, "http" | "https") {
-        return error(format!(
-            "invalid mirror: unsupported scheme {scheme:?} in {text:?}: must use either 'https://' or 'http://'"
-        ));
-    }
-    if rest.contains(['?', '#']) {
-        return error(format!("invalid mirror: query or fragment at end of the URI {text:?}"));
-    }
-    Ok(format!("{trimmed}/"))
 }
 
 fn hosts(given: &Given) -> Result<Vec<Host>, ValueError> {
@@ -568,6 +484,7 @@ mod tests {
             executable: "/bin/wharf".into(),
             client_settings: "/root/.docker".into(),
             proxies: Default::default(),
+            oldest_api: None,
         };
         resolve(&given, &facts).map_err(|error| error.0)
     }

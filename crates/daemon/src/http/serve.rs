@@ -46,6 +46,8 @@ pub struct Server<S> {
     pub software: HeaderValue,
     /// Whether experimental features are on.
     pub experimental: bool,
+    /// The oldest version of the API that is served.
+    pub oldest: ApiVersion,
 }
 
 impl<S: Send + Sync + 'static> Server<S> {
@@ -89,7 +91,7 @@ impl<S: Send + Sync + 'static> Server<S> {
         let uri = request.uri();
         tracing::debug!(method = %request.method(), %uri, "request");
         let path = query::decode_path(uri.path()).ok_or_else(Failure::page_not_found)?;
-        let (version, rest) = version::split(&path)?;
+        let (version, rest) = version::split(&path, self.oldest)?;
         let (route, parameters) = router::find(&self.routes, request.method(), version, rest)
             .ok_or_else(Failure::page_not_found)?;
         (route.handler)(&self.services, Call::new(version, parameters, request)).await
@@ -236,6 +238,7 @@ mod tests {
                 route(Method::POST, "/attach", |(), mut call| Box::pin(async move { shout(&mut call) })),
             ],
             services: (),
+            oldest: ApiVersion::MIN,
             software: HeaderValue::from_static("Wharf/test (linux)"),
             experimental: false,
         })

@@ -3,12 +3,13 @@
 use super::Failure;
 use api::ApiVersion;
 
-/// Splits a path into the version asked for and the rest. Without a prefix the newest version is meant.
+/// Splits a path into the version asked for, which is `oldest` at least, and the rest. Without a prefix the newest version
+/// is meant.
 ///
 /// # Errors
 ///
 /// A version that is not served, in dockerd's words.
-pub fn split(path: &str) -> Result<(ApiVersion, &str), Failure> {
+pub fn split(path: &str, oldest: ApiVersion) -> Result<(ApiVersion, &str), Failure> {
     let Some((prefix, rest)) = prefixed(path) else { return Ok((ApiVersion::MAX, path)) };
     let asked = prefix.parse::<ApiVersion>().map_err(|_not| Failure::page_not_found())?;
     if asked > ApiVersion::MAX {
@@ -17,11 +18,10 @@ pub fn split(path: &str) -> Result<(ApiVersion, &str), Failure> {
             ApiVersion::MAX
         )));
     }
-    if asked < ApiVersion::MIN {
+    if asked < oldest {
         return Err(Failure::invalid(format!(
-            "client version {prefix} is too old. Minimum supported API version is {}, \
-             please upgrade your client to a newer version",
-            ApiVersion::MIN
+            "client version {prefix} is too old. Minimum supported API version is {oldest}, \
+             please upgrade your client to a newer version"
         )));
     }
     Ok((asked, rest))
@@ -55,9 +55,11 @@ mod tests {
             ),
             ("/v1/x", Err("page not found")),
         ] {
-            let found = split(path);
+            let found = split(path, ApiVersion::MIN);
             let found = found.as_ref().map(|found| *found).map_err(|failure| failure.message.as_str());
             assert_eq!(found, expect, "{path}");
         }
+        assert!(split("/v1.43/x", ApiVersion::new(1, 44)).is_err());
+        assert!(split("/v1.44/x", ApiVersion::new(1, 44)).is_ok());
     }
 }

@@ -33,6 +33,9 @@ pub(super) fn routes() -> Vec<Route<Handler<Services>>> {
         route(Method::POST, "/containers/{name}/restart", |s, call| {
             Box::pin(restart(Arc::clone(&s.engine), call))
         }),
+        route(Method::POST, "/containers/{name}/recreate", |s, call| {
+            Box::pin(recreate(Arc::clone(&s.engine), call))
+        }),
         route(Method::POST, "/containers/{name}/kill", |s, call| Box::pin(kill(Arc::clone(&s.engine), call))),
         route(Method::POST, "/containers/{name}/pause", |s, call| {
             let engine = Arc::clone(&s.engine);
@@ -198,6 +201,14 @@ async fn stop(engine: Arc<Engine>, call: Call) -> Answer {
 async fn restart(engine: Arc<Engine>, call: Call) -> Answer {
     let timeout = call.query.number("t")?;
     done(move || engine.containers.restart(call.name(), signal(&call), timeout)).await
+}
+
+/// Answers `POST /containers/{name}/recreate`, which only Wharf has, as it answers the creation.
+async fn recreate(engine: Arc<Engine>, call: Call) -> Answer {
+    let timeout = call.query.number("t")?;
+    let made = blocking(move || engine.containers.recreate(call.name(), call.query.some("image"), timeout));
+    let (id, warnings) = made.await?;
+    Ok(body::json(StatusCode::CREATED, &CreateResponse { id: id.to_string(), warnings }))
 }
 
 /// The signal of stop and restart, since 1.42.

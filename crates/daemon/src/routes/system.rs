@@ -28,8 +28,9 @@ pub(super) fn routes() -> Vec<Route<Handler<Services>>> {
         route(Method::GET, "/_ping", |_, _| Box::pin(async { Ok(ping("OK")) })),
         route(Method::HEAD, "/_ping", |_, _| Box::pin(async { Ok(ping("")) })),
         route(Method::GET, "/version", |services, _| {
+            let config = services.config.borrow();
             let answer =
-                body::ok(&system::version(&services.host, services.config.borrow().engine.experimental));
+                body::ok(&system::version(&services.host, config.engine.experimental, config.oldest_api));
             Box::pin(async move { Ok(answer) })
         }),
         route(Method::GET, "/info", |services, _| {
@@ -77,6 +78,7 @@ fn info(services: &Services) -> Answer {
     let counts = Counts {
         containers: engine.containers.list(),
         images: engine.store.images().list()?.len(),
+        devices: engine.containers.named_devices(),
         listeners: engine.events.listeners(),
         descriptors: entries("/proc/self/fd"),
         threads: entries("/proc/self/task"),

@@ -3,7 +3,7 @@
 use super::container::DRIVER;
 use api::registry::{IndexInfo, ServiceConfig};
 use api::system::{
-    AddressPool, Commit, Component, Firewall, Info, Platform, Plugins, Runtime, Swarm, Version,
+    AddressPool, Commit, Component, Device, Firewall, Info, Platform, Plugins, Runtime, Swarm, Version,
 };
 use api::{ApiVersion, StringMap};
 use base::Timestamp;
@@ -18,13 +18,13 @@ use std::sync::Arc;
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Answers `GET /version`.
-pub fn version(host: &HostInfo, experimental: bool) -> Version {
+pub fn version(host: &HostInfo, experimental: bool, oldest: ApiVersion) -> Version {
     let details = [
         ("ApiVersion", ApiVersion::MAX.to_string()),
         ("Arch", architecture().to_owned()),
         ("Experimental", experimental.to_string()),
         ("KernelVersion", host.kernel.clone()),
-        ("MinAPIVersion", ApiVersion::MIN.to_string()),
+        ("MinAPIVersion", oldest.to_string()),
         ("Os", "linux".to_owned()),
         // The command line prints these two whether they are there or not.
         ("BuildTime", String::new()),
@@ -37,7 +37,7 @@ pub fn version(host: &HostInfo, experimental: bool) -> Version {
         components: vec![Component { name: "Engine".to_owned(), version: VERSION.to_owned(), details }],
         version: VERSION.to_owned(),
         api_version: ApiVersion::MAX.to_string(),
-        min_api_version: ApiVersion::MIN.to_string(),
+        min_api_version: oldest.to_string(),
         os: "linux".to_owned(),
         arch: architecture().to_owned(),
         kernel_version: host.kernel.clone(),
@@ -62,12 +62,24 @@ pub struct Counts {
     pub containers: Vec<Arc<Container>>,
     /// Images.
     pub images: usize,
+    /// Devices that can be asked for by name.
+    pub devices: Vec<String>,
     /// Listeners of events.
     pub listeners: usize,
     /// Open descriptors of this process.
     pub descriptors: usize,
     /// Threads of this process.
     pub threads: usize,
+}
+
+/// Returns what containers' init is.
+fn init(settings: &Settings) -> String {
+    settings.init_path.as_ref().map_or_else(|| "wharf".to_owned(), |path| path.display().to_string())
+}
+
+/// Returns the devices that can be asked for by name.
+fn named(ids: &[String]) -> Vec<Device> {
+    ids.iter().map(|id| Device { source: "cdi".to_owned(), id: id.clone() }).collect()
 }
 
 /// Answers `GET /info`.
@@ -135,7 +147,9 @@ pub fn info(settings: &Settings, host: &HostInfo, counts: &Counts, id: &str, now
         default_runtime: settings.default_runtime.clone(),
         swarm: Swarm::default(),
         live_restore_enabled: true,
-        init_binary: "wharf".to_owned(),
+        init_binary: init(settings),
+        cdi_spec_dirs: settings.cdi_folders.iter().map(|folder| folder.display().to_string()).collect(),
+        discovered_devices: named(&counts.devices),
         containerd_commit: Commit::default(),
         runc_commit: Commit::default(),
         init_commit: Commit::default(),

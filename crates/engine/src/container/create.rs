@@ -24,6 +24,27 @@ pub struct ImageChoice {
     pub config: oci::ImageConfig,
 }
 
+/// Lets places that would get anonymous volumes have those of `keep` instead: destination to name.
+fn keep_volumes(mounts: &mut [mounts::Planned], keep: &BTreeMap<String, String>) {
+    let nameless = |planned: &&mut mounts::Planned| planned.point.anonymous && planned.point.name.is_empty();
+    for planned in mounts.iter_mut().filter(nameless) {
+        if let Some(volume) = keep.get(&planned.point.destination) {
+            planned.point.name.clone_from(volume);
+            planned.copy = false;
+        }
+    }
+}
+
+/// Which container to make.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Making<'a> {
+    pub(super) id: ContainerId,
+    /// `None` for a name that is made up.
+    pub(super) name: Option<&'a str>,
+    /// Volumes for those places that would get anonymous ones: destination to name.
+    pub(super) keep: &'a BTreeMap<String, String>,
+}
+
 impl Containers {
     /// Creates a container. Returns its identifier and warnings.
     ///
@@ -36,6 +57,20 @@ impl Containers {
         request: CreateRequest,
         image: &ImageChoice,
     ) -> Result<(ContainerId, Vec<String>)> {
+        let id = self.new_id();
+        let warnings = self.make(Making { id, name, keep: &BTreeMap::new() }, request, image)?;
+        Ok((id, warnings))
+    }
+
+    /// As [`Containers::create`], with the choices made. Returns warnings.
+    pub(super) fn make(
+        &self,
+        making: Making<'_>,
+        request: CreateRequest,
+        image: &ImageChoice,
+    ) -> Result<Vec<String>> {
+        let Making { id, name, keep } = making;
+        let original = handle::request(&id, &request)?;
         let CreateRequest { mut config, host_config: mut host, networking_config } = request;
         intent::merge(&mut config, &image.config.config);
         let capacity = intent::Capacity { processors: self.host.processors };
@@ -56,8 +91,8 @@ impl Containers {
         let links = self.take_links(&mut host)?;
         let endpoints =
             self.endpoints(&config, &host, networking_config.endpoints_config.unwrap_or_default())?;
-        let mounts = self.plan_mounts(&config, &host)?;
-        let id = self.new_id();
+        let mut mounts = self.plan_mounts(&config, &host)?;
+        keep_volumes(&mut mounts, keep);
         if config.hostname.is_empty() {
             config.hostname = self.default_hostname(&host, &id);
         }
@@ -104,15 +139,15 @@ impl Containers {
         // The spec is made at each start; making it here refuses now what could never start.
         spec::spec(&container, &self.facts(&container, &[])?)?;
         let durability = if container.host.auto_remove { Durability::Relaxed } else { Durability::Durable };
-        handle::store(self.store.database(), &container, durability)?;
+        handle::store_new(self.store.database(), &container, original, durability)?;
         rollback.disarm();
         self.tell(&container, "create", &[]);
         self.table().insert(Handle::new(container));
-        Ok((id, warnings))
+        Ok(warnings)
     }
 
     /// An identifier whose first twelve digits are no number, since they become the host name.
-    fn new_id(&self) -> ContainerId {
+    pub(super) fn new_id(&self) -> ContainerId {
         loop {
             let id = random_id();
             if !id.short().bytes().all(|digit| digit.is_ascii_digit()) && self.handle(&id).is_none() {

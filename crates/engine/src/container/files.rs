@@ -9,6 +9,9 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use store::Store;
 
+/// resolv.conf(5).
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
 impl Containers {
     /// Writes the three files for the coming run. A file the user changed inside is written anew, as in Docker.
     ///
@@ -65,8 +68,10 @@ impl Containers {
     ///
     /// Fails if an address cannot be read.
     pub(super) fn name_servers(&self, container: &Container) -> Result<(ResolvConf, bool)> {
-        let mut text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-        if ResolvConf::parse(&text).is_resolved_stub()
+        let own = self.settings.resolv_conf.as_deref();
+        let mut text = std::fs::read_to_string(own.unwrap_or(Path::new(RESOLV_CONF))).unwrap_or_default();
+        if own.is_none()
+            && ResolvConf::parse(&text).is_resolved_stub()
             && let Ok(real) = std::fs::read_to_string("/run/systemd/resolve/resolv.conf")
         {
             text = real;

@@ -56,6 +56,7 @@ impl Containers {
         let named = named.iter().filter(|container| container.state.is_alive());
         let _told_later = self.announce(named.flat_map(|container| self.named_networks(container)).collect());
         self.sweep();
+        self.settle_recreations()?;
         if !restart.is_empty() {
             let containers = Arc::clone(self);
             std::thread::spawn(move || containers.start_in_order(&restart));

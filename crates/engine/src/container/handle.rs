@@ -15,6 +15,8 @@ use tokio::sync::watch;
 
 /// The database's bucket of containers.
 pub(super) const BUCKET: &str = "containers";
+/// The database's bucket of the requests that containers were created by, as JSON.
+pub(super) const REQUESTS: &str = "requests";
 
 /// How long a supervisor may take to clean up after it told the end.
 const SUPERVISOR_END: Duration = Duration::from_secs(5);
@@ -198,10 +200,55 @@ impl Handle {
 ///
 /// Fails if the database does.
 pub(super) fn store(database: &Database, container: &Container, durability: Durability) -> Result<()> {
-    let value = serde_json::to_vec(container).map_err(|source| {
+    Ok(database.put(BUCKET, &container.id.to_string(), &record(container)?, durability)?)
+}
+
+/// Stores a new container, with the request it was created by.
+///
+/// # Errors
+///
+/// Fails if the database does.
+pub(super) fn store_new(
+    database: &Database,
+    container: &Container,
+    request: Vec<u8>,
+    durability: Durability,
+) -> Result<()> {
+    let (id, value) = (container.id.to_string(), record(container)?);
+    Ok(database.transaction(durability, move |transaction| {
+        transaction.put(REQUESTS, &id, &request)?;
+        transaction.put(BUCKET, &id, &value)
+    })?)
+}
+
+/// Returns a request as it is stored.
+///
+/// # Errors
+///
+/// Fails if it is no JSON, which cannot be.
+pub(super) fn request(id: &ContainerId, request: &api::container::CreateRequest) -> Result<Vec<u8>> {
+    serde_json::to_vec(request).map_err(|source| {
+        Error::known(Kind::Internal, format!("write the request that made container {id}: {source}"))
+    })
+}
+
+fn record(container: &Container) -> Result<Vec<u8>> {
+    serde_json::to_vec(container).map_err(|source| {
         Error::known(Kind::Internal, format!("write the record of container {}: {source}", container.id))
-    })?;
-    Ok(database.put(BUCKET, &container.id.to_string(), &value, durability)?)
+    })
+}
+
+/// Removes what the database has of a container.
+///
+/// # Errors
+///
+/// Fails if the database does.
+pub(super) fn forget(database: &Database, id: &ContainerId) -> std::result::Result<(), store::Error> {
+    let id = id.to_string();
+    database.transaction(Durability::Relaxed, move |transaction| {
+        transaction.delete(REQUESTS, &id)?;
+        transaction.delete(BUCKET, &id).map(drop)
+    })
 }
 
 /// What a waiter waits for (Engine API, `ContainerWait`).

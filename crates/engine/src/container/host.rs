@@ -82,6 +82,11 @@ fn thermal() -> Vec<String> {
 }
 
 impl Containers {
+    /// Returns the names of the devices that can be asked for by name (CDI).
+    pub fn named_devices(&self) -> Vec<String> {
+        super::cdi::names(&self.settings.cdi_folders)
+    }
+
     /// Gathers what a container's spec depends on besides its record.
     ///
     /// # Errors
@@ -92,14 +97,18 @@ impl Containers {
         let devices = if container.host.privileged { all_devices(Path::new("/dev")) } else { Vec::new() };
         let images = container.mounts.iter().filter(|point| point.image.is_some());
         let views = images.map(|point| Ok((point.destination.clone(), self.view(point)?)));
+        let named = container.host.resources.device_requests.iter().flatten();
+        let named: Vec<String> =
+            named.flat_map(|request| request.device_ids.iter().flatten()).cloned().collect();
         Ok(Facts {
+            device_edits: super::cdi::edits(&settings.cdi_folders, &named)?,
             views: views.collect::<Result<_>>()?,
             unified: self.host.unified,
             available: self.host.available.clone(),
             no_new_privileges: settings.no_new_privileges,
             seccomp: self.host.seccomp.clone(),
             init: settings.init,
-            executable: settings.executable.clone(),
+            executable: settings.init_path.clone().unwrap_or_else(|| settings.executable.clone()),
             ulimits: settings.ulimits.clone(),
             shm_size: settings.shm_size,
             cgroup_parent: settings.cgroup_parent.clone(),

@@ -5,7 +5,7 @@
 
 use crate::error::{Error, Result};
 use api::container::{Config, HealthConfig};
-use api::host_config::{HostConfig, RestartPolicy};
+use api::host_config::{DeviceRequest, HostConfig, RestartPolicy};
 use oci::image::ContainerDefaults;
 
 /// What the host can give, as far as limits are checked against it.
@@ -143,7 +143,11 @@ fn check_absent(host: &HostConfig) -> Result<()> {
             "--storage-opt is supported only for overlay over xfs with 'pquota' mount option",
         ));
     }
-    if let Some(request) = host.resources.device_requests.iter().flatten().next() {
+    let by_name = |request: &&DeviceRequest| {
+        let names = request.device_ids.as_deref().unwrap_or_default();
+        request.driver == "cdi" && !names.is_empty() && names.iter().all(|name| super::cdi::is_name(name))
+    };
+    if let Some(request) = host.resources.device_requests.iter().flatten().find(|request| !by_name(request)) {
         let groups = request.capabilities.iter().flatten();
         let groups: Vec<String> = groups.map(|group| format!("[{}]", group.join(" "))).collect();
         return Err(Error::invalid(format!(

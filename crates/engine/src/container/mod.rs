@@ -6,6 +6,7 @@
 mod archive;
 mod attach;
 mod capabilities;
+mod cdi;
 mod changes;
 mod control;
 mod create;
@@ -27,6 +28,7 @@ mod order;
 mod ports;
 mod profile;
 pub mod record;
+mod recreate;
 mod remove;
 mod repair;
 mod resolver;

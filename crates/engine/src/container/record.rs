@@ -204,15 +204,20 @@ pub struct Probe {
     pub output: String,
 }
 
-mod hex_id {
+pub(super) mod hex_id {
     use base::ContainerId;
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    pub(super) fn serialize<S: Serializer>(id: &ContainerId, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::container) fn serialize<S: Serializer>(
+        id: &ContainerId,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.collect_str(id)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ContainerId, D::Error> {
+    pub(in crate::container) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<ContainerId, D::Error> {
         ContainerId::parse(&String::deserialize(deserializer)?).map_err(D::Error::custom)
     }
 }

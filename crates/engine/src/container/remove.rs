@@ -1,11 +1,10 @@
 //! Removing containers: the record goes first, what it leaves on disk follows.
 
-use super::handle::{BUCKET, Handle, WaitCondition, Waiter};
+use super::handle::{self, Handle, WaitCondition, Waiter};
 use super::state::{Change, State, next};
 use super::{Containers, control, start};
 use crate::error::{Error, Result};
 use std::sync::Arc;
-use store::Durability;
 
 /// How to remove.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -87,7 +86,7 @@ impl Containers {
         self.remove_cgroup(&container);
         handle.live().waiting.clear();
         let id = handle.id.to_string();
-        let forget = || self.store.database().delete(BUCKET, &id, Durability::Relaxed);
+        let forget = || handle::forget(self.store.database(), &container.id);
         let outcome = self.store.snapshots().remove(&handle.id).and_then(|()| {
             forget().or_else(|_full| {
                 // The files of the container, once they are deleted, make room for the database's own.

@@ -304,6 +304,10 @@ impl Containers {
         restart_count: u32,
     ) -> Result<say::Launch> {
         let spec = spec::spec(container, facts)?;
+        let mut groups = container.host.group_add.clone().unwrap_or_default();
+        // Those that devices need; the user is looked up in the container's files and takes the place of the spec's.
+        let needed = spec.process.iter().flat_map(|process| &process.user.additional_gids);
+        groups.extend(needed.map(ToString::to_string));
         let folder = self.settings.data.container(&container.id);
         let overlay = say::Overlay {
             lower: self.lower_dirs(container)?,
@@ -318,10 +322,7 @@ impl Containers {
             spec,
             runtime: self.runtime(&container.host.runtime)?,
             rootfs: say::Rootfs::Overlay(overlay),
-            user: Some(say::ImageUser {
-                user: container.config.user.clone(),
-                groups: container.host.group_add.clone().unwrap_or_default(),
-            }),
+            user: Some(say::ImageUser { user: container.config.user.clone(), groups }),
             create_cwd: true,
             netns,
             open_stdin: container.config.open_stdin,

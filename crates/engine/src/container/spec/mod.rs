@@ -63,6 +63,8 @@ pub(super) struct Facts {
     pub(super) hostname: String,
     /// Whether the host has `AppArmor`.
     pub(super) apparmor: bool,
+    /// What devices by name need.
+    pub(super) device_edits: Vec<oci::cdi::Edits>,
 }
 
 /// Returns the spec of `container`.
@@ -73,7 +75,7 @@ pub(super) struct Facts {
 pub(super) fn spec(container: &Container, facts: &Facts) -> Result<Spec> {
     let options = security::parse(container.host.security_opt.as_deref().unwrap_or_default())?;
     let granted = granted(container, facts)?;
-    Ok(Spec {
+    let mut spec = Spec {
         oci_version: oci::runtime::VERSION.to_owned(),
         process: Some(init(container, facts, &options, &granted)?),
         root: Some(Root { path: "rootfs".to_owned(), readonly: container.host.readonly_rootfs }),
@@ -83,7 +85,11 @@ pub(super) fn spec(container: &Container, facts: &Facts) -> Result<Spec> {
         hooks: None,
         annotations: container.host.annotations.clone(),
         linux: Some(linux::linux(container, facts, &options, &granted)?),
-    })
+    };
+    for edits in &facts.device_edits {
+        edits.apply(&mut spec);
+    }
+    Ok(spec)
 }
 
 /// Returns the capabilities the container gets.
