@@ -10,6 +10,9 @@ use testkit::Scratch;
 /// Files of the large context.
 const FILES: usize = 30_000;
 
+/// Bytes of the layer that is saved.
+const BIG: u64 = 60_000_000;
+
 /// The rows.
 pub(crate) const ROWS: &[Row] = &[
     Row {
@@ -54,6 +57,16 @@ pub(crate) const ROWS: &[Row] = &[
         work: |peer| build(peer, "large", false),
         after: nothing,
     },
+    Row {
+        name: "build, one layer of 60 MB, and save",
+        rounds: 3,
+        before: nothing,
+        work: |peer| {
+            build(peer, "big", true);
+            peer.ok(&["save", "-o", &CONTEXTS.join("saved.tar").display().to_string(), "bench"]);
+        },
+        after: nothing,
+    },
 ];
 
 /// The contexts, made once.
@@ -79,6 +92,9 @@ static CONTEXTS: LazyLock<Scratch> = LazyLock::new(|| {
     }
     write("stages/Dockerfile", &stages);
     write("large/Dockerfile", "FROM busybox\nCOPY . /files\n");
+    write("big/Dockerfile", "FROM busybox\nCOPY data /data\n");
+    let lines: String = (0..BIG / 60).map(|number| format!("{number:>8} {:>50}\n", number * 7919)).collect();
+    write("big/data", &lines);
     for number in 0..FILES {
         write(&format!("large/{}/{}", number % 100, number / 100), &format!("file {number}\n"));
     }
