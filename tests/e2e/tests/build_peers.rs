@@ -107,6 +107,8 @@ impl Peer {
         let at = |name: &str| scratch.join(name).display().to_string();
         let host = format!("unix://{}", at("peer.sock"));
         let log = std::fs::File::create(scratch.join("peer.log")).unwrap();
+        // The host's own daemon.json is nothing to compare with.
+        std::fs::write(scratch.join("peer.json"), "{}").unwrap();
         let mut command = engine.command("dockerd");
         command
             .args(["--bridge", "none", "--iptables=false", "--ip-forward=false", "-H", &host])
@@ -118,7 +120,7 @@ impl Peer {
                 "--pidfile",
                 &at("peer.pid"),
             ])
-            .args(["--cgroup-parent", &engine.cgroup_parent()])
+            .args(["--cgroup-parent", &engine.cgroup_parent(), "--config-file", &at("peer.json")])
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log);
