@@ -25,7 +25,7 @@ pub fn addresses() -> Result<Vec<(String, IpNet)>, Error> {
     Ok(addresses.into_iter().filter_map(|(index, address)| Some((name(index)?, address))).collect())
 }
 
-/// Returns the names of the host's ends of veth pairs on `bridge`.
+/// Returns the names of the host's ends of veth pairs on `bridge` that were made here; another engine may have its own there.
 ///
 /// # Errors
 /// Netlink errors.
@@ -33,7 +33,8 @@ pub fn ports_of(bridge: &str) -> Result<Vec<String>, Error> {
     let links =
         route::links(&mut Socket::route()?).map_err(|failure| failure.into_error(word("list links")))?;
     let index = links.iter().find(|link| link.name == bridge).map(|link| link.index);
-    let ports = links.into_iter().filter(|link| link.master.is_some() && link.master == index);
+    let is_port = |link: &route::Link| link.master.is_some() && link.master == index;
+    let ports = links.into_iter().filter(|link| is_port(link) && link.group == route::GROUP);
     Ok(ports.map(|link| link.name).collect())
 }
 

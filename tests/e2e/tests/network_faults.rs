@@ -5,6 +5,8 @@ use std::process::{Child, Stdio};
 use std::time::Duration;
 use testkit::{Engine, until};
 
+/// Another engine's interface, by a name as ours are.
+const FOREIGN: &str = "veth0a1b2c3";
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A daemon on the engine's data that dies at a failpoint.
@@ -29,6 +31,7 @@ fn doomed(engine: &mut Engine, point: &str) -> Child {
 fn interfaces(engine: &Engine) -> Vec<String> {
     let mut links: Vec<String> =
         engine.namespaces().links().into_iter().filter(|link| link.starts_with("veth")).collect();
+    links.retain(|link| link != FOREIGN);
     links.sort();
     links
 }
@@ -38,6 +41,8 @@ fn nothing_stays_half_connected() {
     let mut engine = Engine::with_busybox();
     engine.wharf(&["network", "create", "net"]).ok();
     engine.wharf(&["run", "-d", "--name", "box", "busybox", "sleep", "1000"]).ok();
+    engine.run("ip", &["link", "add", FOREIGN, "type", "veth", "peer", "name", "far"]).ok();
+    engine.run("ip", &["link", "set", FOREIGN, "master", "docker0"]).ok();
     let connect = ["network", "connect", "net", "box"];
     let disconnect = ["network", "disconnect", "net", "box"];
     let publish = ["update", "--publish-add", "8080:80", "box"];
@@ -72,6 +77,10 @@ fn nothing_stays_half_connected() {
     let rules = engine.run("nft", &["list", "map", "inet", "wharf", "ports4-any"]).ok();
     assert!(!rules.contains("8080"), "{rules}");
     engine.wharf(&publish).ok();
+    assert!(
+        engine.namespaces().links().iter().any(|link| link == FOREIGN),
+        "another engine's interface is gone"
+    );
 }
 
 #[test]

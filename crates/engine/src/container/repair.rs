@@ -24,7 +24,7 @@ impl Containers {
             let Ok(ports) = ::network::host::ports_of(&network.device) else { continue };
             let members = self.networks.members(&network.id);
             let is_known = |port: &String| members.values().any(|member| member.host_device == *port);
-            for port in ports.iter().filter(|port| is_ours(port) && !is_known(port)) {
+            for port in ports.iter().filter(|port| !is_known(port)) {
                 if let Err(error) = ::network::endpoint::detach(port) {
                     tracing::warn!(port, error = %base::chain(&error), "removing an interface of nobody");
                 }
@@ -92,12 +92,6 @@ impl Containers {
         );
         Ok(())
     }
-}
-
-/// Says whether a port of a bridge is called as ours are.
-fn is_ours(port: &str) -> bool {
-    let number = port.strip_prefix("veth");
-    number.is_some_and(|number| number.len() == 7 && number.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 fn look_after(containers: &Weak<Containers>, watch: &mut Watch) {

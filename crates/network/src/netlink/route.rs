@@ -43,6 +43,7 @@ const IFLA_MTU: u16 = 4;
 const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
+const IFLA_GROUP: u16 = 27;
 const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
@@ -69,6 +70,9 @@ const IFF_UP: u32 = 1;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
+/// The group (ip-link(8)) of the veths that are made here, so that nobody else's are taken for them.
+pub(crate) const GROUP: u32 = 0x7768_6172;
+
 /// A network device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Link {
@@ -78,6 +82,7 @@ pub(crate) struct Link {
     pub(crate) kind: Option<String>,
     /// The index of the bridge it is a port of.
     pub(crate) master: Option<u32>,
+    pub(crate) group: u32,
     pub(crate) mtu: u32,
     pub(crate) up: bool,
     pub(crate) mac: Option<Mac>,
@@ -98,6 +103,7 @@ pub(crate) fn create_veth(batch: &mut Batch, name: &str, master: u32, mtu: u32, 
     batch.message(RTM_NEWLINK, CREATE | EXCLUSIVE | ACK, &ifinfo(0, IFF_UP, IFF_UP), |link| {
         link.text(IFLA_IFNAME, name);
         link.native(IFLA_MTU, mtu);
+        link.native(IFLA_GROUP, GROUP);
         link.native(IFLA_MASTER, master);
         link.nest(IFLA_LINKINFO, |info| {
             info.text(IFLA_INFO_KIND, "veth");
@@ -428,6 +434,7 @@ fn parse_link(payload: &[u8]) -> Option<Link> {
         name: String::new(),
         kind: None,
         master: None,
+        group: 0,
         mtu: 0,
         up: u32_at(payload, 8)? & IFF_UP != 0,
         mac: None,
@@ -437,6 +444,7 @@ fn parse_link(payload: &[u8]) -> Option<Link> {
             IFLA_IFNAME => link.name = message::text(value),
             IFLA_MTU => link.mtu = u32_at(value, 0)?,
             IFLA_MASTER => link.master = u32_at(value, 0),
+            IFLA_GROUP => link.group = u32_at(value, 0)?,
             IFLA_ADDRESS => link.mac = <[u8; 6]>::try_from(value).ok().map(Mac),
             IFLA_LINKINFO => {
                 link.kind = Attributes::behind(value, 0)
