@@ -1,118 +1,116 @@
-//! The little HTTP that plugins need: one request with a document, one answer, on a connection of its own (RFC 9112).
+//! What is asked of plugins: one request with a document, one answer, on a connection of its own.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::Request;
+use hyper::client::conn::http1::handshake;
+use hyper::header::{ACCEPT, CONTENT_TYPE, HOST};
+use hyper_util::rt::TokioIo;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 
-/// The largest answer that is taken.
-const LARGEST: u64 = 4 << 20;
+/// The largest answer that is taken, in bytes.
+const LARGEST: usize = 4 << 20;
+
+/// Where a plugin listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Address {
+    /// A socket's path.
+    Unix(PathBuf),
+    /// Host and port.
+    Tcp(String),
+}
 
 /// An answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Response {
     pub(crate) status: u16,
-    pub(crate) body: Vec<u8>,
+    pub(crate) body: Bytes,
 }
 
-/// Posts a document and reads the answer.
+/// Posts a document and waits for the answer, `patience` long. Blocks; not to be called where a runtime does not allow it.
 ///
 /// # Errors
 ///
-/// The connection's, or `InvalidData` for what is no answer or too large.
+/// Why there is no answer, in words.
 pub(crate) fn post(
-    mut connection: impl Read + Write,
-    host: &str,
+    address: &Address,
     path: &str,
     media_type: &str,
-    body: &[u8],
-) -> io::Result<Response> {
-    write!(
-        connection,
-        "POST {path} HTTP/1.1\r\nHost: {host}\r\nAccept: {media_type}\r\nContent-Type: {media_type}\r\n\
-         Content-Length: {}\r\nConnection: close\r\n\r\n",
-        body.len()
-    )?;
-    connection.write_all(body)?;
-    connection.flush()?;
-    read(&mut BufReader::new(connection.take(LARGEST)))
-}
-
-fn read(from: &mut impl BufRead) -> io::Result<Response> {
-    let status = line(from)?;
-    let status = status.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or_else(malformed)?;
-    let (mut length, mut chunked) = (None, false);
-    loop {
-        let header = line(from)?;
-        let Some((name, value)) = header.split_once(':') else {
-            if header.is_empty() {
-                break;
-            }
-            return Err(malformed());
-        };
-        if name.eq_ignore_ascii_case("content-length") {
-            length = Some(value.trim().parse::<u64>().map_err(|_error| malformed())?);
+    body: String,
+    patience: Duration,
+) -> Result<Response, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| base::io_message(&error))?;
+    let host = match address {
+        Address::Unix(_) => "plugin",
+        Address::Tcp(host) => host,
+    };
+    let request = Request::post(path)
+        .header(HOST, host)
+        .header(ACCEPT, media_type)
+        .header(CONTENT_TYPE, media_type)
+        .body(Full::new(Bytes::from(body)))
+        .map_err(|error| error.to_string())?;
+    let refused = |error: std::io::Error| base::io_message(&error);
+    let exchange = async {
+        match address {
+            Address::Unix(path) => exchange(UnixStream::connect(path).await.map_err(refused)?, request).await,
+            Address::Tcp(host) => exchange(TcpStream::connect(host).await.map_err(refused)?, request).await,
         }
-        chunked |=
-            name.eq_ignore_ascii_case("transfer-encoding") && value.trim().eq_ignore_ascii_case("chunked");
-    }
-    let mut body = Vec::new();
-    if chunked {
-        loop {
-            let size = line(from)?;
-            let size = size.split(';').next().unwrap_or_default().trim();
-            let size = u64::from_str_radix(size, 16).map_err(|_error| malformed())?;
-            whole(from, size, &mut body)?;
-            if size == 0 {
-                break;
-            }
-            line(from)?;
-        }
-    } else if let Some(length) = length {
-        whole(from, length, &mut body)?;
-    } else {
-        from.read_to_end(&mut body)?;
-    }
-    Ok(Response { status, body })
+    };
+    let answer = runtime.block_on(async { tokio::time::timeout(patience, exchange).await });
+    answer.map_err(|_elapsed| format!("no answer within {} s", patience.as_secs()))?
 }
 
-fn whole(from: &mut impl BufRead, length: u64, body: &mut Vec<u8>) -> io::Result<()> {
-    if from.by_ref().take(length).read_to_end(body)? as u64 == length {
-        return Ok(());
-    }
-    Err(io::ErrorKind::UnexpectedEof.into())
-}
-
-fn line(from: &mut impl BufRead) -> io::Result<String> {
-    let mut text = String::new();
-    if from.read_line(&mut text)? == 0 {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
-}
-
-fn malformed() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "malformed HTTP answer")
+async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Response, String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let words = |error: hyper::Error| base::chain(&error);
+    let (mut sender, connection) = handshake(TokioIo::new(stream)).await.map_err(words)?;
+    // It ends with the sender; what goes wrong the request tells.
+    tokio::spawn(connection);
+    let answer = sender.send_request(request).await.map_err(words)?;
+    let status = answer.status().as_u16();
+    let body = Limited::new(answer.into_body(), LARGEST).collect().await;
+    Ok(Response { status, body: body.map_err(|error| error.to_string())?.to_bytes() })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+
+    fn answered(text: &'static str) -> Result<Response, String> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = Address::Tcp(listener.local_addr().unwrap().to_string());
+        let server = std::thread::spawn(move || {
+            let (mut client, _) = listener.accept().unwrap();
+            let mut request = [0; 4096];
+            let length = client.read(&mut request).unwrap();
+            client.write_all(text.as_bytes()).unwrap();
+            String::from_utf8_lossy(&request[..length]).into_owned()
+        });
+        let answer = post(&address, "/Plugin.Activate", "a/b", "{}".to_owned(), Duration::from_secs(10));
+        let request = server.join().unwrap();
+        assert!(request.starts_with("POST /Plugin.Activate HTTP/1.1\r\n"), "{request}");
+        assert!(request.to_lowercase().contains("\r\naccept: a/b\r\n"), "{request}");
+        answer
+    }
 
     #[test]
-    fn answers_of_all_forms() {
-        let check = |text: &str, expect: Option<(u16, &str)>| {
-            let answer = read(&mut text.as_bytes()).ok();
-            let answer = answer.map(|answer| (answer.status, String::from_utf8(answer.body).unwrap()));
-            assert_eq!(answer, expect.map(|(status, body)| (status, body.to_owned())), "{text}");
-        };
-        check("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}more", Some((200, "{}")));
-        check("HTTP/1.0 404 Not Found\r\n\r\nnone", Some((404, "none")));
-        check(
-            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n1;x\r\n!\r\n0\r\n\r\n",
-            Some((200, "{}!")),
-        );
-        check("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}", None);
-        check("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n", None);
-        for text in ["", "x", "HTTP/1.1 OK\r\n\r\n", "HTTP/1.1 200 OK\r\nnothing"] {
-            check(text, None);
+    fn answers_are_read_and_rubbish_is_refused() {
+        let answer = answered("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").unwrap();
+        assert_eq!((answer.status, &*answer.body), (200, &b"{}"[..]));
+        let answer =
+            answered("HTTP/1.1 404 No\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n").unwrap();
+        assert_eq!((answer.status, &*answer.body), (404, &b"x"[..]));
+        for rubbish in ["", "x\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}"] {
+            assert!(answered(rubbish).is_err(), "{rubbish}");
         }
     }
 }

@@ -4,14 +4,12 @@
 //! `NAME.spec` (`unix:///…`, `tcp://…`) or `NAME.json` below `/etc/docker/plugins` or `/usr/lib/docker/plugins`. What it
 //! mounts is bound onto the volume's own folder while the volume is used, so that all else is as for other volumes.
 
-use crate::http;
+use crate::http::{self, Address};
 use api::StringMap;
 use base::paths::{PLUGIN_SOCKETS, PLUGIN_SPECIFICATIONS};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use std::net::TcpStream;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,12 +22,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) struct Plugin {
     name: String,
     address: Address,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Address {
-    Unix(PathBuf),
-    Tcp(String),
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -118,27 +110,7 @@ impl Plugin {
     fn post<T: DeserializeOwned>(&self, method: &str, body: &serde_json::Value) -> Result<T, String> {
         let failed = |why: &dyn std::fmt::Display| format!("plugin {:?}: {method}: {why}", self.name);
         let (path, body) = (format!("/{method}"), body.to_string());
-        let answer = match &self.address {
-            Address::Unix(socket) => {
-                let connection = UnixStream::connect(socket).and_then(|connection| {
-                    connection.set_read_timeout(Some(PATIENCE))?;
-                    connection.set_write_timeout(Some(PATIENCE))?;
-                    Ok(connection)
-                });
-                connection.and_then(|connection| {
-                    http::post(connection, "plugin", &path, MEDIA_TYPE, body.as_bytes())
-                })
-            }
-            Address::Tcp(host) => {
-                let connection = TcpStream::connect(host).and_then(|connection| {
-                    connection.set_read_timeout(Some(PATIENCE))?;
-                    connection.set_write_timeout(Some(PATIENCE))?;
-                    Ok(connection)
-                });
-                connection
-                    .and_then(|connection| http::post(connection, host, &path, MEDIA_TYPE, body.as_bytes()))
-            }
-        };
+        let answer = http::post(&self.address, &path, MEDIA_TYPE, body, PATIENCE);
         let answer = answer.map_err(|error| failed(&error))?;
         // An error is in the document, where there is one.
         let document = serde_json::from_slice(&answer.body);
