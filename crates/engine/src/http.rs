@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::Request;
-use hyper::client::conn::http1::handshake;
+use hyper::client::conn::http1;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HOST};
 use hyper_util::rt::TokioIo;
 use std::path::PathBuf;
@@ -70,7 +70,9 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let words = |error: hyper::Error| base::chain(&error);
-    let (mut sender, connection) = handshake(TokioIo::new(stream)).await.map_err(words)?;
+    // Names of headers as plugins of small means look for them.
+    let client = http1::Builder::new().title_case_headers(true).handshake(TokioIo::new(stream));
+    let (mut sender, connection) = client.await.map_err(words)?;
     // It ends with the sender; what goes wrong the request tells.
     tokio::spawn(connection);
     let answer = sender.send_request(request).await.map_err(words)?;

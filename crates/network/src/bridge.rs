@@ -14,16 +14,19 @@ pub struct Bridge {
     pub addresses: Vec<IpNet>,
     /// The largest packet; `None` leaves the kernel's choice (the smallest of the ports).
     pub mtu: Option<u32>,
+    /// Its hardware address if it is made; `None` for one at random.
+    pub mac: Option<Mac>,
 }
 
 /// Makes the bridge if it does not exist, gives it exactly these addresses (link-local ones aside) and sets it up.
 ///
 /// Without an IPv6 address IPv6 is switched off on it, so that nobody on it reaches the host by a link-local address;
-/// router advertisements from containers are never heeded (CVE-2020-13401).
+/// router advertisements from containers are never heeded (CVE-2020-13401). Returns its hardware address: one that is made
+/// again must have the same, or those on it speak to the old one for as long as they remember it.
 ///
 /// # Errors
 /// [`Error::NotABridge`] if something else has the name; [`Error::Link`].
-pub fn ensure(bridge: &Bridge) -> Result<(), Error> {
+pub fn ensure(bridge: &Bridge) -> Result<Option<Mac>, Error> {
     let refused = |operation| {
         let name = bridge.name.clone();
         move |refused: crate::netlink::Refused| Error::Link { operation, name, errno: refused.errno }
@@ -32,7 +35,7 @@ pub fn ensure(bridge: &Bridge) -> Result<(), Error> {
     let mut found = find(&mut socket, &bridge.name)?;
     if found.is_none() {
         let mut batch = Batch::new();
-        route::create_bridge(&mut batch, &bridge.name, Mac::random(), bridge.mtu);
+        route::create_bridge(&mut batch, &bridge.name, bridge.mac.unwrap_or_else(Mac::random), bridge.mtu);
         match socket.execute(batch) {
             // Somebody was quicker: then it must be a bridge all the same, which is looked up next.
             Err(Failure::Refused(refused)) if refused.errno == Errno::EXIST => {}
@@ -65,7 +68,8 @@ pub fn ensure(bridge: &Bridge) -> Result<(), Error> {
     }
     route::set_up(&mut batch, link.index);
     batch.acknowledge_last();
-    socket.execute(batch).map_err(|failure| failure.into_error(refused("configure bridge")))
+    socket.execute(batch).map_err(|failure| failure.into_error(refused("configure bridge")))?;
+    Ok(link.mac)
 }
 
 /// Makes links that lost their bridge its ports again; those that are gone are no error.

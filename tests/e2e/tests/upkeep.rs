@@ -71,7 +71,8 @@ fn what_somebody_deletes_is_made_again() {
         assert!(log.contains(word), "{word} in {log}");
     }
     engine.wharf(&["rm", "-f", "web"]).ok();
-    assert_eq!(veth(), None);
+    // The kernel takes the namespace apart in its own time.
+    until("the interface to go", PATIENCE, || veth().is_none().then_some(()));
 }
 
 #[test]

@@ -82,6 +82,8 @@ struct State {
     /// By network and container identifier.
     members: BTreeMap<String, BTreeMap<String, Member>>,
     ports: PortAllocator,
+    /// The hardware addresses of bridges, by name: one that somebody deletes comes back with the same.
+    hardware: BTreeMap<String, ::network::Mac>,
     /// The open ports, as the packet filter has them.
     mappings: Vec<Mapping>,
     /// The exceptions where containers do not reach each other, as the packet filter has them.

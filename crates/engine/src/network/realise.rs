@@ -32,7 +32,11 @@ impl Networks {
             .filter_map(|subnet| IpNet::new(subnet.gateway, subnet.subnet.prefix()))
             .collect();
         let mtu = Some(self.mtu(network));
-        bridge::ensure(&bridge::Bridge { name: network.device.clone(), addresses: addresses.clone(), mtu })?;
+        let name = network.device.clone();
+        let mac = self.state().hardware.get(&name).copied();
+        let found =
+            bridge::ensure(&bridge::Bridge { name: name.clone(), addresses: addresses.clone(), mtu, mac })?;
+        self.state().hardware.extend(found.map(|mac| (name, mac)));
         if self.settings.bridge.ip_forward {
             ::network::enable_forwarding(&addresses)?;
         }
@@ -58,7 +62,10 @@ impl Networks {
     pub(super) fn unmake(&self, network: &Network) -> Result<()> {
         match network.driver {
             Driver::Host | Driver::Null => {}
-            Driver::Bridge => bridge::remove(&network.device)?,
+            Driver::Bridge => {
+                self.state().hardware.remove(&network.device);
+                bridge::remove(&network.device)?;
+            }
             Driver::Overlay => {
                 tunnel::remove(&driver::tunnel(network, Vec::new(), 0)?.name)?;
                 bridge::remove(&network.device)?;

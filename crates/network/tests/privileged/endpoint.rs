@@ -12,6 +12,7 @@ fn wharf0() -> Bridge {
         name: "wharf0".into(),
         addresses: vec![net("172.17.0.1/16"), net("fd00:17::1/64")],
         mtu: Some(1400),
+        mac: None,
     }
 }
 

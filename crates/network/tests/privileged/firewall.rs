@@ -58,7 +58,7 @@ pub(crate) struct Site {
 pub(crate) fn site(neighbour_gateways: &[&str]) -> Site {
     let bridge = |name: &str, addresses: &[&str]| {
         let addresses = addresses.iter().map(|text| net(text)).collect();
-        bridge::ensure(&Bridge { name: name.into(), addresses, mtu: None }).unwrap();
+        bridge::ensure(&Bridge { name: name.into(), addresses, mtu: None, mac: None }).unwrap();
     };
     bridge("uplink", &["192.0.2.1/24", "fd00:2::1/64"]);
     bridge("docker0", &["172.17.0.1/16", "fd00:17::1/64"]);

@@ -67,7 +67,8 @@ fn publishing_costs_the_same_at_any_number() {
 #[ignore = "root: network namespaces and links; a measurement"]
 fn attaching_an_endpoint() {
     on_private_host(|| {
-        let bridge = Bridge { name: "docker0".into(), addresses: vec![net("172.17.0.1/16")], mtu: None };
+        let bridge =
+            Bridge { name: "docker0".into(), addresses: vec![net("172.17.0.1/16")], mtu: None, mac: None };
         bridge::ensure(&bridge).unwrap();
         let mut namespaces = Vec::new();
         measure("make a namespace", 100, |_| namespaces.push(netns::create().unwrap()));

@@ -53,7 +53,7 @@ fn name_server(namespace: &OwnedFd, address: &'static str) {
 #[ignore = "root: network namespaces, links and nftables"]
 fn names_inside_and_outside() {
     on_private_host(|| {
-        bridge::ensure(&Bridge { name: "br-1".into(), addresses: vec![net("172.18.0.1/16")], mtu: None })
+        bridge::ensure(&Bridge { name: "br-1".into(), addresses: vec![net("172.18.0.1/16")], mtu: None, mac: None })
             .unwrap();
         let one = container("br-1", "veth1", &["172.18.0.2/16"], &["172.18.0.1"]);
         // One server that the container reaches, one that only the host does.
