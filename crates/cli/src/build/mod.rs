@@ -41,6 +41,13 @@ pub(crate) const FLAGS: &[Flag] = &[
     Flag::new("cpu-shares", Kind::Int, "CPU shares (relative weight)").short('c'),
     text("cpuset-cpus", "CPUs in which to allow execution (0-3, 0,1)"),
     text("cpuset-mems", "MEMs in which to allow execution (0-3, 0,1)"),
+    // What the classic builder and buildx take, and what is always so here: nothing of a step but its layer stays, and of
+    // the context only what has changed travels.
+    switch("compress", "Compress the build context").hidden(),
+    switch("disable-content-trust", "Skip image verification").hidden().default("true"),
+    switch("force-rm", "Always remove intermediate containers").hidden(),
+    switch("rm", "Remove intermediate containers after a successful build").hidden().default("true"),
+    text("isolation", "Container isolation technology").hidden(),
     switch("explain", "Say for each step that is not cached what has changed"),
     text("file", "Name of the Dockerfile (Default is \"PATH/Dockerfile\")").short('f'),
     text("iidfile", "Write the image ID to a file"),
@@ -115,6 +122,12 @@ pub(crate) fn run(cli: &Cli, matches: &Matches) -> Result<()> {
     let given = context::Given::new(matches.arg(0), matches.text("file"))?;
     if matches.switch("check") {
         return check::run(&given);
+    }
+    let isolation = matches.text("isolation");
+    if !matches!(isolation, "" | "default") {
+        return Err(Error::message(format!(
+            "invalid isolation ({isolation}): linux only supports 'default'"
+        )));
     }
     let outputs = result::Outputs::parse(matches)?;
     let caches = cache::Caches::parse(matches)?;

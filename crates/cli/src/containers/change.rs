@@ -23,6 +23,7 @@ pub(crate) const COMMIT_FLAGS: &[Flag] = &[
     list("change", "Apply Dockerfile instruction to the created image").short('c'),
     text("message", "Commit message").short('m'),
     switch("pause", "Pause container during commit").short('p').default("true"),
+    switch("no-pause", "Disable pausing container during commit"),
 ];
 
 /// The flags of `export`.
@@ -89,7 +90,7 @@ pub(crate) fn commit(cli: &Cli, matches: &Matches) -> Result<()> {
     for change in matches.list("change") {
         request = request.query("changes", change);
     }
-    if !matches.switch("pause") {
+    if !matches.switch("pause") || matches.switch("no-pause") {
         request = request.query("pause", "0");
     }
     let created: IdResponse = request.decode()?;

@@ -86,25 +86,23 @@ impl Containers {
         let was_running = old.state.is_alive();
         let id = self.new_id();
         let recreation = Recreation { old: handle.id, new: id, name: old.name.clone(), was_running };
-        let making = Making { id, name: Some(&recreation.new_name()), keep: &keep };
-        let warnings = self.make(making, request, &image)?;
         let text = serde_json::to_vec(&recreation).map_err(|error| {
             Error::known(Kind::Internal, format!("record a change of containers: {error}"))
         })?;
         let database = self.store.database();
-        let outcome = database
-            .put(BUCKET, &id.to_string(), &text, Durability::Durable)
-            .map_err(Error::from)
-            .and_then(|()| self.change_over(&recreation, timeout));
-        let outcome = match outcome {
-            Ok(()) => self.remove(&handle.id.to_string(), RemoveOptions { force: true, volumes: true }),
-            Err(error) => {
+        // Before there is anything that would have to be found.
+        database.put(BUCKET, &id.to_string(), &text, Durability::Durable)?;
+        let making = Making { id, name: Some(&recreation.new_name()), keep: &keep };
+        let outcome = self.make(making, request, &image).and_then(|warnings| {
+            if let Err(error) = self.change_over(&recreation, timeout) {
                 self.change_back(&recreation);
-                Err(error)
+                return Err(error);
             }
-        };
+            self.remove(&handle.id.to_string(), RemoveOptions { force: true, volumes: true })?;
+            Ok(warnings)
+        });
         database.delete(BUCKET, &id.to_string(), Durability::Relaxed)?;
-        outcome.map(|()| (id, warnings))
+        outcome.map(|warnings| (id, warnings))
     }
 
     /// Returns the request that a container was created by.
@@ -170,10 +168,14 @@ impl Containers {
                 let new = new.get();
                 let done = new.name == recreation.name && (new.state.is_alive() || !recreation.was_running);
                 tracing::info!(container = %recreation.old, done, "a recreation was interrupted");
-                if done {
-                    self.remove(&old.id.to_string(), RemoveOptions { force: true, volumes: true })?;
-                } else {
+                if !done {
                     self.change_back(&recreation);
+                } else if !matches!(old.get().state, State::Removing(_)) {
+                    let outcome =
+                        self.remove(&old.id.to_string(), RemoveOptions { force: true, volumes: true });
+                    if let Err(error) = outcome {
+                        tracing::error!(container = %old.id, error = %base::chain(&error), "ending a recreation");
+                    }
                 }
             }
             database.delete(BUCKET, &key, Durability::Relaxed)?;
