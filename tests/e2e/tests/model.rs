@@ -80,13 +80,20 @@ impl Model {
     fn settle(&mut self, engine: &Engine) {
         let found =
             until(&format!("{} to be one of {:?}", self.name, self.may_be), Duration::from_secs(20), || {
-                let output = engine.wharf(&["inspect", "-f", "{{.State.Status}}", &self.name]);
+                let inspect = || engine.wharf(&["inspect", "-f", "{{.State.Status}}", &self.name]);
+                let output = inspect();
                 self.may_be.iter().copied().find(|state| match state {
                     None => output.code != 0 && output.stderr.contains("No such"),
-                    // One whose supervisor was killed just now is told to run for a moment.
+                    // One whose supervisor was killed just now is told to run, or to be paused, for a moment: what only the
+                    // supervisor can do tells.
                     Some("running") => {
                         output.stdout.trim() == "running"
                             && engine.wharf(&["exec", &self.name, "true"]).code == 0
+                    }
+                    Some("paused") => {
+                        output.stdout.trim() == "paused"
+                            && engine.wharf(&["update", "--cpu-shares", "512", &self.name]).code == 0
+                            && inspect().stdout.trim() == "paused"
                     }
                     Some(word) => output.stdout.trim() == *word,
                 })
