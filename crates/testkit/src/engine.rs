@@ -217,14 +217,19 @@ impl Engine {
 
     /// Returns where the engine's parent of control groups may be, in each hierarchy.
     fn cgroup_parents(&self) -> Vec<PathBuf> {
-        let parent = self.cgroup_parent();
-        let hierarchies = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
-        hierarchies
-            .map(|entry| entry.path().join(parent.trim_start_matches('/')))
-            .chain([PathBuf::from(format!("/sys/fs/cgroup{parent}"))])
-            .filter(|folder| folder.is_dir())
-            .collect()
+        cgroup_folders(&self.cgroup_parent())
     }
+}
+
+/// Returns the folders of the control group `path` (from the root of each hierarchy) that there are.
+pub fn cgroup_folders(path: &str) -> Vec<PathBuf> {
+    let path = path.trim_start_matches('/');
+    let hierarchies = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
+    hierarchies
+        .map(|entry| entry.path().join(path))
+        .chain([Path::new("/sys/fs/cgroup").join(path)])
+        .filter(|folder| folder.is_dir())
+        .collect()
 }
 
 /// Runs a command to its end with no input.
@@ -254,6 +259,15 @@ impl Drop for Engine {
             }
         }
         self.stop_daemon();
+        // What is frozen does not die.
+        for group in self.cgroups() {
+            for (file, word) in [("freezer.state", "THAWED"), ("cgroup.freeze", "0")] {
+                let file = group.join(file);
+                if file.exists() {
+                    drop(std::fs::write(file, word));
+                }
+            }
+        }
         for pid in self.namespaces.processes() {
             drop(Command::new("kill").args(["-9", &pid.to_string()]).stderr(Stdio::null()).status());
         }

@@ -12,7 +12,7 @@ mod registry;
 mod scratch;
 pub mod web;
 
-pub use engine::{Engine, Output};
+pub use engine::{Engine, Output, cgroup_folders};
 pub use namespaces::Namespaces;
 pub use registry::Registry;
 pub use scratch::Scratch;

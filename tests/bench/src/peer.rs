@@ -134,6 +134,10 @@ impl Drop for Peer {
                 drop(Command::new("kill").arg(daemon.id().to_string()).status());
                 drop(daemon.wait());
                 unmount_below(scratch.path());
+                // runc leaves the parent of containers' groups.
+                for folder in testkit::cgroup_folders(&name_of(scratch.path())) {
+                    drop(std::fs::remove_dir(folder));
+                }
             }
             Self::Podman { scratch, .. } => unmount_below(scratch.path()),
         }
