@@ -222,6 +222,26 @@ impl Images {
         Ok(Described { manifest, config })
     }
 
+    /// What it takes to get one layer, with the digest of its contents.
+    pub(super) fn job(
+        &self,
+        repository: &Repository,
+        (layer, diff_id): (&Descriptor, &Digest),
+        progress: &Progress,
+        flusher: &Arc<Flusher>,
+    ) -> Job {
+        Job {
+            store: self.store().clone(),
+            repository: repository.clone(),
+            flights: Arc::clone(self.flights()),
+            downloads: self.downloads(),
+            layer: layer.clone(),
+            diff_id: diff_id.clone(),
+            teller: Teller::new(Arc::clone(progress), layer.digest.clone()),
+            flusher: Arc::clone(flusher),
+        }
+    }
+
     /// Gets all layers, in parallel.
     async fn layers(
         &self,
@@ -234,16 +254,7 @@ impl Images {
         let pairs = described.manifest.layers.iter().zip(&described.config.rootfs.diff_ids);
         let mut jobs: Vec<Job> = pairs
             .filter(|(layer, diff_id)| seen.insert((&layer.digest, *diff_id)))
-            .map(|(layer, diff_id)| Job {
-                store: self.store().clone(),
-                repository: repository.clone(),
-                flights: Arc::clone(self.flights()),
-                downloads: self.downloads(),
-                layer: layer.clone(),
-                diff_id: diff_id.clone(),
-                teller: Teller::new(Arc::clone(progress), layer.digest.clone()),
-                flusher: Arc::clone(&flusher),
-            })
+            .map(|layer| self.job(repository, layer, progress, &flusher))
             .collect();
         progress(Step::Layers(jobs.iter().map(|job| (job.layer.digest.clone(), job.layer.size)).collect()));
         for job in &jobs {

@@ -1,14 +1,12 @@
 //! Images of which only parts are wanted: what they are, then single layers. Build caches are used so.
 
 use super::flush::Flusher;
-use super::layer::Job;
-use super::progress::{Progress, Teller};
+use super::progress::Progress;
 use super::pull::Pull;
 use super::{Images, registry_error};
 use crate::error::Result;
 use distribution::{Access, Credentials, Repository};
 use oci::{Descriptor, Digest, ImageConfig, Manifest, Reference};
-use std::sync::Arc;
 
 /// An image in a registry, as it is described there.
 pub(crate) struct Remote {
@@ -46,17 +44,7 @@ impl Images {
         progress: &Progress,
     ) -> Result<()> {
         let flusher = Flusher::new(self.store().clone());
-        let job = Job {
-            store: self.store().clone(),
-            repository: remote.repository.clone(),
-            flights: Arc::clone(self.flights()),
-            downloads: self.downloads(),
-            layer: layer.clone(),
-            diff_id: diff_id.clone(),
-            teller: Teller::new(Arc::clone(progress), layer.digest.clone()),
-            flusher: Arc::clone(&flusher),
-        };
-        job.run().await?;
+        self.job(&remote.repository, (layer, diff_id), progress, &flusher).run().await?;
         flusher.outcome()
     }
 }
