@@ -3,12 +3,12 @@
 //! The new container is created beside the old one, which is then stopped and gives it name and anonymous volumes. What
 //! is under way is recorded, so that a daemon that comes after a crash finishes it or puts the old container back.
 
+use super::Containers;
 use super::create::{ImageChoice, Making};
 use super::handle::REQUESTS;
 use super::record::{Container, MountKind, hex_id};
 use super::remove::RemoveOptions;
 use super::state::State;
-use super::{Containers, Handle};
 use crate::error::{Error, Result};
 use api::container::CreateRequest;
 use base::{ContainerId, Kind};
@@ -161,10 +161,11 @@ impl Containers {
         let database = self.store.database();
         for (key, text) in database.scan(BUCKET)? {
             let known = serde_json::from_slice::<Recreation>(&text).ok();
-            let both = known.filter(|known| self.both(known).is_some());
-            if let Some((recreation, (old, new))) =
-                both.and_then(|known| self.both(&known).map(|both| (known, both)))
-            {
+            let both = known.and_then(|known| {
+                let handles = self.handle(&known.old).zip(self.handle(&known.new))?;
+                Some((known, handles))
+            });
+            if let Some((recreation, (old, new))) = both {
                 let new = new.get();
                 let done = new.name == recreation.name && (new.state.is_alive() || !recreation.was_running);
                 tracing::info!(container = %recreation.old, done, "a recreation was interrupted");
@@ -181,10 +182,6 @@ impl Containers {
             database.delete(BUCKET, &key, Durability::Relaxed)?;
         }
         Ok(())
-    }
-
-    fn both(&self, recreation: &Recreation) -> Option<(Arc<Handle>, Arc<Handle>)> {
-        self.handle(&recreation.old).zip(self.handle(&recreation.new))
     }
 }
 
