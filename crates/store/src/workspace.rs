@@ -50,6 +50,7 @@ impl Workspace {
         }
         let (trash, queue) = channel();
         let directory = File::open(&tmp).at("open", &tmp)?;
+        spread_below(&directory);
         let mut next = 0;
         for entry in std::fs::read_dir(&tmp).at("list", &tmp)? {
             let entry = entry.at("list", &tmp)?;
@@ -183,6 +184,19 @@ fn make_private(path: &Path) -> Result<()> {
 /// Makes a directory with mode 0755.
 pub(crate) fn make(path: &Path) -> Result<()> {
     rustix::fs::mkdir(path, Mode::from_raw_mode(0o755)).at("create", path)
+}
+
+/// Asks ext4 to keep apart what is made in `directory`: each folder in a block group of its own (chattr(1), *T*).
+///
+/// Whoever fills one then neither waits for others' block groups nor searches those where much was deleted just now: without
+/// this, the same image takes ten times as long to load once it was removed.
+fn spread_below(directory: &File) {
+    use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+    // Other file systems know nothing of it.
+    let Ok(flags) = ioctl_getflags(directory) else { return };
+    if !flags.contains(IFlags::TOPDIR) {
+        ioctl_setflags(directory, flags | IFlags::TOPDIR).ok();
+    }
 }
 
 fn delete_loop(tmp: &File, queue: &Receiver<Trash>) {

@@ -1,16 +1,16 @@
 //! `load`: from an archive into the store.
 
+use super::layers::{Layers, Taken};
 use super::{DockerImage, INDEX, LAYOUT, MANIFEST};
+use crate::Store;
 use crate::compression::Decoder;
 use crate::error::{Error, Result};
 use crate::images::{MAX_CONFIG, MAX_MANIFEST};
 use crate::tar::{Entry, Kind, Reader};
-use crate::{Ingest, Store, Tee};
 use oci::document::{ANNOTATION_IMAGE_NAME, ANNOTATION_REF_NAME};
 use oci::{Compression, Descriptor, Digest, ImageConfig, Index, Manifest, Reference, media_type};
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, BufRead, BufReader, Read};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 const BUFFER: usize = 256 * 1024;
 /// Links within an archive are followed so often.
@@ -41,7 +41,7 @@ pub struct Progress {
 /// What a file of the archive turned out to be.
 #[derive(Debug, Clone)]
 enum Item {
-    Layer { digest: Digest, size: u64, compression: Compression, diff_id: Option<Digest> },
+    Layer(Taken),
     Blob { digest: Digest },
 }
 
@@ -65,13 +65,7 @@ pub fn load(
     on_progress: &mut dyn FnMut(&Progress),
 ) -> Result<Vec<Loaded>> {
     let _lease = store.lease();
-    let decoder = Decoder::new(reader).map_err(read_failed)?;
-    let mut archive = Reader::new(BufReader::with_capacity(BUFFER, decoder));
-    let mut contents = Contents::default();
-    while let Some(entry) = archive.next_entry().map_err(read_failed)? {
-        contents.take(store, &entry, &mut archive, on_progress)?;
-    }
-    archive.drain().map_err(read_failed)?;
+    let contents = Contents::read(store, reader, on_progress)?;
     let docker: Vec<DockerImage> = match contents.documents.get(MANIFEST) {
         Some(bytes) => parse(MANIFEST, bytes)?,
         None => Vec::new(),
@@ -99,11 +93,30 @@ fn parse<T: for<'de> serde::Deserialize<'de>>(name: &str, bytes: &[u8]) -> Resul
 }
 
 impl Contents {
+    /// Reads the archive to its end; its layers are unpacked meanwhile.
+    fn read(store: &Store, reader: &mut dyn Read, on_progress: &mut dyn FnMut(&Progress)) -> Result<Self> {
+        let decoder = Decoder::new(reader).map_err(read_failed)?;
+        let mut archive = Reader::new(BufReader::with_capacity(BUFFER, decoder));
+        let mut contents = Self::default();
+        std::thread::scope(|scope| {
+            let mut layers = Layers::new(store, scope);
+            while let Some(entry) = archive.next_entry().map_err(read_failed)? {
+                contents.take(store, &entry, &mut archive, &mut layers, on_progress)?;
+            }
+            archive.drain().map_err(read_failed)?;
+            while let Some((name, layer)) = layers.settle()? {
+                contents.items.insert(name, Item::Layer(layer));
+            }
+            Ok(contents)
+        })
+    }
+
     fn take<R: BufRead>(
         &mut self,
         store: &Store,
         entry: &Entry,
         archive: &mut Reader<R>,
+        layers: &mut Layers<'_, '_>,
         on_progress: &mut dyn FnMut(&Progress),
     ) -> Result<()> {
         let clean = |name: &[u8]| {
@@ -141,19 +154,35 @@ impl Contents {
             return Ok(());
         }
         let start = archive.data().map_err(read_failed)?;
-        let item = if looks_like_layer(start, entry.size) {
-            let progress = Progress { layer: name.clone(), current: 0, total: entry.size };
-            layer(store, archive, Watched { progress, on_progress })?
-        } else {
+        if !looks_like_layer(start, entry.size) {
             let bytes = small(archive, entry.size, MAX_CONFIG, &name)?;
-            Item::Blob { digest: put(store, &bytes, expected.as_ref())? }
-        };
-        if let (Some(expected), Item::Layer { digest, .. }) = (&expected, &item)
-            && expected != digest
-        {
-            return Err(Error::WrongDigest { expected: expected.clone(), found: digest.clone() });
+            self.items.insert(name, Item::Blob { digest: put(store, &bytes, expected.as_ref())? });
+            return Ok(());
         }
-        self.items.insert(name, item);
+        let compression = Compression::sniff(start);
+        if layers.are_enough()
+            && let Some((name, layer)) = layers.settle()?
+        {
+            self.items.insert(name, Item::Layer(layer));
+        }
+        let mut progress = Progress { layer: name.clone(), current: 0, total: entry.size };
+        layers.begin(name, compression, expected)?;
+        loop {
+            let piece = archive.data().map_err(read_failed)?;
+            let count = piece.len();
+            if count == 0 {
+                break;
+            }
+            if !layers.write(piece)? {
+                // It is refused: the oldest to fail says why.
+                while layers.settle()?.is_some() {}
+                return Err(Error::Cancelled);
+            }
+            archive.consume(count);
+            progress.current += count as u64;
+            on_progress(&progress);
+        }
+        layers.end();
         Ok(())
     }
 
@@ -187,7 +216,7 @@ impl Contents {
         }
         let mut layers = Vec::new();
         for (name, expected) in image.layers.iter().zip(&config.rootfs.diff_ids) {
-            let Item::Layer { digest, size, compression, diff_id } = self.item(name)? else {
+            let Item::Layer(Taken { digest, size, compression, diff_id }) = self.item(name)? else {
                 return Err(Error::Load(format!("invalid archive: {name} is not a layer")));
             };
             if let Some(found) = diff_id.as_ref().filter(|found| *found != expected) {
@@ -327,46 +356,7 @@ fn present(store: &Store, digest: Digest) -> Result<Item> {
     if !looks_like_layer(start, size) {
         return Ok(Item::Blob { digest });
     }
-    Ok(Item::Layer { digest, size, compression: Compression::sniff(start), diff_id: None })
-}
-
-/// Stores and unpacks a layer in one pass.
-fn layer<R: BufRead>(store: &Store, archive: &mut Reader<R>, mut watched: Watched<'_>) -> Result<Item> {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let key = format!("load {} {}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-    let compression = Compression::sniff(archive.data().map_err(read_failed)?);
-    let mut ingest = store.blobs().ingest(&key)?;
-    ingest.restart()?;
-    if compression == Compression::None {
-        ingest.leave_hash_to_others();
-    }
-    match stream(store, archive, &mut watched, &mut ingest) {
-        Ok(diff_id) => {
-            let (digest, size) = match compression {
-                Compression::None => (diff_id.clone(), ingest.commit_known(&diff_id)?),
-                Compression::Gzip | Compression::Zstd => ingest.commit_as_is()?,
-            };
-            Ok(Item::Layer { digest, size, compression, diff_id: Some(diff_id) })
-        }
-        Err(error) => {
-            ingest.discard()?;
-            Err(error)
-        }
-    }
-}
-
-fn stream<R: BufRead>(
-    store: &Store,
-    archive: &mut Reader<R>,
-    watched: &mut Watched<'_>,
-    ingest: &mut Ingest,
-) -> Result<Digest> {
-    let data = Counted { data: Data(archive), watched };
-    let mut tee = Tee::new(data, ingest);
-    let layer = store.layers().unpack_unknown(&mut tee)?;
-    // A decompressor may stop before the last bytes.
-    io::copy(&mut tee, &mut io::sink()).map_err(read_failed)?;
-    Ok(layer.diff_id)
+    Ok(Item::Layer(Taken { digest, size, compression: Compression::sniff(start), diff_id: None }))
 }
 
 /// The data of an archive's present entry.
@@ -377,25 +367,6 @@ impl<R: BufRead> Read for Data<'_, R> {
         let mut piece = self.0.data()?;
         let count = piece.read(buffer)?;
         self.0.consume(count);
-        Ok(count)
-    }
-}
-
-struct Watched<'a> {
-    progress: Progress,
-    on_progress: &'a mut dyn FnMut(&Progress),
-}
-
-struct Counted<'a, 'b, R> {
-    data: Data<'a, R>,
-    watched: &'a mut Watched<'b>,
-}
-
-impl<R: BufRead> Read for Counted<'_, '_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.data.read(buffer)?;
-        self.watched.progress.current += count as u64;
-        (self.watched.on_progress)(&self.watched.progress);
         Ok(count)
     }
 }

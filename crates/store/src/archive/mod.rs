@@ -1,12 +1,13 @@
 //! Images in archives: what `load`, `save` and `import` read and write.
 //!
 //! Read are OCI layouts and what `docker save` makes, before 25 (configuration and layers in directories of their
-//! own, `manifest.json`) and since (an OCI layout that also has `manifest.json`); plain, gzip or zstd. Written is the
-//! latter form, which engines of any age load. One pass: a layer is stored and unpacked while it is read, before it
-//! is known which image it belongs to.
+//! own, `manifest.json`) and since (an OCI layout that also has `manifest.json`); plain or compressed. Written is the
+//! latter form, which engines of any age load. One pass: a layer is stored while it is read, and unpacked by threads
+//! that read behind, before it is known which image it belongs to.
 
 mod adopt;
 mod import;
+mod layers;
 mod load;
 mod save;
 #[cfg(test)]
