@@ -171,19 +171,22 @@ impl Index {
     }
 
     /// Returns the entry that runs best on `platform`; among equals the first. Attestations never count.
+    pub fn choose(&self, platform: &Platform) -> Option<&Descriptor> {
+        self.ranked(platform).first().copied()
+    }
+
+    /// Returns the entries that may run on `platform`, the best first; equals stay in their order.
     ///
     /// An entry without a platform counts as the last resort, since its configuration would have to tell.
-    pub fn choose(&self, platform: &Platform) -> Option<&Descriptor> {
+    pub fn ranked(&self, platform: &Platform) -> Vec<&Descriptor> {
         let rank = |entry: &Descriptor| match &entry.platform {
             Some(offered) => platform.preference(offered),
             None => Some(usize::MAX),
         };
-        self.manifests
-            .iter()
-            .filter(|entry| !entry.is_attestation())
-            .filter_map(|entry| rank(entry).map(|rank| (rank, entry)))
-            .min_by_key(|(rank, _)| *rank)
-            .map(|(_, entry)| entry)
+        let entries = self.manifests.iter().filter(|entry| !entry.is_attestation());
+        let mut ranked: Vec<_> = entries.filter_map(|entry| Some((rank(entry)?, entry))).collect();
+        ranked.sort_by_key(|(rank, _)| *rank);
+        ranked.into_iter().map(|(_, entry)| entry).collect()
     }
 }
 

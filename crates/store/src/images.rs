@@ -33,8 +33,8 @@ const NAMES: &str = "names";
 pub const MAX_MANIFEST: u64 = 4 << 20;
 /// An image configuration may have so many bytes.
 pub const MAX_CONFIG: u64 = 16 << 20;
-/// Indexes within indexes are followed so deep.
-const MAX_NESTING: usize = 3;
+/// How deep indexes may be within one another: an index, one in it, and one in that.
+pub const MAX_NESTING: usize = 3;
 /// The fewest digits that name an image by its beginning, as in Docker.
 const MIN_PREFIX: usize = 4;
 /// Layers unpacked at a time.

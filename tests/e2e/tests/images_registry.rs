@@ -1,5 +1,5 @@
 //! Images and registries: searching, credentials, imports from the web, configuration read again, compressed archives.
-#![expect(clippy::expect_used, reason = "test code: a failed step ends the test")]
+#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "test code: a failed step ends the test")]
 
 use e2e::both;
 use std::process::{Child, Command, Stdio};
@@ -153,6 +153,97 @@ fn registries_are_configured_while_the_daemon_runs() {
     assert_eq!(found, "10.99.0.2:5000/library/box\n", "a search asks mirrors as well");
 }
 
+/// Pushes an image for `architecture` as `m:ARCHITECTURE`; returns its descriptor.
+fn publish(engine: &Engine, registry: &Registry, files: &Scratch, architecture: &str) -> serde_json::Value {
+    let archive = files.join(&format!("{architecture}.tar"));
+    let own = image::layer(&[image::Entry::File("machine", 0o644, architecture.as_bytes())]);
+    let config = serde_json::json!({"Cmd": ["cat", "/machine"]});
+    image::write_archive_for(&archive, &["m:1"], &[image::busybox_layer(), own], &config, architecture);
+    registry.push(engine.namespaces(), &archive, &format!("m:{architecture}"));
+    let mut entry = descriptor(engine, architecture);
+    entry["platform"] = serde_json::json!({"architecture": architecture, "os": "linux"});
+    entry
+}
+
+/// The descriptor of `m:TAG`.
+fn descriptor(engine: &Engine, tag: &str) -> serde_json::Value {
+    let address = format!("http://{}/v2/m/manifests/{tag}", Registry::HOST);
+    let head = engine.run("curl", &["-sI", &address]).ok().to_lowercase();
+    let field = |name: &str| {
+        head.lines().find_map(|line| line.strip_prefix(name)).expect("a header").trim().to_owned()
+    };
+    let size: u64 = field("content-length:").parse().expect("a size");
+    let (kind, digest) = (field("content-type:"), field("docker-content-digest:"));
+    serde_json::json!({"mediaType": kind, "digest": digest, "size": size})
+}
+
+/// Puts an index of `entries` as `m:TAG`.
+fn put_index(engine: &Engine, kind: &str, tag: &str, entries: &[serde_json::Value]) {
+    // Neither spaces nor the order of keys are as anybody here would write them.
+    let index = serde_json::json!({"manifests": entries, "mediaType": kind, "schemaVersion": 2});
+    let text = serde_json::to_string_pretty(&index).expect("an index");
+    let (header, address) =
+        (format!("Content-Type: {kind}"), format!("http://{}/v2/m/manifests/{tag}", Registry::HOST));
+    engine.run("curl", &["-s", "-f", "-X", "PUT", "-H", &header, "--data-binary", &text, &address]).ok();
+}
+
+/// An index of indexes that do not say what they are for, the first of which is for others alone.
+#[test]
+fn indexes_in_indexes_stay_as_they_are() {
+    let engine = Engine::start();
+    let files = Scratch::new();
+    let registry = Registry::start_own(engine.namespaces(), Registry::HOST, "");
+    let host = Registry::HOST;
+    let kind = "application/vnd.oci.image.index.v1+json";
+    let mut images = ["amd64", "s390x", "arm64", "riscv64"]
+        .map(|architecture| (architecture, publish(&engine, &registry, &files, architecture)));
+    // Whatever this machine is, it comes last.
+    let own = engine.wharf(&["version", "-f", "{{.Server.Arch}}"]).line();
+    images.sort_by_key(|(architecture, _)| *architecture == own);
+    let [one, two, three, four] = images.map(|(_, entry)| entry);
+    put_index(&engine, kind, "first", &[one, two]);
+    put_index(&engine, kind, "second", &[three, four]);
+    let inner = [descriptor(&engine, "first"), descriptor(&engine, "second")];
+    put_index(&engine, kind, "all", &inner);
+    let name = format!("{host}/m:all");
+    let bytes = |repository: &str, reference: &str| {
+        let address = format!("http://{host}/v2/{repository}/manifests/{reference}");
+        engine.run("curl", &["-s", "-f", &address]).ok()
+    };
+    engine.wharf(&["pull", "-q", &name]).ok();
+    assert_eq!(engine.wharf(&["run", "--rm", "--net=none", &name]).line(), own);
+    for platform in ["linux/amd64", "linux/s390x", "linux/arm64", "linux/riscv64"] {
+        engine.wharf(&["pull", "-q", "--platform", platform, &name]).ok();
+    }
+    let missing = engine.wharf(&["pull", "-q", "--platform", "linux/mips64le", &name]);
+    assert!(missing.code == 1 && missing.stderr.contains("no matching manifest for linux/mips64le"));
+    let id = engine.wharf(&["image", "inspect", "-f", "{{.Id}}", &name]).line();
+    assert_eq!(descriptor(&engine, "all")["digest"], id.as_str());
+
+    let saved = files.join("saved.tar").display().to_string();
+    engine.wharf(&["save", "-o", &saved, &name]).ok();
+    engine.wharf(&["rmi", "-f", &name]).ok();
+    assert_eq!(engine.wharf(&["images", "-aq"]).line(), "");
+    let tags = ["all", "first", "second", "amd64", "s390x", "arm64", "riscv64"];
+    for tag in tags {
+        let digest = descriptor(&engine, tag)["digest"].as_str().expect("a digest").to_owned();
+        let path = format!("blobs/{}", digest.replace(':', "/"));
+        assert_eq!(engine.run("tar", &["-xOf", &saved, &path]).ok(), bytes("m", tag), "{tag}");
+    }
+    engine.wharf(&["load", "-q", "-i", &saved]).ok();
+    assert_eq!(engine.wharf(&["image", "inspect", "-f", "{{.Id}}", &name]).line(), id);
+    assert_eq!(engine.wharf(&["run", "--rm", "--net=none", &name]).line(), own);
+    let copy = format!("{host}/copy:all");
+    engine.wharf(&["tag", &name, &copy]).ok();
+    let pushed = engine.wharf(&["push", &copy]).ok();
+    assert!(pushed.contains(&format!("all: digest: {id} size: ")), "{pushed}");
+    for tag in tags {
+        let digest = descriptor(&engine, tag)["digest"].as_str().expect("a digest").to_owned();
+        assert_eq!(bytes("copy", &digest), bytes("m", tag), "{tag}");
+    }
+    assert_eq!(engine.wharf(&["system", "check"]).ok(), "No problems found\n");
+}
+
 #[test]
 fn images_for_several_platforms() {
     let engine = Engine::start();
@@ -160,37 +251,9 @@ fn images_for_several_platforms() {
     let namespaces = engine.namespaces();
     let registry = Registry::start_own(namespaces, Registry::HOST, "");
     let host = Registry::HOST;
-    let mut entries = Vec::new();
-    for architecture in ["amd64", "s390x"] {
-        let archive = files.join(&format!("{architecture}.tar"));
-        let own = image::layer(&[image::Entry::File("machine", 0o644, architecture.as_bytes())]);
-        let config = serde_json::json!({"Cmd": ["cat", "/machine"]});
-        image::write_archive_for(&archive, &["m:1"], &[image::busybox_layer(), own], &config, architecture);
-        registry.push(namespaces, &archive, &format!("m:{architecture}"));
-        let address = format!("http://{host}/v2/m/manifests/{architecture}");
-        let head = engine.run("curl", &["-sI", &address]).ok().to_lowercase();
-        let field = |name: &str| {
-            head.lines().find_map(|line| line.strip_prefix(name)).expect("a header").trim().to_owned()
-        };
-        let size: u64 = field("content-length:").parse().expect("a size");
-        entries.push(serde_json::json!({
-            "mediaType": field("content-type:"), "digest": field("docker-content-digest:"), "size": size,
-            "platform": {"architecture": architecture, "os": "linux"},
-        }));
-    }
+    let entries = ["amd64", "s390x"].map(|architecture| publish(&engine, &registry, &files, architecture));
     let kind = "application/vnd.docker.distribution.manifest.list.v2+json";
-    let index = serde_json::json!({"schemaVersion": 2, "mediaType": kind, "manifests": entries});
-    let put = [
-        "-s",
-        "-f",
-        "-X",
-        "PUT",
-        "-H",
-        &format!("Content-Type: {kind}"),
-        "--data-binary",
-        &index.to_string(),
-    ];
-    engine.run("curl", &[&put[..], &[&format!("http://{host}/v2/m/manifests/all")]].concat()).ok();
+    put_index(&engine, kind, "all", &entries);
     let name = format!("{host}/m:all");
     engine.wharf(&["pull", "-q", &name]).ok();
     engine.wharf(&["pull", "-q", "--platform", "linux/s390x", &name]).ok();

@@ -12,9 +12,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 use store::Problem;
-
-/// How deep an index may point to an index.
-const MAX_NESTING: usize = 3;
+use store::images::MAX_NESTING;
 
 /// How what is damaged is repaired.
 #[derive(Debug, Clone, Default)]

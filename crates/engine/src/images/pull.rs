@@ -10,18 +10,19 @@ use super::layer::Job;
 use super::progress::{BlobState, Progress, Step, Teller};
 use super::{Images, blocking, registry_error};
 use crate::error::{Error, Result};
-use base::Kind;
+use base::{Classify as _, Kind};
 use bytes::Bytes;
 use distribution::{Access, Credentials, Repository};
-use oci::{Compression, Descriptor, Digest, Document, ImageConfig, Index, Manifest, Platform, Reference};
+use oci::{Compression, Descriptor, Digest, Document, ImageConfig, Manifest, Platform, Reference};
 use std::collections::HashSet;
 use std::sync::Arc;
+use store::images::MAX_NESTING;
 use tokio::task::JoinSet;
 
 /// The largest image configuration that is read.
 const CONFIG_LIMIT: u64 = 8 << 20;
-/// How deep an index may point to an index.
-const MAX_NESTING: usize = 3;
+/// So many of an index's documents are looked at to find the platform's.
+const MOST_DOCUMENTS: usize = 64;
 
 /// What is to be pulled, and as whom.
 #[derive(Debug, Clone)]
@@ -170,15 +171,27 @@ impl Images {
         pull: &Pull,
     ) -> Result<Described> {
         let platform = pull.platform.clone().unwrap_or_else(Platform::host);
-        let (mut descriptor, mut bytes) = (target.clone(), bytes);
-        for _ in 0..MAX_NESTING {
+        let mut open = vec![(target.clone(), Some(bytes), MAX_NESTING)];
+        for _ in 0..MOST_DOCUMENTS {
+            let Some((descriptor, bytes, depth)) = open.pop() else {
+                return Err(no_match(&platform));
+            };
+            let bytes = match bytes {
+                Some(bytes) => bytes,
+                None => repository.manifest(&descriptor).await.map_err(|error| registry_error(&error))?.bytes,
+            };
             self.keep(&descriptor, bytes.clone()).await?;
             match parse(&descriptor, &bytes)? {
-                Document::Manifest(manifest) => return self.described(repository, *manifest, pull).await,
+                Document::Manifest(manifest) => match self.described(repository, *manifest, pull).await {
+                    // Its index did not say what it runs on; another entry may fit.
+                    Err(error) if error.kind() == Kind::NotFound && !open.is_empty() => {}
+                    outcome => return outcome,
+                },
+                Document::Index(_) if depth == 0 => break,
+                // One index within another may be for other platforms alone.
                 Document::Index(index) => {
-                    descriptor = choose(&index, &platform)?.clone();
-                    bytes =
-                        repository.manifest(&descriptor).await.map_err(|error| registry_error(&error))?.bytes;
+                    let entries = index.ranked(&platform).into_iter().rev();
+                    open.extend(entries.map(|entry| (entry.clone(), None, depth - 1)));
                 }
             }
         }
@@ -333,8 +346,6 @@ pub(super) fn parse(descriptor: &Descriptor, bytes: &[u8]) -> Result<Document> {
     })
 }
 
-fn choose<'a>(index: &'a Index, platform: &Platform) -> Result<&'a Descriptor> {
-    index.choose(platform).ok_or_else(|| {
-        Error::not_found(format!("no matching manifest for {platform} in the manifest list entries"))
-    })
+fn no_match(platform: &Platform) -> Error {
+    Error::not_found(format!("no matching manifest for {platform} in the manifest list entries"))
 }

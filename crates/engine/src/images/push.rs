@@ -14,11 +14,10 @@ use oci::{Descriptor, Document, Platform, Reference};
 use std::collections::HashSet;
 use std::sync::Arc;
 use store::Store;
+use store::images::MAX_NESTING;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-/// How deep an index may point to an index.
-const MAX_NESTING: usize = 3;
 /// From how many other repositories a blob is asked to be taken over.
 const MAX_MOUNTS: usize = 3;
 
@@ -183,10 +182,11 @@ impl Images {
     /// Adds `target` and what it points to; says whether all of that is here.
     fn add(&self, target: &Descriptor, depth: usize, content: &mut Content) -> Result<bool> {
         let blobs = self.store().blobs();
-        if !blobs.contains(&target.digest) || depth == 0 {
+        if !blobs.contains(&target.digest) {
             return Ok(false);
         }
         match self.document(target)? {
+            Document::Index(_) if depth == 0 => return Ok(false),
             Document::Index(index) => {
                 for entry in &index.manifests {
                     if !self.add(entry, depth - 1, content)? {
