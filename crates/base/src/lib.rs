@@ -8,6 +8,7 @@ pub mod failpoint;
 pub mod id;
 pub mod paths;
 pub mod rollback;
+pub mod size;
 pub mod time;
 
 pub use error::{Classify, Kind, chain, io_message};

@@ -1,4 +1,4 @@
-//! Sizes and times for people, as Docker's `go-units` writes and reads them.
+//! Sizes and times for people, as Docker's `go-units` writes them.
 
 use base::Timestamp;
 
@@ -48,32 +48,6 @@ pub(crate) fn significant(value: f64, digits: usize) -> String {
     }
     let decimals = i32::try_from(digits).unwrap_or(i32::MAX) - 1 - exponent;
     trim(&format!("{value:.*}", usize::try_from(decimals).unwrap_or(0)))
-}
-
-/// Parses a size in units of 1024, whatever the letter case or an `i` in the unit (`units.RAMInBytes`).
-pub(crate) fn parse_binary_size(text: &str) -> Result<i64, String> {
-    let invalid = || format!("invalid size: '{text}'");
-    let end = text.rfind(|letter: char| letter.is_ascii_digit() || letter == '.').ok_or_else(invalid)? + 1;
-    let (number, suffix) = text.split_at_checked(end).ok_or_else(invalid)?;
-    let number =
-        if suffix.starts_with(' ') || !number.ends_with(' ') { number } else { return Err(invalid()) };
-    let value: f64 = number.parse().map_err(|_not_a_number| invalid())?;
-    if value < 0.0 {
-        return Err(invalid());
-    }
-    let suffix = suffix.strip_prefix(' ').unwrap_or(suffix).to_ascii_lowercase();
-    let power = match suffix.as_str() {
-        "" | "b" => 0,
-        "k" | "kb" | "kib" => 1,
-        "m" | "mb" | "mib" => 2,
-        "g" | "gb" | "gib" => 3,
-        "t" | "tb" | "tib" => 4,
-        "p" | "pb" | "pib" => 5,
-        _ => return Err(format!("invalid suffix: '{suffix}'")),
-    };
-    #[expect(clippy::cast_possible_truncation, reason = "sizes beyond the range saturate, as is right")]
-    let bytes = (value * 1024_f64.powi(power)) as i64;
-    Ok(bytes)
 }
 
 /// Returns a time span the way people say it (`units.HumanDuration`).
@@ -129,23 +103,6 @@ mod tests {
         assert_eq!(human_size_digits(1_992_356.0, 3), "1.99MB");
         assert_eq!(binary_size(6_291_456.0), "6MiB");
         assert_eq!(binary_size(1_572_864.0), "1.5MiB");
-    }
-
-    #[test]
-    fn sizes_are_read_leniently() {
-        for (text, expect) in [
-            ("32", 32),
-            ("32b", 32),
-            ("32 kb", 32_768),
-            ("1.5GiB", 1_610_612_736),
-            ("64M", 67_108_864),
-            ("1k", 1024),
-        ] {
-            assert_eq!(parse_binary_size(text), Ok(expect), "{text}");
-        }
-        assert_eq!(parse_binary_size("x"), Err("invalid size: 'x'".to_owned()));
-        assert_eq!(parse_binary_size("1x"), Err("invalid suffix: 'x'".to_owned()));
-        assert_eq!(parse_binary_size("-1"), Err("invalid size: '-1'".to_owned()));
     }
 
     #[test]

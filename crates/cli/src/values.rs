@@ -1,6 +1,6 @@
 //! The texts of flags and answers as values, with Go's wording of what is wrong with them.
 
-use crate::units;
+use base::size::{self, Multiple};
 
 /// Parses Go's `strconv.ParseBool`.
 pub(crate) fn boolean(text: &str) -> Result<bool, String> {
@@ -49,7 +49,7 @@ fn magnitude(text: &str) -> Option<i128> {
 
 /// Parses a size in bytes, in units of 1024 (`units.RAMInBytes`).
 pub(crate) fn bytes(text: &str) -> Result<i64, String> {
-    units::parse_binary_size(text)
+    size::parse(text, Multiple::Binary)
 }
 
 /// Parses a size in bytes, or `-1`; the empty text is 0.

@@ -2,6 +2,7 @@
 
 use crate::Error;
 use crate::remote::{self, Cache, Remote};
+use base::size::{self, Multiple};
 use std::collections::BTreeMap;
 
 /// Wharf keeps this much of each log file when nobody said anything.
@@ -145,7 +146,7 @@ pub(crate) fn is_blocking(options: &BTreeMap<String, String>) -> Result<bool, Er
                 "logger: max-buffer-size option is only supported with 'mode=non-blocking'".to_owned(),
             ));
         }
-        parse_size(size, 1024).map_err(|error| {
+        parse_size(size, Multiple::Binary).map_err(|error| {
             Error::InvalidOption(format!("error parsing option max-buffer-size: {error}"))
         })?;
     }
@@ -164,7 +165,7 @@ pub(crate) fn local_rotation(options: &BTreeMap<String, String>) -> Result<Rotat
 fn rotation(options: &BTreeMap<String, String>, defaults: Rotation) -> Result<Rotation, Error> {
     let max_size = match options.get("max-size") {
         None => defaults.max_size,
-        Some(text) => match parse_size(text, 1000)? {
+        Some(text) => match parse_size(text, Multiple::Decimal)? {
             0 => return Err(Error::InvalidOption("max-size must be a positive number".to_owned())),
             size => Some(size),
         },
@@ -201,33 +202,10 @@ pub(crate) fn boolean(text: &str) -> Result<bool, Error> {
     }
 }
 
-/// Parses `10m`, `1.5 GB`, `64KiB` (docker/go-units): units of `base`, which is 1000 for disk and 1024 for memory.
-pub(crate) fn parse_size(text: &str, base: u32) -> Result<u64, Error> {
-    let invalid = || Error::InvalidOption(format!("invalid size: '{text}'"));
-    let end = text.find(|next: char| !next.is_ascii_digit() && next != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at_checked(end).ok_or_else(invalid)?;
-    let number: f64 = number.parse().map_err(|_not_a_number| invalid())?;
-    let unit = unit.strip_prefix(' ').unwrap_or(unit).to_ascii_lowercase();
-    let power = match unit.as_str() {
-        "" | "b" => 0,
-        "k" | "kb" | "kib" => 1,
-        "m" | "mb" | "mib" => 2,
-        "g" | "gb" | "gib" => 3,
-        "t" | "tb" | "tib" => 4,
-        "p" | "pb" | "pib" => 5,
-        _ => return Err(invalid()),
-    };
-    let bytes = number * f64::from(base).powi(power);
-    if (0.0..9.0e18).contains(&bytes) { Ok(whole(bytes)) } else { Err(invalid()) }
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "the caller has checked the range"
-)]
-fn whole(bytes: f64) -> u64 {
-    bytes as u64
+/// Parses a size: of disks in units of 1000, of memory in units of 1024.
+pub(crate) fn parse_size(text: &str, multiple: Multiple) -> Result<u64, Error> {
+    let bytes = size::parse(text, multiple).map_err(Error::InvalidOption)?;
+    u64::try_from(bytes).map_err(|_negative| Error::InvalidOption(format!("invalid size: '{text}'")))
 }
 
 #[cfg(test)]
@@ -273,7 +251,7 @@ mod tests {
         check("nosuch", &[], "logger: no log driver named 'nosuch' is registered");
         check("json-file", &[("x", "y")], "unknown log opt 'x' for json-file log driver");
         check("local", &[("x", "y")], "unknown log opt \"x\" for log driver local");
-        check("json-file", &[("max-size", "10x")], "invalid size: '10x'");
+        check("json-file", &[("max-size", "10x")], "invalid suffix: 'x'");
         check("json-file", &[("max-size", "0")], "max-size must be a positive number");
         check("json-file", &[("max-file", "0")], "max-file cannot be less than 1");
         check("json-file", &[("mode", "x")], "logger: logging mode not supported: x");

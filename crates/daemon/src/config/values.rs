@@ -3,6 +3,7 @@
 use super::parse::Given;
 use super::resolve::{HostFacts, ValueError, error};
 use api::ApiVersion;
+use base::size::{self, Multiple};
 use network::IpNet;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -68,20 +69,9 @@ pub(super) fn ulimit(text: &str) -> Result<(String, (i64, i64)), ValueError> {
     Ok((name.to_owned(), (soft, hard)))
 }
 
-/// Docker's sizes: a number with an optional unit of 1024 (`64m`, `64MiB`, `1g`).
+/// Reads a size of memory or disk, in units of 1024.
 pub(super) fn bytes(text: &str) -> Option<u64> {
-    let text = text.trim().to_lowercase();
-    let split = text.find(|digit: char| !digit.is_ascii_digit() && digit != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at_checked(split)?;
-    let shift = match unit.trim().trim_end_matches('b').trim_end_matches('i') {
-        "" => 0,
-        "k" => 10,
-        "m" => 20,
-        "g" => 30,
-        "t" => 40,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(1 << shift)
+    size::parse(text.trim(), Multiple::Binary).ok().and_then(|bytes| u64::try_from(bytes).ok())
 }
 
 /// Checks a mirror's address and ends it with a slash (moby, *registry.ValidateMirror*).

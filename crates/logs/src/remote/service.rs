@@ -4,6 +4,7 @@ use super::wire::Address;
 use super::{Encoder, fluentd, gelf, journald, syslog};
 use crate::options::{Rotation, boolean, parse_size};
 use crate::{Error, options};
+use base::size::Multiple;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -102,7 +103,7 @@ pub(crate) fn parse(name: &str, options: &Options) -> Result<Option<Remote>, Err
     let blocking = options::is_blocking(options)?;
     let size = match options.get("max-buffer-size").or_else(|| options.get("fluentd-buffer-limit")) {
         None => QUEUE,
-        Some(text) => parse_size(text, 1024)?,
+        Some(text) => parse_size(text, Multiple::Binary)?,
     };
     let queue = usize::try_from(size).unwrap_or(usize::MAX);
     let cache = cache(options)?;
