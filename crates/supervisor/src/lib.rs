@@ -21,12 +21,14 @@ pub mod protocol;
 mod restart;
 mod streams;
 mod supervise;
+mod tenure;
 pub mod wire;
 pub mod zygote;
 
 pub use connection::{Connection, EventStream, StartError, Started};
 pub use error::Error;
 pub use supervise::main;
+pub use tenure::tidied_up_within;
 pub use zygote::Zygote;
 
 /// The executable's first argument for the role of a supervisor.

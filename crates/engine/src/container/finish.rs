@@ -1,6 +1,6 @@
 //! What supervisors tell: ends, restarts, health. And taking care of what a daemon's death left.
 
-use super::handle::Handle;
+use super::handle::{Handle, SUPERVISOR_END};
 use super::record::{Container, Health, Probe};
 use super::state::{Change, Exit, Run, State, next};
 use super::{Containers, spec, start};
@@ -339,6 +339,8 @@ impl Containers {
         };
         for folder in strays(self.settings.exec.containers(), &running) {
             super::step::end_stray(&folder);
+            // The lock of one that tidies up just now would go with its folder.
+            supervisor::tidied_up_within(&folder, SUPERVISOR_END);
             drop(std::fs::remove_dir_all(folder));
         }
         for folder in strays(self.settings.data.containers(), &known) {

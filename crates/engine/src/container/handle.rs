@@ -7,7 +7,8 @@ use super::record::Container;
 use super::state::{Exit, State};
 use crate::error::{Error, Result};
 use base::{ContainerId, Kind};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use store::{Database, Durability};
@@ -19,7 +20,7 @@ pub(super) const BUCKET: &str = "containers";
 pub(super) const REQUESTS: &str = "requests";
 
 /// How long a supervisor may take to clean up after it told the end.
-const SUPERVISOR_END: Duration = Duration::from_secs(5);
+pub(super) const SUPERVISOR_END: Duration = Duration::from_secs(5);
 
 /// How long a client may take from being told that it may attach to handing its connection over.
 const CLIENT_ARRIVAL: Duration = Duration::from_secs(5);
@@ -41,8 +42,6 @@ pub(super) struct Live {
     pub(super) waiting: Vec<(supervisor::protocol::AttachOptions, OwnedFd)>,
     /// The network namespace.
     pub(super) netns: Option<OwnedFd>,
-    /// The supervisor's process, if this daemon spawned it.
-    pub(super) supervisor: Option<OwnedFd>,
 }
 
 /// A container in memory.
@@ -114,13 +113,10 @@ impl Handle {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until the last run's supervisor has cleaned up and gone, so that its end does not meet the next beginning.
-    pub(super) fn await_supervisor(&self) {
-        let gone = self.live().supervisor.take();
-        if let Some(pidfd) = gone
-            && !sys::pidfd::ended_within(pidfd.as_fd(), SUPERVISOR_END).unwrap_or(true)
-        {
-            tracing::warn!(container = %self.id, "the supervisor of an ended container does not go away");
+    /// Waits until the last run's supervisor has cleaned up in `exec_dir`, so that its end does not meet the next beginning.
+    pub(super) fn await_supervisor(&self, exec_dir: &Path) {
+        if !supervisor::tidied_up_within(exec_dir, SUPERVISOR_END) {
+            tracing::warn!(container = %self.id, "the supervisor of an ended container does not tidy up");
         }
     }
 

@@ -81,7 +81,7 @@ impl Containers {
                 next(container.state.clone(), Change::Remove).map_err(|error| start::unfit(&error))?;
             Ok(())
         })?;
-        handle.await_supervisor();
+        handle.await_supervisor(&self.settings.exec.container(&handle.id));
         // A supervisor that was killed while it tidied up.
         self.remove_cgroup(&container);
         handle.live().waiting.clear();

@@ -100,7 +100,7 @@ impl Containers {
     fn launch(self: &Arc<Self>, handle: &Handle, restart_count: u32) -> Result<Launched> {
         let container = handle.get();
         let exec_dir = self.settings.exec.container(&handle.id);
-        handle.await_supervisor();
+        handle.await_supervisor(&exec_dir);
         drop(std::fs::remove_dir_all(&exec_dir));
         std::fs::create_dir_all(&exec_dir).map_err(Error::file("create", &exec_dir))?;
         let mut rollback = Rollback::new();
@@ -108,9 +108,7 @@ impl Containers {
         self.volumes.mount(&handle.id.to_string(), container.volumes())?;
         rollback.push("give the volumes back", || self.volumes.unmount(&handle.id.to_string()));
         let (connection, theirs) = Connection::pair()?;
-        let supervisor = self.zygote.supervise(theirs, &format!("wharf: {}", handle.id.short()))?;
-        // A supervisor that is gone already will be missed by the launch.
-        handle.live().supervisor = sys::pidfd::open(supervisor).ok();
+        self.zygote.supervise(theirs, &format!("wharf: {}", handle.id.short()))?;
         let joined = self.joined(&container)?;
         let links = self.follow_links(&container)?;
         let netns = self.namespace(&container)?;

@@ -3,6 +3,7 @@
 //! It has a supervisor, a network and a control group as any other, but no record: when the daemon dies the build is over,
 //! and the next daemon ends what it finds of it.
 
+use super::handle::SUPERVISOR_END;
 use super::record::{Container, Endpoint, ImageUse, LogChoice, MountKind, MountPoint};
 use super::state::State;
 use super::{Containers, now, spec};
@@ -22,12 +23,9 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 use supervisor::protocol as say;
 use supervisor::{Connection, EventStream, StartError};
 
-/// How long the supervisor of an ended command may take to go away.
-const SUPERVISOR_END: Duration = Duration::from_secs(10);
 const SIGKILL: i32 = 9;
 /// What commands see as the host's name: the same in each build, so that it makes no difference. `BuildKit`'s.
 const HOSTNAME: &str = "buildkitsandbox";
@@ -56,6 +54,7 @@ impl Containers {
     ) -> Result<Ran> {
         let mut container = self.step_record(process, around);
         let id = container.id;
+        let exec_dir = self.settings.exec.container(&id);
         let mut rollback = Rollback::new();
         drop(self.store.snapshots().create(&id)?);
         rollback.push("remove the folders", || {
@@ -63,12 +62,10 @@ impl Containers {
                 tracing::warn!(container = %id, error = %base::chain(&error), "removing the folders of a build's command");
             }
         });
-        let exec_dir = self.settings.exec.container(&id);
         std::fs::create_dir_all(&exec_dir).map_err(Error::file("create", &exec_dir))?;
-        rollback.push("remove the run's folder", move || drop(std::fs::remove_dir_all(exec_dir)));
+        rollback.push("remove the run's folder", || drop(std::fs::remove_dir_all(&exec_dir)));
         let (connection, theirs) = Connection::pair()?;
-        let supervisor = self.zygote.supervise(theirs, &format!("wharf: build {}", id.short()))?;
-        let supervisor = sys::pidfd::open(supervisor).ok();
+        self.zygote.supervise(theirs, &format!("wharf: build {}", id.short()))?;
         let netns = self.namespace(&container)?;
         let member = match &netns {
             Some(netns) => self.step_network(&mut container, netns.as_fd())?,
@@ -104,10 +101,8 @@ impl Containers {
         let watch = cancel.on_cancel(move || kill(&socket));
         let ran = attend(ours, &events, output);
         drop(watch);
-        if let Some(supervisor) = supervisor
-            && !sys::pidfd::ended_within(supervisor.as_fd(), SUPERVISOR_END).unwrap_or(true)
-        {
-            tracing::warn!(container = %id, "the supervisor of an ended command does not go away");
+        if !supervisor::tidied_up_within(&exec_dir, SUPERVISOR_END) {
+            tracing::warn!(container = %id, "the supervisor of an ended command does not tidy up");
         }
         // What is to be undone after a failure is to be undone after success.
         drop(rollback);

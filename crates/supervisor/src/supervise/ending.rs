@@ -106,6 +106,7 @@ impl Supervisor {
                 self.end_for_good(record, Some(number));
                 drop(mounts);
                 self.clean_up(foreign.as_deref(), &cgroup);
+                self.end_tenure();
                 self.answer_stops(waiting);
             }
         }
@@ -119,6 +120,13 @@ impl Supervisor {
         cgroup.delete().ok();
         if foreign.is_none() {
             runtime::ended(&self.launch.spec, &self.identity());
+        }
+    }
+
+    /// Lets the next start begin, unless files of the log are still to be compressed: that is done before this process ends.
+    pub(super) fn end_tenure(&mut self) {
+        if !self.log.has_work() {
+            self.tenure = None;
         }
     }
 
@@ -159,6 +167,7 @@ impl Supervisor {
                         ..record.clone()
                     };
                     self.end_for_good(record, None);
+                    self.end_tenure();
                 }
                 failure.into_reply()
             }

@@ -5,8 +5,9 @@
 //! socket in the container's `EXEC` directory, at any time.
 //!
 //! The end, in this order: reap → drain output into log and clients → `exit.json` → tell → let clients go → take the mounts
-//! apart, remove the cgroup → answer who asked for the stop → exit. So whoever hears of the end finds everything that was
-//! written in the log, and after a stop nothing holds the sources of mounts any more.
+//! apart, remove the cgroup → end the tenure → answer who asked for the stop → exit. So whoever hears of the end finds
+//! everything that was written in the log, after a stop nothing holds the sources of mounts any more, and the next start,
+//! which waits for the end of the tenure, never meets this one's tidying up.
 
 mod ending;
 mod exec;
@@ -23,6 +24,7 @@ use crate::foreign::Foreign;
 use crate::poller::{Number, Poller, Ready, Source};
 use crate::protocol::{Event, ExecExit, ExitRecord, Launch, Reply, Request, RestartPolicy, Target};
 use crate::streams::Streams;
+use crate::tenure::Tenure;
 use crate::zygote::null;
 use crate::{Error, protocol, restart, wire};
 use base::Timestamp;
@@ -151,6 +153,8 @@ struct Supervisor {
     held: Vec<Listener>,
     resolver: Option<Resolver>,
     phase: Phase,
+    /// Given back once nothing of the container is left; its next start waits for that.
+    tenure: Option<Tenure>,
     /// The streams of the present run's first process, of execs, and of what has ended but has clients left.
     streams: BTreeMap<Number, Streams>,
     execs: BTreeMap<Number, Exec>,
@@ -183,6 +187,7 @@ impl Supervisor {
             held: Vec::new(),
             resolver: None,
             phase: Phase::Ended { record: ending::never_ran(), since: Instant::now() },
+            tenure: Tenure::begin(&launch.exec_dir),
             streams: BTreeMap::new(),
             execs: BTreeMap::new(),
             ended_execs: VecDeque::new(),

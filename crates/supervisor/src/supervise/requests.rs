@@ -200,6 +200,7 @@ impl Supervisor {
             Phase::Waiting { record, .. } => {
                 let record = ExitRecord { stopped_by_user: true, ..record.clone() };
                 self.end_for_good(record, None);
+                self.end_tenure();
                 Some(Reply::Done)
             }
             Phase::Ended { .. } => Some(Reply::Done),
