@@ -71,6 +71,13 @@ pub fn assemble(settings: Settings) -> Result<Engine> {
     let zygote = supervisor::Zygote::spawn(&settings.executable)?;
     let store = Store::open(&settings.data)?;
     store.set_archives(settings.layer_archives)?;
+    let containers = settings.data.containers();
+    if settings.layer_size.is_some() && !sys::quota::is_enforced(&containers) {
+        return Err(Error::invalid(format!(
+            "storage option overlay2.size not supported: the file system of {} does not enforce project quotas",
+            containers.display()
+        )));
+    }
     let events = Events::default();
     let database = store.database().clone();
     let id = identity(&database)?;

@@ -56,6 +56,8 @@ pub struct Settings {
     pub runtimes: BTreeMap<String, OciRuntime>,
     /// The runtime of containers that name none: one of `runtimes`, or one of [`BUILT_IN_RUNTIMES`].
     pub default_runtime: String,
+    /// How many bytes a container's writable layer holds at most unless it says otherwise.
+    pub layer_size: Option<u64>,
     /// Size of `/dev/shm` in bytes.
     pub shm_size: u64,
     /// How long `stop` waits for a container that does not say.

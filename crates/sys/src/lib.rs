@@ -22,6 +22,7 @@ mod overlay;
 pub mod path;
 pub mod pidfd;
 pub mod process;
+pub mod quota;
 pub mod raw;
 pub mod seccomp;
 pub mod signal;

@@ -5,6 +5,7 @@
 
 pub mod building;
 pub mod bundle;
+pub mod guest;
 pub mod random;
 
 use testkit::{Engine, Output};

@@ -122,7 +122,7 @@ fn an_oldest_version_an_init_and_a_resolv_conf_of_ones_own() {
     assert!(shown.stderr.contains("docker-init: applet not found"), "{shown:?}");
     for (refused, why) in [
         ("--userns-remap=default", "identifiers are not mapped"),
-        ("--storage-opt=overlay2.size=1G", "overlayfs directories have no options"),
+        ("--storage-opt=dm.basesize=1G", "overlay2: unknown option dm.basesize"),
         ("--containerd=/run/x.sock", "there is no containerd"),
     ] {
         let output = engine.wharf(&["daemon", refused]);

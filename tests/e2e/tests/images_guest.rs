@@ -1,15 +1,10 @@
 //! Power cuts: a Linux guest with a disk of its own is killed while images come and blobs are uploaded, and looked at when
 //! it has started again.
-//!
-//! `WHARF_GUEST` names a program that runs a command in such a guest, which sees this machine's files and writes only to the
-//! disk at `/disk`: `PROGRAM [-t SECONDS] [-d DISK] [-K SECONDS] -- COMMAND…`, where `-K` is when the power is cut.
-#![expect(clippy::unwrap_used, reason = "test code: a failed step ends the test")]
 
-use e2e::bundle::{output, skipped};
-use std::path::Path;
-use std::process::Command;
+use e2e::bundle::skipped;
+use e2e::guest::{DAEMON, disk, in_guest};
 use testkit::image::Entry;
-use testkit::{Engine, Namespaces, Registry, Scratch, image};
+use testkit::{Namespaces, Registry, Scratch, image};
 
 /// Serves what is in the folder `$1`.
 const SERVE: &str = r#"
@@ -17,46 +12,6 @@ const SERVE: &str = r#"
     REGISTRY_HTTP_ADDR=127.0.0.1:5000 "$WHARF" registry serve /run/config.yml &
     until curl -sf -o /dev/null http://127.0.0.1:5000/v2/; do sleep 0.1; done
 "#;
-
-/// Starts a daemon whose data is on the disk.
-const DAEMON: &str = r#"
-    echo {} > /run/none.json
-    wharf() { "$WHARF" -H unix:///run/w.sock "$@"; }
-    "$WHARF" daemon --data-root /disk/data --exec-root /run/w --pidfile /run/w.pid -H unix:///run/w.sock \
-        --config-file /run/none.json --bridge none --iptables=false > /run/daemon.log 2>&1 &
-    until wharf version > /run/version 2>&1; do sleep 0.1; done
-"#;
-
-/// Runs a script in a guest; `None` if there is none. Returns what it said.
-fn in_guest(disk: &Path, flags: &[&str], script: &str, arguments: &[&str]) -> Option<String> {
-    let Some(guest) = std::env::var_os("WHARF_GUEST") else {
-        skipped("WHARF_GUEST names no program that runs a command in a Linux guest");
-        return None;
-    };
-    let mut command = Command::new(guest);
-    command
-        .args(["-t", "120", "-d"])
-        .arg(disk)
-        .args(flags)
-        .args(["--", "sh", "-c", script, "sh"])
-        .args(arguments);
-    command.env("WHARF", Engine::executable()).env("VM_ENV", "WHARF");
-    let said = output(command);
-    if said.code == 125 {
-        skipped(&format!("the guest cannot be had: {}", said.stderr));
-        return None;
-    }
-    assert_eq!(said.code, 0, "{}\n{}", said.stdout, said.stderr);
-    Some(said.stdout)
-}
-
-fn disk(files: &Scratch) -> std::path::PathBuf {
-    let disk = files.join("disk");
-    std::fs::File::create(&disk).unwrap().set_len(512 << 20).unwrap();
-    let made = Command::new("/sbin/mkfs.ext4").args(["-q", "-F"]).arg(&disk).status();
-    assert!(made.unwrap().success());
-    disk
-}
 
 /// Every blob whose upload was answered by 201 is there and whole.
 #[test]

@@ -281,7 +281,7 @@ pub const FLAGS: &[Flag] = &[
     flag("storage-driver", Text, "storage-driver", "Storage driver to use")
         .short('s')
         .only(&["", "overlay2", "overlayfs", "overlay"], "layers are directories for overlayfs"),
-    flag("storage-opt", List, "storage-opts", "").only(&[], "overlayfs directories have no options"),
+    flag("storage-opt", List, "storage-opts", "Storage driver options"),
     flag("tls", Switch, "tls", "Use TLS; implied by --tlsverify"),
     flag("tlscacert", Text, "tlscacert", "Trust certs signed only by this CA"),
     flag("tlscert", Text, "tlscert", "Path to TLS certificate file"),

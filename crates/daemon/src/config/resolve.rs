@@ -200,6 +200,7 @@ fn engine(given: &Given, facts: &HostFacts, debug: bool) -> Result<Settings, Val
         max_concurrent_uploads: positive(given, "max-concurrent-uploads", 5, "max concurrent uploads")?,
         max_download_attempts: positive(given, "max-download-attempts", 5, "max download attempts")?,
         layer_archives: layer_archives(given)?,
+        layer_size: layer_size(given)?,
         registry_mirrors: mirrors(given)?,
         insecure_registries: given.all("insecure-registry").to_vec(),
         build_cache: super::builder::rules(given.last("builder"))?,
@@ -227,6 +228,26 @@ fn strict(given: &Given) -> Result<bool, ValueError> {
         Some("strict") => Ok(true),
         Some(other) => error(format!("invalid compat: {other}")),
     }
+}
+
+/// Reads the storage options (moby, *overlay2*, `parseOptions`).
+fn layer_size(given: &Given) -> Result<Option<u64>, ValueError> {
+    let mut size = None;
+    for option in given.all("storage-opt") {
+        let Some((key, value)) = option.split_once('=') else {
+            return error(format!("unable to parse storage-opt key/value {option:?}"));
+        };
+        match key.to_ascii_lowercase().as_str() {
+            "overlay2.size" | "overlay.size" => {
+                size = Some(bytes(value).ok_or_else(|| ValueError(format!("invalid size: '{value}'")))?);
+            }
+            // No kernel that Wharf runs on is too old.
+            "overlay2.override_kernel_check" | "overlay.override_kernel_check"
+                if value.parse::<bool>().is_ok() => {}
+            _ => return error(format!("overlay2: unknown option {key}")),
+        }
+    }
+    Ok(size)
 }
 
 fn layer_archives(given: &Given) -> Result<store::Archives, ValueError> {

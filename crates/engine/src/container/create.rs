@@ -101,12 +101,12 @@ impl Containers {
         let reserved = name.clone();
         rollback.push("give the name back", move || self.table().release(&reserved, &id));
         let snapshot = self.store.snapshots().create(&id)?;
-        drop(snapshot);
         rollback.push("remove the folders", || {
-            if let Err(error) = self.store.snapshots().remove(&id) {
+            if let Err(error) = self.remove_folders(&id) {
                 tracing::warn!(container = %id, error = %base::chain(&error), "removing the folders of a failed creation");
             }
         });
+        self.bound_layer(&snapshot, &host.storage_opt)?;
         let made = self.make_volumes(&id, mounts, image)?;
         rollback.push("release the volumes", {
             let anonymous: Vec<String> =

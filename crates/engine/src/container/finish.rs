@@ -350,7 +350,7 @@ impl Containers {
                 .and_then(|name| ContainerId::parse(name).ok());
             if let Some(id) = id {
                 tracing::info!(container = %id, "removing the folders of a container that was never recorded");
-                if let Err(error) = self.store.snapshots().remove(&id) {
+                if let Err(error) = self.remove_folders(&id) {
                     tracing::warn!(container = %id, error = %base::chain(&error), "removing leftover folders");
                 }
             }

@@ -138,11 +138,6 @@ fn check_absent(host: &HostConfig) -> Result<()> {
             "invalid isolation ({isolation}): linux only supports 'default'"
         )));
     }
-    if !host.storage_opt.is_empty() {
-        return Err(Error::invalid(
-            "--storage-opt is supported only for overlay over xfs with 'pquota' mount option",
-        ));
-    }
     let by_name = |request: &&DeviceRequest| {
         let names = request.device_ids.as_deref().unwrap_or_default();
         request.driver == "cdi" && !names.is_empty() && names.iter().all(|name| super::cdi::is_name(name))

@@ -39,6 +39,7 @@ mod start;
 pub mod state;
 mod statistics;
 mod step;
+mod storage;
 mod table;
 mod top;
 mod views;

@@ -87,7 +87,7 @@ impl Containers {
         handle.live().waiting.clear();
         let id = handle.id.to_string();
         let forget = || handle::forget(self.store.database(), &container.id);
-        let outcome = self.store.snapshots().remove(&handle.id).and_then(|()| {
+        let outcome = self.remove_folders(&handle.id).and_then(|()| {
             forget().or_else(|_full| {
                 // The files of the container, once they are deleted, make room for the database's own.
                 self.store.wait_for_deletion();

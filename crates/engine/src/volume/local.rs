@@ -1,10 +1,11 @@
 //! What is mounted on a volume's folder while it is used: what the options of the `local` driver say, or a plugin's place.
 //!
-//! `type`, `device` and `o` are mount(8)'s; `size` without them gives the volume a file system of its own in a sparse file,
-//! so that it holds no more than that.
+//! `type`, `device` and `o` are mount(8)'s. `size` without them bounds what the volume holds: by a project quota where the
+//! file system has them, else by a file system of its own in a sparse file.
 
 use super::plugin::Plugin;
 use api::StringMap;
+use base::size::{self, Multiple};
 use std::fs::File;
 use std::net::{IpAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,8 +18,8 @@ use sys::raw::MountAttributes;
 pub(super) enum Backing {
     /// What mount(8) is told.
     Mount { kind: String, device: String, options: Vec<String> },
-    /// A file system of that many bytes, in a file beside the folder.
-    Image { bytes: u64 },
+    /// No more than that many bytes: by quota, or else by a file system in a file beside the folder.
+    Sized { bytes: u64 },
     /// What a plugin has.
     Plugin { name: String },
 }
@@ -26,7 +27,7 @@ pub(super) enum Backing {
 /// The name by which a plugin knows us: users are counted here.
 const OURSELVES: &str = "wharf";
 
-/// The file of [`Backing::Image`].
+/// The file of [`Backing::Sized`] where there are no quotas.
 const IMAGE: &str = "image";
 /// The smallest that a file system fits in.
 const SMALLEST: u64 = 1 << 20;
@@ -46,7 +47,7 @@ impl Backing {
         let missing = |key: &str| format!("missing required option: {key:?}");
         let bytes = get("size").map(bytes).transpose()?;
         let (kind, device) = match (get("type"), get("device"), get("o")) {
-            (None, None, None) => return Ok(bytes.map(|bytes| Self::Image { bytes })),
+            (None, None, None) => return Ok(bytes.map(|bytes| Self::Sized { bytes })),
             (Some(kind), Some(device), _) => (kind.to_owned(), device.to_owned()),
             (None, _, _) => return Err(missing("type")),
             (_, None, _) => return Err(missing("device")),
@@ -58,13 +59,16 @@ impl Backing {
         Ok(Some(Self::Mount { kind, device, options: options.map(str::to_owned).collect() }))
     }
 
-    /// Makes what there has to be before the first use, in the volume's folder.
+    /// Makes what there has to be before the first use, in the volume's folder. `data` is empty.
     ///
     /// # Errors
     ///
     /// Says what failed.
-    pub(super) fn prepare(&self, folder: &Path) -> Result<(), String> {
-        let Self::Image { bytes } = self else { return Ok(()) };
+    pub(super) fn prepare(&self, folder: &Path, data: &Path) -> Result<(), String> {
+        let Self::Sized { bytes } = self else { return Ok(()) };
+        if sys::quota::is_enforced(data) {
+            return sys::quota::limit(&[data], *bytes).map_err(|error| base::chain(&error));
+        }
         let path = folder.join(IMAGE);
         let file = File::create(&path).and_then(|file| file.set_len(*bytes));
         file.map_err(|error| format!("create {}: {error}", path.display()))?;
@@ -109,8 +113,11 @@ impl Backing {
                     format!("failed to mount {}: {}", place.display(), base::chain(&error))
                 })
             }
-            Self::Image { .. } => {
+            Self::Sized { .. } => {
                 let path = folder.join(IMAGE);
+                if !path.exists() {
+                    return Ok(());
+                }
                 let attached = || -> sys::Result<()> {
                     let device = sys::block::attach_file(&path)?;
                     let source = device.path().display().to_string();
@@ -137,7 +144,7 @@ impl Backing {
     pub(super) fn unmounted(&self, volume: &str) -> Result<(), String> {
         match self {
             Self::Plugin { name } => Plugin::find(name)?.unmount(volume, OURSELVES),
-            Self::Mount { .. } | Self::Image { .. } => Ok(()),
+            Self::Mount { .. } | Self::Sized { .. } => Ok(()),
         }
     }
 }
@@ -192,25 +199,9 @@ fn resolve(host: &str) -> Result<IpAddr, String> {
     found.next().map(|found| found.ip()).ok_or_else(|| failed(format!("lookup {host}: no such host")))
 }
 
-/// Reads a size as Docker does (go-units, *`RAMInBytes`*): powers of 1024.
 fn bytes(text: &str) -> Result<u64, String> {
-    let invalid = || format!("invalid size: '{text}'");
-    let lower = text.trim().to_ascii_lowercase();
-    let digits = lower.trim_end_matches(|letter: char| letter.is_ascii_alphabetic()).trim_end();
-    let shift = match lower.get(digits.len()..).unwrap_or_default().trim() {
-        "" | "b" => 0,
-        "k" | "kb" | "kib" => 10,
-        "m" | "mb" | "mib" => 20,
-        "g" | "gb" | "gib" => 30,
-        "t" | "tb" | "tib" => 40,
-        _ => return Err(invalid()),
-    };
-    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    let number = |text: &str| text.parse::<u128>().map_err(|_not| invalid());
-    let digits = u32::try_from(fraction.len()).ok().filter(|digits| *digits <= 18).ok_or_else(invalid)?;
-    let part = if fraction.is_empty() { 0 } else { (number(fraction)? << shift) / 10_u128.pow(digits) };
-    let bytes = number(whole)?.checked_mul(1 << shift).and_then(|bytes| u64::try_from(bytes + part).ok());
-    let bytes = bytes.filter(|bytes| i64::try_from(*bytes).is_ok()).ok_or_else(invalid)?;
+    let bytes = size::parse(text, Multiple::Binary)?;
+    let bytes = u64::try_from(bytes).map_err(|_negative| format!("invalid size: '{text}'"))?;
     if bytes < SMALLEST {
         return Err(format!("invalid size: '{text}': the smallest is 1 MiB"));
     }
@@ -237,7 +228,7 @@ mod tests {
         assert_eq!(parsed(&[("type", "tmpfs"), ("device", "tmpfs")]), Ok(Some(mounted(&[]))));
         let all = [("type", "tmpfs"), ("device", "tmpfs"), ("o", "size=1m,uid=7")];
         assert_eq!(parsed(&all), Ok(Some(mounted(&["size=1m", "uid=7"]))));
-        assert_eq!(parsed(&[("size", "1.5m")]), Ok(Some(Backing::Image { bytes: 3 << 19 })));
+        assert_eq!(parsed(&[("size", "1.5m")]), Ok(Some(Backing::Sized { bytes: 3 << 19 })));
         for (pairs, text) in [
             (&[("x", "y")][..], "invalid option: \"x\""),
             (&[("device", "/x")], "missing required option: \"type\""),

@@ -359,7 +359,7 @@ impl Volumes {
         let data = self.data(&name);
         std::fs::create_dir_all(&data).map_err(Error::file("create the folder of a volume", &data))?;
         if let Some(backing) = backing {
-            backing.prepare(&self.folder(&name)).map_err(refused)?;
+            backing.prepare(&self.folder(&name), &data).map_err(refused)?;
         }
         self.database.put(BUCKET, &name, &encode(&volume)?, Durability::Durable)?;
         let volume = Arc::new(volume);
@@ -451,11 +451,17 @@ impl Volumes {
         drop(state);
         self.mounted().remove(name);
         let folder = self.folder(name);
+        let project = sys::quota::project(&self.data(name));
         match std::fs::remove_dir_all(&folder) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(Error::file("remove the folder of a volume", &folder)(error));
             }
             _ => {}
+        }
+        if let Some(project) = project
+            && let Err(error) = project.forget(&self.paths.volumes())
+        {
+            tracing::warn!(volume = name, error = %base::chain(&error), "forgetting a quota");
         }
         self.events.now(Type::Volume, "destroy", name, driver_attribute(&volume.driver));
         Ok(())
