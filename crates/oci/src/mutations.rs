@@ -2,46 +2,9 @@
 //! written so that it is understood again.
 
 use crate::{Document, ImageConfig, Index, Manifest, Platform, Reference, media_type};
+use testkit::Random;
 
 const ROUNDS: usize = 20_000;
-
-/// Numbers that follow from a seed.
-struct Noise(u64);
-
-impl Noise {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 16).unwrap() % end.max(1)
-    }
-}
-
-/// Changes some bytes of one of `seeds`; `words` are put in at times.
-fn mutated(seeds: &[&str], words: &[&str], noise: &mut Noise) -> Vec<u8> {
-    let mut bytes = seeds[noise.below(seeds.len())].as_bytes().to_vec();
-    for _ in 0..=noise.below(4) {
-        let at = noise.below(bytes.len() + 1);
-        match noise.below(5) {
-            0 => bytes.truncate(at),
-            1 => drop(bytes.drain(at..(at + noise.below(10)).min(bytes.len()))),
-            2 => {
-                let piece: Vec<u8> = bytes[at..].iter().take(noise.below(60)).copied().collect();
-                drop(bytes.splice(at..at, piece));
-            }
-            3 => drop(bytes.splice(at..at, words[noise.below(words.len())].bytes())),
-            _ => bytes.insert(at, u8::try_from(noise.below(256)).unwrap()),
-        }
-    }
-    bytes
-}
-
-/// The seed: that of the environment variable `SEED`, which a failure prints.
-fn noise() -> Noise {
-    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_260_101);
-    println!("SEED={seed}");
-    Noise(seed)
-}
 
 #[test]
 fn documents() {
@@ -77,9 +40,9 @@ fn documents() {
         "sha512:",
         ",",
     ];
-    let mut noise = noise();
+    let mut random = Random::of_environment();
     for round in 0..ROUNDS {
-        let bytes = mutated(&[&manifest, &index, config], &words, &mut noise);
+        let bytes = random.changed(&[manifest.as_bytes(), index.as_bytes(), config.as_bytes()], &words);
         for announced in [media_type::OCI_MANIFEST, media_type::OCI_INDEX, media_type::DOCKER_MANIFEST, ""] {
             if let Ok(document) = Document::parse(announced, &bytes) {
                 let again = match &document {
@@ -115,9 +78,9 @@ fn references_and_platforms() {
         "linux/arm/v7",
     ];
     let words = ["/", ":", "@", "sha256:", "..", "//", "index.docker.io", "A", "-", "é", "\0", ":0", "%2f"];
-    let mut noise = noise();
+    let mut random = Random::of_environment();
     for _ in 0..ROUNDS {
-        let bytes = mutated(&seeds, &words, &mut noise);
+        let bytes = random.changed(&seeds.map(str::as_bytes), &words);
         let text = String::from_utf8_lossy(&bytes);
         if let Ok(reference) = Reference::parse_normalized(&text) {
             let shown = reference.to_string();

@@ -8,12 +8,14 @@
 mod engine;
 pub mod image;
 mod namespaces;
+pub mod random;
 mod registry;
 mod scratch;
 pub mod web;
 
 pub use engine::{Engine, Output, cgroup_folders};
 pub use namespaces::Namespaces;
+pub use random::Random;
 pub use registry::Registry;
 pub use scratch::Scratch;
 pub use web::Web;

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 use testkit::image::Entry;
-use testkit::{Namespaces, Registry, Scratch, image};
+use testkit::{Namespaces, Random, Registry, Scratch, image};
 
 /// Files of the image, in so many layers.
 const FILES: usize = 4_000;
@@ -193,17 +193,8 @@ impl Served {
 
 /// Makes a file of noise, another one for each number; returns its path and digest.
 fn noise(files: &Scratch, number: u64, size: usize) -> (PathBuf, String) {
-    let mut state = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut bytes = Vec::with_capacity(size + 8);
-    while bytes.len() < size {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend(state.to_le_bytes());
-    }
-    bytes.truncate(size);
     let path = files.join(&format!("blob-{number}"));
-    std::fs::write(&path, bytes).expect("write a file");
+    std::fs::write(&path, Random::new(number).bytes(size)).expect("write a file");
     let output = Command::new("sha256sum").arg(&path).output().expect("run sha256sum");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     (path, format!("sha256:{}", text.split_whitespace().next().unwrap_or_default()))

@@ -6,7 +6,6 @@
 pub mod building;
 pub mod bundle;
 pub mod guest;
-pub mod random;
 
 use testkit::{Engine, Output};
 

@@ -4,12 +4,12 @@
 //! The choice is random but replayable: the seed is printed, and `WHARF_SEED` sets it; `WHARF_ROUNDS` makes it longer.
 #![expect(clippy::expect_used, reason = "test code: a failed set-up ends the test")]
 
-use e2e::random::{Random, number};
 use std::io::{Read as _, Write as _};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 use testkit::Engine;
+use testkit::random::{Random, number};
 
 /// Method, path, and the parameters of the query.
 const ENDPOINTS: &[(&str, &str, &[&str])] = &[

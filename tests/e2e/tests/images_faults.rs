@@ -5,28 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 use testkit::image::Entry;
-use testkit::{Engine, Registry, Scratch, image, until};
-
-/// Bytes that do not compress, different for each seed.
-fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut bytes = Vec::with_capacity(length + 8);
-    while bytes.len() < length {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend(state.to_le_bytes());
-    }
-    bytes.truncate(length);
-    bytes
-}
+use testkit::{Engine, Random, Registry, Scratch, image, until};
 
 /// Writes the archive of an image of busybox and some layers of noise.
 fn write_layered(path: &Path, name: &str, layers: u64, size: usize) {
     let mut all = vec![image::busybox_layer()];
     for number in 0..layers {
         let file = format!("noise-{number}");
-        all.push(image::layer(&[Entry::File(&file, 0o644, &noise(number + 1, size))]));
+        all.push(image::layer(&[Entry::File(&file, 0o644, &Random::new(number + 1).bytes(size))]));
     }
     image::write_archive(path, &[name], &all, &serde_json::json!({"Cmd": ["sh"]}));
 }

@@ -6,10 +6,10 @@
 //! makes it longer.
 #![expect(clippy::expect_used, reason = "test code: a failed set-up ends the test")]
 
-use e2e::random::{Random, number};
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+use testkit::random::{Random, number};
 use testkit::{Engine, Output};
 
 /// When the test began.

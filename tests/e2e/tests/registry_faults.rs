@@ -7,7 +7,7 @@ use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
-use testkit::{Engine, Namespaces, Registry, Scratch, image, until};
+use testkit::{Engine, Namespaces, Random, Registry, Scratch, image, until};
 
 const HOST: &str = Registry::HOST;
 
@@ -20,27 +20,9 @@ fn status(namespaces: &Namespaces, arguments: &[&str]) -> String {
     curl(namespaces, &[&["-o", "/dev/null", "-w", "%{http_code}"], arguments].concat())
 }
 
-/// Bytes that follow from a seed.
-struct Noise(u64);
-
-impl Noise {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() >> 16).unwrap_or(0) % end.max(1)
-    }
-}
-
 /// Writes a file and returns its digest.
 fn write_noise(path: &Path, seed: u64, size: usize) -> String {
-    let mut noise = Noise(seed | 1);
-    let bytes: Vec<u8> = (0..size / 8 + 1).flat_map(|_| noise.next().to_le_bytes()).take(size).collect();
-    std::fs::write(path, bytes).expect("write a file");
+    std::fs::write(path, Random::new(seed).bytes(size)).expect("write a file");
     let output = Command::new("sha256sum").arg(path).output().expect("run sha256sum");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     format!("sha256:{}", text.split(' ').next().unwrap_or_default())
@@ -131,17 +113,15 @@ fn nonsense_does_no_harm() {
         "POST /v2/new/box/blobs/uploads/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n0\r\n\r\n".to_owned(),
         "GET /v1/search?q=box&n=5 HTTP/1.1\r\nHost: x\r\nAuthorization: Basic YTpi\r\n\r\n".to_owned(),
     ];
-    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_260_101);
-    println!("SEED={seed}");
+    let seeds: Vec<&[u8]> = seeds.iter().map(String::as_bytes).collect();
+    let mut random = Random::of_environment();
     let net = std::fs::File::open(format!("/proc/{}/ns/net", namespaces.pid())).expect("open a namespace");
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let kind = Some(rustix::thread::LinkNameSpaceType::Network);
             rustix::thread::move_into_link_name_space(net.as_fd(), kind).expect("enter a namespace");
-            let mut noise = Noise(seed);
             for round in 0..ROUNDS {
-                let seed = seeds.get(noise.below(seeds.len())).expect("a request");
-                let request = mutated(seed.as_bytes(), &mut noise);
+                let request = random.changed(&seeds, &["/../%2e%2e/%00/", "\r\n", "18446744073709551616"]);
                 let mut stream =
                     TcpStream::connect(HOST).unwrap_or_else(|error| panic!("round {round}: {error}"));
                 stream.set_read_timeout(Some(Duration::from_secs(20))).expect("set a time limit");
@@ -164,36 +144,6 @@ fn nonsense_does_no_harm() {
     assert_eq!(curl(&namespaces, &[&format!("http://{HOST}/v2/keep/box/manifests/1")]), manifest);
     let log = std::fs::read_to_string(registry.folder().join("log")).expect("a log");
     assert!(!log.contains("panicked"), "{log}");
-}
-
-/// Changes some bytes of a request, none sometimes.
-fn mutated(seed: &[u8], noise: &mut Noise) -> Vec<u8> {
-    let mut bytes = seed.to_vec();
-    for _ in 0..noise.below(5) {
-        let at = noise.below(bytes.len());
-        match noise.below(6) {
-            0 => bytes.truncate(at),
-            1 => drop(bytes.drain(at..(at + noise.below(8)).min(bytes.len()))),
-            2 => {
-                let piece: Vec<u8> = bytes.iter().skip(at).take(noise.below(40)).copied().collect();
-                bytes.splice(at..at, piece);
-            }
-            3 => {
-                bytes.splice(at..at, b"/../%2e%2e/%00/".iter().take(noise.below(16)).copied()).for_each(drop);
-            }
-            4 => {
-                let digits = noise.next().to_string();
-                bytes.splice(at..at, digits.into_bytes());
-            }
-            _ => {
-                let byte = noise.next().to_le_bytes()[0];
-                if let Some(place) = bytes.get_mut(at) {
-                    *place = byte;
-                }
-            }
-        }
-    }
-    bytes
 }
 
 /// The libraries that an executable needs, by `ldd`; none if it is static.

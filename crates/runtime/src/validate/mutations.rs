@@ -5,22 +5,7 @@
 use super::*;
 use crate::measure::judge;
 use serde_json::{Value, json};
-
-/// A small generator (xorshift64*).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() % u64::try_from(end.max(1)).unwrap()).unwrap()
-    }
-}
+use testkit::Random;
 
 /// A document that has a little of everything: what the fuzz target starts from, too.
 fn rich() -> Value {
@@ -112,8 +97,7 @@ fn a_changed_document_is_taken_or_refused_with_its_place() {
     let mut taken = 0;
     let rounds = 2_500;
     for seed in 1..=rounds {
-        let mut random = Random(seed);
-        random.next();
+        let mut random = Random::new(seed);
         let mut document = rich();
         for _ in 0..=random.below(3) {
             change(&mut document, &mut random);
@@ -129,17 +113,8 @@ fn a_changed_document_is_taken_or_refused_with_its_place() {
 fn changed_bytes_are_refused_or_taken() {
     let text = rich().to_string().into_bytes();
     for seed in 1..=1_500 {
-        let mut random = Random(seed);
-        let mut bytes = text.clone();
-        for _ in 0..=random.below(4) {
-            let index = random.below(bytes.len());
-            match random.below(4) {
-                0 => bytes.truncate(index.max(8)),
-                1 => drop(bytes.remove(index)),
-                2 => bytes.insert(index, b"{}[]\",:\\-0e\xff"[random.below(12)]),
-                _ => bytes[index] ^= 1 << random.below(8),
-            }
-        }
+        let words = ["{", "}", "[", "]", "\"", ",", ":", "\\", "-", "0", "e"];
+        let bytes = Random::new(seed).changed(&[&text], &words);
         println!("seed {seed}");
         judge(&bytes);
     }

@@ -3,20 +3,14 @@
 use super::tests::{Archive, store};
 use crate::tar::{Entry, Kind};
 use oci::Digest;
+use testkit::Random;
 
 const ROUNDS: usize = 200;
 
 #[test]
 fn archives() {
-    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_260_101_u64);
-    println!("SEED={seed}");
-    let mut state = seed;
-    let mut below = |end: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        usize::try_from(state >> 16).unwrap() % end.max(1)
-    };
+    let mut random = Random::of_environment();
+    let mut below = |end: usize| random.below(end);
     let long = "long/".repeat(40);
     let archive = Archive::new()
         .directory("a")
