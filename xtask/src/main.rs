@@ -23,6 +23,7 @@ usage: cargo xtask COMMAND
   fuzz [SECONDS [TARGET...]]
                    feed each fuzz target random input for a minute or SECONDS
   compat FOLDER    write docs/compat/ from Docker's tables (WHARF names the executable)
+  peers            install the clients and suites of others that tests use, and print their folder
   tidy             check the crate arrows, file sizes and module headers";
 
 fn main() -> ExitCode {
@@ -39,6 +40,10 @@ fn main() -> ExitCode {
         Some("bench") => build::bench(&rest),
         Some("fuzz") => fuzz::command(&rest),
         Some("compat") => compat::command(rest.first()),
+        Some("peers") => {
+            steps::say(&peers::install().display().to_string());
+            Ok(ExitCode::SUCCESS)
+        }
         Some("tidy") => tidy::command(),
         _ => Err(USAGE.to_owned()),
     };
