@@ -188,11 +188,10 @@ pub(crate) fn make(path: &Path) -> Result<()> {
 
 /// Asks ext4 to keep apart what is made in `directory`: each folder in a block group of its own (chattr(1), *T*).
 ///
-/// Whoever fills one then neither waits for others' block groups nor searches those where much was deleted just now: without
-/// this, the same image takes ten times as long to load once it was removed.
+/// Whoever fills one then does not wait for those who fill or empty others, nor searches a group where much was deleted
+/// just now, which is slow without a journal. It only helps; other file systems know nothing of it.
 fn spread_below(directory: &File) {
     use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
-    // Other file systems know nothing of it.
     let Ok(flags) = ioctl_getflags(directory) else { return };
     if !flags.contains(IFlags::TOPDIR) {
         ioctl_setflags(directory, flags | IFlags::TOPDIR).ok();

@@ -53,18 +53,29 @@ impl Engine {
         engine
     }
 
-    /// Starts a daemon whose data lies on a file system of its own, of `megabytes`.
+    /// Starts a daemon whose data lies on a file system of its own, of `megabytes`, in memory.
     pub fn on_small_disk(megabytes: u32) -> Self {
+        let size = format!("size={megabytes}m");
+        Self::on_mounted(|namespaces, data| {
+            let mut mount = namespaces.command("mount");
+            run(mount.args(["-t", "tmpfs", "-o", &size, "tmpfs", &data.display().to_string()])).ok();
+        })
+    }
+
+    /// Starts a daemon whose data lies on a disk of its own, of `megabytes`.
+    pub fn on_own_disk(megabytes: u64) -> Self {
+        Self::on_mounted(|namespaces, data| {
+            namespaces.mount_disk(&data.with_file_name("disk"), data, megabytes);
+        })
+    }
+
+    fn on_mounted(mount: impl FnOnce(&Namespaces, &Path)) -> Self {
         let mut engine =
             Self { namespaces: Namespaces::new(), scratch: Scratch::new(), flags: Vec::new(), daemon: None };
         std::fs::write(engine.scratch.join("daemon.json"), "{}").expect("write the daemon's configuration");
         let data = engine.scratch.join("data");
         std::fs::create_dir(&data).expect("make the data root");
-        let size = format!("size={megabytes}m");
-        let mounted = engine.namespaces.command("mount");
-        let output =
-            run({ mounted }.args(["-t", "tmpfs", "-o", &size, "tmpfs", &data.display().to_string()]));
-        output.ok();
+        mount(&engine.namespaces, &data);
         engine.start_daemon();
         engine
     }

@@ -65,6 +65,16 @@ impl Namespaces {
             .expect("enter the network namespace")
     }
 
+    /// Mounts a file system of its own on `folder` inside: ext4 with a journal, as it is made by default, in the new file `disk`.
+    pub fn mount_disk(&self, disk: &std::path::Path, folder: &std::path::Path, megabytes: u64) {
+        let file = std::fs::File::create(disk).expect("make a disk");
+        file.set_len(megabytes << 20).expect("size a disk");
+        let made = Command::new("/sbin/mkfs.ext4").args(["-q", "-F"]).arg(disk).status();
+        assert!(made.expect("run mkfs.ext4").success());
+        let mounted = self.command("mount").args(["-o", "loop"]).args([disk, folder]).status();
+        assert!(mounted.expect("run mount").success());
+    }
+
     /// Returns a command that runs `program` inside.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");

@@ -10,6 +10,7 @@ mod build;
 mod images;
 mod memory;
 mod peer;
+mod registries;
 mod rows;
 mod runtime;
 
@@ -35,15 +36,12 @@ fn main() {
     let names: Vec<&str> = peers.iter().map(Peer::name).collect();
     println!("| row | {} | ratio |", names.join(" | "));
     println!("|---|{}---|", "--:|".repeat(names.len()));
-    for row in ROWS
-        .iter()
-        .chain(build::ROWS)
-        .filter(|row| wanted.is_empty() || wanted.iter().any(|want| row.name.contains(want.as_str())))
-    {
+    let chosen = |name: &str| wanted.is_empty() || wanted.iter().any(|want| name.contains(want.as_str()));
+    for row in ROWS.iter().chain(build::ROWS).filter(|row| chosen(row.name)) {
         let result = rows::measure(row, &peers);
         println!("{result}");
     }
-    for line in images::table(&peers, &wanted) {
+    for line in images::table(&peers, &chosen).into_iter().chain(registries::table(&chosen)) {
         println!("{line}");
     }
     if wanted.is_empty() || wanted.iter().any(|want| want == "memory") {

@@ -45,7 +45,7 @@ fn beside(peer: &Peer) -> f64 {
 }
 
 /// A value in KiB of a file of `NAME: VALUE kB` lines.
-fn field(path: &str, name: &str) -> f64 {
+pub(crate) fn field(path: &str, name: &str) -> f64 {
     let text = fs::read_to_string(path).unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix(name));
     line.and_then(|value| value.split_whitespace().next()).and_then(|value| value.parse().ok()).unwrap_or(0.0)

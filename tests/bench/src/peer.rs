@@ -5,18 +5,34 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use testkit::{Engine, Namespaces, Scratch, image, until};
 
+/// The size of each engine's disk in MiB; it only takes what is written.
+const DISK: u64 = 16 << 10;
+
 /// One engine, running, with `busybox:latest` in its store.
 #[derive(Debug)]
 pub(crate) enum Peer {
     Wharf(Box<Engine>),
-    Docker { namespaces: Namespaces, scratch: Scratch, daemon: Child },
-    Podman { namespaces: Namespaces, scratch: Scratch },
+    Docker {
+        namespaces: Namespaces,
+        scratch: Scratch,
+        daemon: Child,
+    },
+    Podman {
+        namespaces: Namespaces,
+        scratch: Scratch,
+    },
+    /// Only for images: it has no command line that runs containers as the others do.
+    Containerd {
+        namespaces: Namespaces,
+        scratch: Scratch,
+        daemon: Child,
+    },
 }
 
 impl Peer {
     /// Starts Wharf and every peer that is installed.
     pub(crate) fn all() -> Vec<Self> {
-        let mut peers = vec![Self::Wharf(Box::new(Engine::start()))];
+        let mut peers = vec![Self::Wharf(Box::new(Engine::on_own_disk(DISK)))];
         peers.extend(installed("dockerd").then(Self::docker));
         peers.extend(installed("podman").then(Self::podman));
         let files = Scratch::new();
@@ -46,7 +62,7 @@ impl Peer {
     }
 
     fn docker() -> Self {
-        let (namespaces, scratch) = (Namespaces::new(), Scratch::new());
+        let (namespaces, scratch) = place();
         let folder = scratch.path().display();
         let mut command = namespaces.command("dockerd");
         command
@@ -65,10 +81,38 @@ impl Peer {
     }
 
     fn podman() -> Self {
-        let scratch = Scratch::new();
+        let (namespaces, scratch) = place();
         let limits = "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n";
         std::fs::write(scratch.join("containers.conf"), limits).expect("write podman's configuration");
-        Self::Podman { namespaces: Namespaces::new(), scratch }
+        Self::Podman { namespaces, scratch }
+    }
+
+    /// Starts containerd, if it is installed.
+    pub(crate) fn containerd() -> Option<Self> {
+        if !installed("containerd") || !installed("ctr") {
+            return None;
+        }
+        let (namespaces, scratch) = place();
+        let path = |name: &str| scratch.join(name).display().to_string();
+        let config = format!(
+            "version = 2\nroot = {:?}\nstate = {:?}\n[grpc]\naddress = {:?}\n",
+            path("data/root"),
+            path("state"),
+            path("sock")
+        );
+        std::fs::write(scratch.join("config.toml"), config).expect("write containerd's configuration");
+        let mut command = namespaces.command("containerd");
+        command
+            .args(["-c", &path("config.toml")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let daemon = command.spawn().expect("start containerd");
+        let peer = Self::Containerd { namespaces, scratch, daemon };
+        until("containerd to answer", Duration::from_secs(60), || {
+            peer.command(&["version"]).status().is_ok_and(|status| status.success()).then_some(())
+        });
+        Some(peer)
     }
 
     /// The name of its command line.
@@ -77,6 +121,7 @@ impl Peer {
             Self::Wharf(_) => "wharf",
             Self::Docker { .. } => "docker",
             Self::Podman { .. } => "podman",
+            Self::Containerd { .. } => "containerd",
         }
     }
 
@@ -93,12 +138,17 @@ impl Peer {
             Self::Podman { namespaces, scratch } => {
                 let mut command = namespaces.command("podman");
                 command.env("CONTAINERS_CONF", scratch.join("containers.conf"));
-                command.args(["--root", &scratch.join("root").display().to_string()]);
+                command.args(["--root", &scratch.join("data/root").display().to_string()]);
                 command.args(["--runroot", &scratch.join("run").display().to_string()]);
                 command.args(["--cgroup-manager", "cgroupfs", "--events-backend", "file"]);
                 if hybrid() {
                     command.args(["--runtime", "runc"]);
                 }
+                command
+            }
+            Self::Containerd { namespaces, scratch, .. } => {
+                let mut command = namespaces.command("ctr");
+                command.args(["-a", &scratch.join("sock").display().to_string()]);
                 command
             }
         };
@@ -121,7 +171,9 @@ impl Peer {
     pub(crate) fn namespaces(&self) -> &Namespaces {
         match self {
             Self::Wharf(engine) => engine.namespaces(),
-            Self::Docker { namespaces, .. } | Self::Podman { namespaces, .. } => namespaces,
+            Self::Docker { namespaces, .. }
+            | Self::Podman { namespaces, .. }
+            | Self::Containerd { namespaces, .. } => namespaces,
         }
     }
 }
@@ -140,8 +192,23 @@ impl Drop for Peer {
                 }
             }
             Self::Podman { scratch, .. } => unmount_below(scratch.path()),
+            Self::Containerd { scratch, daemon, .. } => {
+                drop(daemon.kill());
+                drop(daemon.wait());
+                unmount_below(scratch.path());
+            }
         }
     }
+}
+
+/// Namespaces, and a folder in which `data` is a disk of its own: the machine's may be one without a journal, on which everything
+/// is slow that is made when much was removed a moment ago.
+fn place() -> (Namespaces, Scratch) {
+    let (namespaces, scratch) = (Namespaces::new(), Scratch::new());
+    let data = scratch.join("data");
+    std::fs::create_dir(&data).expect("make a folder");
+    namespaces.mount_disk(&scratch.join("disk"), &data, DISK);
+    (namespaces, scratch)
 }
 
 /// Whether version 1 control groups stand beside a version 2 hierarchy, which crun, podman's own choice, refuses.
@@ -149,7 +216,7 @@ fn hybrid() -> bool {
     Path::new("/sys/fs/cgroup/memory").is_dir()
 }
 
-fn installed(program: &str) -> bool {
+pub(crate) fn installed(program: &str) -> bool {
     let folders = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&folders).chain(["/usr/sbin".into()]).any(|folder| folder.join(program).is_file())
 }

@@ -132,8 +132,35 @@ pub(crate) fn measure(row: &Row, peers: &[Peer]) -> Measured {
     Measured { name: row.name, peers: measured }
 }
 
+/// How often a row of images or registries is repeated.
+pub(crate) const ROUNDS: usize = 3;
+
+/// Times `work` on each of `sides` in turn, round by round; the first round does not count.
+pub(crate) fn rounds<S>(
+    name: &'static str,
+    names: &[&'static str],
+    sides: &mut [S],
+    mut before: impl FnMut(&mut S),
+    mut work: impl FnMut(&mut S),
+) -> Measured {
+    let mut measured: Vec<_> = names.iter().map(|name| (*name, Vec::new(), Duration::ZERO)).collect();
+    for round in 0..=ROUNDS {
+        for (side, (_, times, busy)) in sides.iter_mut().zip(&mut measured) {
+            before(side);
+            let (begin, used) = (Instant::now(), busy_time());
+            work(side);
+            let (wall, used) = (begin.elapsed(), busy_time().saturating_sub(used));
+            if round > 0 {
+                times.push(wall);
+                *busy += used;
+            }
+        }
+    }
+    Measured { name, peers: measured }
+}
+
 /// Busy time of all processors since boot (/proc/stat, in ticks of 10 ms).
-pub(crate) fn busy_time() -> Duration {
+fn busy_time() -> Duration {
     let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
     let fields: Vec<u64> = stat
         .lines()
