@@ -1,5 +1,6 @@
 //! Measures the store by hand: `measure unpack DATA LAYER…` unpacks archives of layers one after the other,
-//! `measure load DATA ARCHIVE` loads images, `measure save DATA NAME FILE` saves one. Prints seconds.
+//! `measure load DATA ARCHIVE` loads images, `measure save DATA NAME FILE` saves one, `measure slim DATA` drops the archives
+//! that can be made again. Prints seconds.
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
@@ -34,6 +35,7 @@ fn main() {
             let mut file = File::create(&arguments[4]).unwrap();
             archive::save(&store, &arguments[3..4], None, &mut file).unwrap();
         }
+        "slim" => println!("{} archives dropped", store.slim().unwrap()),
         other => println!("unknown: {other}"),
     }
     println!("done {:.3}", start.elapsed().as_secs_f64());

@@ -66,6 +66,77 @@ fn logging_in_and_out() {
     both(&engine, &["logout", host]);
 }
 
+/// Keeps each server's credentials as a file named by its host, as Docker's helpers keep them elsewhere.
+const HELPER: &str = r#"#!/bin/sh
+cd "$(dirname "$0")/kept" || exit 1
+echo "$1" >> ../asked
+case $1 in
+store) cat > new; mv new "$(sed 's/.*"ServerURL": *"\([^"]*\)".*/\1/' new | tr -c 'a-z0-9.\n' _)" ;;
+get) read -r name; cat "$(echo "$name" | tr -c 'a-z0-9.\n' _)" 2> /dev/null || { echo "credentials not found in native keychain"; exit 1; } ;;
+erase) read -r name; rm -f "$(echo "$name" | tr -c 'a-z0-9.\n' _)" ;;
+list) echo {} ;;
+esac
+"#;
+
+#[test]
+fn credentials_are_kept_by_helpers() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let engine = Engine::start();
+    let files = Scratch::new();
+    let passwords = files.join("htpasswd");
+    std::fs::write(&passwords, PASSWORDS).expect("write a password file");
+    let further = format!("auth: {{htpasswd: {{realm: Test, path: {}}}}}\n", passwords.display());
+    let _registry = Registry::start_own(engine.namespaces(), Registry::HOST, &further);
+    let host = Registry::HOST;
+    let config = engine.folder().join("config/config.json");
+    std::fs::create_dir_all(engine.folder().join("config")).expect("make a folder");
+    let path = format!("{}:{}", files.path().display(), std::env::var("PATH").unwrap_or_default());
+    let run = |program: &str, arguments: &[&str]| {
+        let mut command = engine.command("env");
+        let output =
+            command.arg(format!("PATH={path}")).arg(program).args(arguments).output().expect("run env");
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+    };
+    let ours = Engine::executable().display().to_string();
+    std::fs::create_dir(files.join("kept")).expect("make a folder");
+    let helper = files.join("docker-credential-fake");
+    std::fs::write(&helper, HELPER).expect("write a helper");
+    std::fs::set_permissions(&helper, std::fs::Permissions::from_mode(0o755)).expect("make it a program");
+    let archive = files.join("box.tar");
+    image::write_busybox(&archive, "box:latest");
+    engine.wharf(&["load", "-q", "-i", &archive.display().to_string()]).ok();
+    let name = format!("{host}/private/box:1");
+    engine.wharf(&["tag", "box", &name]).ok();
+    for settings in
+        [serde_json::json!({"credsStore": "fake"}), serde_json::json!({"credHelpers": {host: "fake"}})]
+    {
+        // Who logged in by one command line may use the other one.
+        for (first, second) in [(ours.as_str(), "docker"), ("docker", ours.as_str())] {
+            std::fs::write(&config, settings.to_string()).expect("write a configuration");
+            let (done, said) = run(first, &["login", "-u", "alice", "-p", "secret", host]);
+            assert!(done && said.contains("Login Succeeded"), "{said}");
+            let kept = std::fs::read_to_string(&config).expect("a configuration");
+            assert!(!kept.contains("YWxpY2U6c2VjcmV0") && !kept.contains("secret"), "{kept}");
+            for program in [first, second] {
+                let (done, said) = run(program, &["push", "-q", &name]);
+                assert!(done, "{program}: {said}");
+            }
+            let (done, said) = run(second, &["logout", host]);
+            assert!(done, "{said}");
+            assert_eq!(std::fs::read_dir(files.join("kept")).expect("a folder").count(), 0);
+            let (done, said) = run(first, &["push", "-q", &name]);
+            assert!(!done && said.contains("no basic auth credentials"), "{said}");
+        }
+    }
+    let asked = std::fs::read_to_string(files.join("asked")).expect("what was asked");
+    assert_eq!(asked.lines().filter(|line| *line == "store").count(), 4, "{asked}");
+    // A helper that is not there is no reason to keep a secret in the open.
+    std::fs::write(&config, r#"{"credsStore": "absent"}"#).expect("write a configuration");
+    let (done, said) = run(&ours, &["login", "-u", "alice", "-p", "secret", host]);
+    assert!(!done && said.contains("docker-credential-absent"), "{said}");
+}
+
 /// A web server for one folder.
 struct Web(Child);
 

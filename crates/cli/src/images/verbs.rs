@@ -11,7 +11,10 @@ use api::image::DeleteItem;
 pub(crate) const RMI_FLAGS: &[Flag] = &[
     switch("force", "Force removal of the image").short('f'),
     switch("no-prune", "Do not delete untagged parents"),
-    list("platform", "Remove only the given platform variant. Formatted as \"os[/arch[/variant]]\" (e.g., \"linux/amd64\")").hidden(),
+    list(
+        "platform",
+        "Remove only the given platform variant. Formatted as \"os[/arch[/variant]]\" (e.g., \"linux/amd64\")",
+    ),
 ];
 
 /// `rmi`
