@@ -104,6 +104,22 @@ impl Engine {
 
     /// Starts the daemon (again) and waits until it answers.
     pub fn start_daemon(&mut self) {
+        self.spawn_daemon(&[]);
+    }
+
+    /// Starts the daemon again so that it dies at a failpoint, as by `kill -9`.
+    pub fn doom_daemon(&mut self, point: &str) {
+        self.stop_daemon();
+        self.spawn_daemon(&[("WHARF_FAILPOINTS", &format!("{point}=abort"))]);
+    }
+
+    /// Waits for the end of a daemon that dies by itself, and starts the next one.
+    pub fn replace_dead_daemon(&mut self) {
+        self.reap_daemon();
+        self.start_daemon();
+    }
+
+    fn spawn_daemon(&mut self, environment: &[(&str, &str)]) {
         assert!(self.daemon.is_none(), "the daemon runs already");
         let log = std::fs::OpenOptions::new()
             .create(true)
@@ -123,6 +139,7 @@ impl Engine {
                 &self.cgroup_parent(),
             ])
             .args(&self.flags)
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle"))
             .stderr(log);

@@ -1,32 +1,9 @@
 //! A daemon that dies in the middle of connecting, disconnecting and publishing; and many of these in a row.
-#![expect(clippy::expect_used, reason = "test code: a failed set-up ends the test")]
 
-use std::process::{Child, Stdio};
-use std::time::Duration;
-use testkit::{Engine, until};
+use testkit::Engine;
 
 /// Another engine's interface, by a name as ours are.
 const FOREIGN: &str = "veth0a1b2c3";
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// A daemon on the engine's data that dies at a failpoint.
-fn doomed(engine: &mut Engine, point: &str) -> Child {
-    engine.stop_daemon();
-    let folder = engine.folder().display().to_string();
-    let mut command = engine.command(&Engine::executable().display().to_string());
-    command
-        .env("WHARF_FAILPOINTS", format!("{point}=abort"))
-        .arg("daemon")
-        .args(["--data-root", &format!("{folder}/data"), "--exec-root", &format!("{folder}/exec")])
-        .args(["--pidfile", &format!("{folder}/pid"), "-H", &engine.host()])
-        .args(["--config-file", &format!("{folder}/daemon.json"), "--cgroup-parent", &engine.cgroup_parent()])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    let daemon = command.spawn().expect("start a daemon");
-    until("the daemon", PATIENCE, || (engine.wharf(&["version"]).code == 0).then_some(()));
-    daemon
-}
 
 fn interfaces(engine: &Engine) -> Vec<String> {
     let mut links: Vec<String> =
@@ -58,10 +35,9 @@ fn nothing_stays_half_connected() {
         if command == disconnect && !connected(&engine) {
             engine.wharf(&connect).ok();
         }
-        let mut daemon = doomed(&mut engine, point);
+        engine.doom_daemon(point);
         assert_ne!(engine.wharf(&command).code, 0, "{point}: the daemon has died");
-        daemon.wait().expect("wait for the daemon");
-        engine.start_daemon();
+        engine.replace_dead_daemon();
         let is_there = engine.wharf(&["exec", "box", "ip", "link", "show", "eth1"]).code == 0;
         assert_eq!(is_there, connected(&engine), "{point}: half connected");
         assert_eq!(interfaces(&engine).len(), if is_there { 2 } else { 1 }, "{point}");
@@ -69,10 +45,9 @@ fn nothing_stays_half_connected() {
         engine.wharf(if is_there { &disconnect } else { &connect }).ok();
         engine.wharf(if is_there { &connect } else { &disconnect }).ok();
     }
-    let mut daemon = doomed(&mut engine, "network.publish.tell");
+    engine.doom_daemon("network.publish.tell");
     assert_ne!(engine.wharf(&publish).code, 0, "the daemon has died");
-    daemon.wait().expect("wait for the daemon");
-    engine.start_daemon();
+    engine.replace_dead_daemon();
     assert_eq!(engine.wharf(&["port", "box"]).ok(), "");
     let rules = engine.run("nft", &["list", "map", "inet", "wharf", "ports4-any"]).ok();
     assert!(!rules.contains("8080"), "{rules}");

@@ -1,6 +1,8 @@
-//! What needs a file system that this machine may not have: project quotas, in a Linux guest (see [`e2e::guest`]).
+//! What needs a file system that this machine may not have (project quotas) or a power cut, in a Linux guest (see
+//! [`e2e::guest`]).
 
 use e2e::guest::{DAEMON, disk, in_guest};
+use testkit::image::Entry;
 use testkit::{Scratch, image};
 
 /// Has a file system with project quotas at `/quota`, and the daemon's data on it.
@@ -62,4 +64,59 @@ fn sizes_are_bounded_by_project_quotas() {
         "fits",
     ];
     assert_eq!(said.lines().collect::<Vec<_>>(), expected);
+}
+
+/// The power is cut while volumes are filled, files copied, images made and volumes pruned: what was acknowledged is whole.
+#[test]
+fn what_was_acknowledged_survives_a_power_cut() {
+    let files = Scratch::new();
+    let archive = files.join("filled.tar");
+    let text = [b'x'; 20_000];
+    let names: Vec<String> = (0..50).map(|number| format!("data/{number}")).collect();
+    let entries: Vec<Entry<'_>> = names.iter().map(|name| Entry::File(name, 0o644, &text)).collect();
+    let layers = [image::busybox_layer(), image::layer(&entries)];
+    image::write_archive(&archive, &["filled"], &layers, &serde_json::json!({ "Cmd": ["sh"] }));
+    let disk = disk(&files);
+    let work = r#"
+    wharf load -q -i "$1" > /run/said
+    head -c 1000000 /dev/zero > /run/file
+    wharf create --name box --net none filled > /run/said && echo "box"
+    for number in $(seq 1000); do
+        wharf create --name c$number --net none -v v$number:/data filled true > /run/said 2>&1 && echo "create $number"
+        wharf cp /run/file box:/file$number > /run/said 2>&1 && echo "cp $number"
+        wharf commit box made:$number > /run/said 2>&1 && echo "commit $number"
+        wharf volume create pruned$number > /run/said && wharf volume prune -af > /run/said 2>&1 && echo "prune $number"
+    done"#;
+    let cut = in_guest(&disk, &["-K", "14"], &format!("{DAEMON} {work}"), &[&archive.display().to_string()]);
+    let Some(said) = cut else { return };
+    let last = |what: &str| {
+        let numbers = said.lines().filter_map(|line| line.strip_prefix(what)?.trim().parse::<u32>().ok());
+        numbers.max().unwrap_or(0)
+    };
+    assert!(last("commit") > 0, "the power was cut too early: {said}");
+    let look = r#"
+    wharf system check | grep -v " read$"
+    for number in $(seq "$1"); do
+        wharf inspect c$number > /run/said 2>&1 || echo "lost: c$number"
+        [ "$(cat /disk/data/volumes/v$number/_data/* | wc -c)" = 1000000 ] || echo "half a volume: v$number"
+    done
+    for number in $(seq "$2"); do
+        [ "$(wharf cp box:/file$number - | wc -c)" -gt 1000000 ] || echo "half a file: $number"
+    done
+    for number in $(seq "$3"); do
+        wharf run --rm --net none made:$number stat -c %s /file$number | grep -qx 1000000 || echo "half an image: $number"
+    done
+    for number in $(seq "$4"); do
+        [ ! -e /disk/data/volumes/pruned$number ] || echo "still there: pruned$number"
+    done
+    # What was being made when the power went is whole or not there.
+    next=$(($1 + 1))
+    found=$(cat /disk/data/volumes/v$next/_data/* 2> /run/said | wc -c)
+    [ "$found" = 0 ] || [ "$found" = 1000000 ] || echo "half a volume: v$next"
+    echo looked"#;
+    let numbers = ["create", "cp", "commit", "prune"].map(|what| last(what).to_string());
+    let numbers: Vec<&str> = numbers.iter().map(String::as_str).collect();
+    println!("acknowledged: create, cp, commit, prune {numbers:?}");
+    let said = in_guest(&disk, &[], &format!("{DAEMON} {look}"), &numbers).unwrap_or_default();
+    assert_eq!(said, "No problems found\nlooked\n", "{numbers:?}");
 }

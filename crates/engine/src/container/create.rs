@@ -385,12 +385,10 @@ impl Containers {
                     self.volumes.hold(&id.to_string(), [volume.name.as_str()]);
                     let _there = self.volumes.visit([volume.name.as_str()])?;
                     if copy {
-                        super::files::fill_volume(
-                            &self.store,
-                            &image.config.rootfs.diff_ids,
-                            Path::new(&point.destination),
-                            &data,
-                        )?;
+                        let (layers, place) = (&image.config.rootfs.diff_ids, Path::new(&point.destination));
+                        self.volumes.fill(&volume.name, |data| {
+                            super::files::fill_volume(&self.store, layers, place, data)
+                        })?;
                     }
                     if !point.subpath.is_empty() {
                         check_subpath(&data, &point.subpath)?;

@@ -59,7 +59,7 @@ pub(super) fn user(root: BorrowedFd<'_>, text: &str) -> Option<Owner> {
     Some((uid, gid))
 }
 
-/// Unpacks an archive (plain, gzip or zstd) in `folder` beneath `root`.
+/// Unpacks an archive (plain, gzip or zstd) in `folder` beneath `root`. All of it is on disk afterwards.
 ///
 /// # Errors
 ///
@@ -78,7 +78,11 @@ pub(super) fn extract(
     while let Some(entry) = archive.next_entry().map_err(broken)? {
         place.entry(&entry, &mut archive)?;
     }
-    place.finish()
+    place.finish()?;
+    let synced = sys::path::open_in_root(root, folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC)
+        .map_err(|error| error.errno())
+        .and_then(rustix::fs::syncfs);
+    synced.map_err(|errno| Error::known(Kind::Internal, format!("sync {}: {errno}", folder.display())))
 }
 
 struct Place<'a> {
@@ -211,7 +215,20 @@ impl Place<'_> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = openat(parent, name, flags, Mode::RUSR | Mode::WUSR)
             .map_err(self.failed("create", &entry.name))?;
-        let mut file = File::from(fd);
+        let outcome = self.contents(File::from(fd), entry, archive);
+        if outcome.is_err() {
+            // Half a file is worse than none.
+            unlinkat(parent, name, AtFlags::empty()).ok();
+        }
+        outcome
+    }
+
+    fn contents<R: std::io::BufRead>(
+        &self,
+        mut file: File,
+        entry: &Entry,
+        archive: &mut Reader<R>,
+    ) -> Result<()> {
         let written = |error: std::io::Error| {
             Error::known(
                 Kind::Internal,

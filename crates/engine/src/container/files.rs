@@ -126,21 +126,17 @@ pub(super) fn write(path: &Path, text: &str) -> Result<()> {
     std::fs::write(path, text).map_err(Error::file("write", path))
 }
 
-/// Copies what the image has at `destination` into a volume that is empty.
+/// Copies what the image has at `destination` into the empty folder `data`.
 ///
 /// # Errors
 ///
-/// Fails if something cannot be copied; what was copied stays, and the volume counts as used.
+/// Fails if something cannot be copied.
 pub(super) fn fill_volume(
     store: &Store,
     layers: &[oci::Digest],
     destination: &Path,
     data: &Path,
 ) -> Result<()> {
-    let empty = std::fs::read_dir(data).is_ok_and(|mut entries| entries.next().is_none());
-    if !empty {
-        return Ok(());
-    }
     let lower: Vec<PathBuf> = store.layers().lower_dirs(layers)?;
     let lower: Vec<&Path> = lower.iter().map(PathBuf::as_path).collect();
     crate::copy::from_image(&lower, destination, data)

@@ -72,10 +72,12 @@ impl Containers {
     fn remove_now(&self, handle: &Handle, volumes: Anonymous) -> Result<()> {
         let mounts = handle.get().mounts.clone();
         let anonymous = || mounts.iter().filter(|point| point.anonymous).map(|point| point.name.as_str());
-        if volumes == Anonymous::Keep {
-            self.volumes.disown(anonymous())?;
-        }
-        // A full disk must not keep anyone from making room.
+        let disown = || match volumes {
+            Anonymous::Keep => self.volumes.disown(anonymous()),
+            Anonymous::Remove | Anonymous::Owned => Ok(()),
+        };
+        // A full disk must not keep anyone from making room: what cannot be written now is once files are deleted.
+        let disowned = disown();
         let container = handle.note(self.store.database(), |container| {
             container.state =
                 next(container.state.clone(), Change::Remove).map_err(|error| start::unfit(&error))?;
@@ -86,11 +88,11 @@ impl Containers {
         self.remove_cgroup(&container);
         handle.live().waiting.clear();
         let id = handle.id.to_string();
-        let forget = || handle::forget(self.store.database(), &container.id);
-        let outcome = self.remove_folders(&handle.id).and_then(|()| {
-            forget().or_else(|_full| {
-                // The files of the container, once they are deleted, make room for the database's own.
+        let forget = || Ok(handle::forget(self.store.database(), &container.id)?);
+        let outcome = self.remove_folders(&handle.id).map_err(Error::from).and_then(|()| {
+            disowned.and_then(|()| forget()).or_else(|_full| {
                 self.store.wait_for_deletion();
+                disown()?;
                 forget()
             })
         });
@@ -100,7 +102,7 @@ impl Containers {
                     .map_err(|error| start::unfit(&error))?;
                 Ok(())
             })?;
-            return Err(error.into());
+            return Err(error);
         }
         drop(std::fs::remove_dir_all(self.settings.exec.container(&handle.id)));
         self.forget_execs(&handle.id);

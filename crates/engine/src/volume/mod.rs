@@ -1,11 +1,13 @@
 //! Volumes: named folders that outlive containers, of the driver `local` or of a plugin.
 //!
 //! A volume is a record in the database's `volumes` bucket and a folder `volumes/NAME/_data`. The record is committed
-//! after the folder is made and deleted before the folder goes, so that a crash leaves at most an unnamed folder, which
-//! the next creation of that name adopts empty or the sweep at start deletes.
+//! after the folder is made, so that a crash leaves at most an empty folder without a record, which the next start removes;
+//! how a removal survives a crash is told in `removal`, and how a first use does in `fill`.
 
+mod fill;
 mod local;
 mod plugin;
+mod removal;
 
 use crate::error::{Error, Result};
 use crate::events::{Events, random_id};
@@ -113,7 +115,7 @@ struct State {
 }
 
 impl Volumes {
-    /// Reads the records and sweeps folders that have none.
+    /// Reads the records.
     ///
     /// # Errors
     ///
@@ -199,7 +201,13 @@ impl Volumes {
         if is_mounted(&data) {
             return Ok(());
         }
-        backing.mount(&self.folder(name), &data, name).map_err(failed)
+        backing.mount(&self.folder(name), &data, name).map_err(failed)?;
+        self.undo_filling(name)
+    }
+
+    /// Returns what is held while a volume is mounted, unmounted or filled.
+    fn gate(&self, name: &str) -> Arc<Mutex<()>> {
+        Arc::clone(&self.mounted().entry(name.to_owned()).or_default().gate)
     }
 
     /// Notes that a container that runs uses volumes that an earlier daemon mounted.
@@ -227,8 +235,10 @@ impl Volumes {
         }
     }
 
-    /// Unmounts what an earlier daemon mounted and no container uses any more.
+    /// Unmounts what an earlier daemon mounted and no container uses any more, and undoes what it left half done.
     pub(crate) fn sweep(&self) {
+        self.end_removals();
+        self.undo_fillings();
         for volume in self.list().iter().filter(|volume| !matches!(volume.backing(), Ok(None))) {
             if self.mounted().get(&volume.name).is_none_or(|place| place.users.is_empty()) {
                 self.detach_loudly(&volume.name);
@@ -395,19 +405,6 @@ impl Volumes {
         Ok(())
     }
 
-    /// Removes the volumes that were made for containers there are not: a crash came between the two.
-    pub(crate) fn remove_orphans(&self, exists: impl Fn(&str) -> bool) {
-        for volume in self.list() {
-            let is_orphan = volume.made_for.as_deref().is_some_and(|container| !exists(container));
-            if is_orphan
-                && self.users(&volume.name).is_empty()
-                && let Err(error) = self.remove(&volume.name, true)
-            {
-                tracing::warn!(volume = volume.name, error = %base::chain(&error), "removing a volume without its container");
-            }
-        }
-    }
-
     /// Notes that a container is gone.
     pub(crate) fn release(&self, container: &str) {
         let mut state = self.state();
@@ -415,81 +412,6 @@ impl Volumes {
             users.remove(container);
             !users.is_empty()
         });
-    }
-
-    /// Removes a volume and its contents.
-    ///
-    /// # Errors
-    ///
-    /// Fails if there is none (unless `force`) or a container refers to it.
-    pub fn remove(&self, name: &str, force: bool) -> Result<()> {
-        let unused = |state: &State| match state.users.get(name) {
-            Some(users) => {
-                let users: Vec<&str> = users.iter().map(String::as_str).collect();
-                Err(Error::conflict(format!("remove {name}: volume is in use - [{}]", users.join(", "))))
-            }
-            None => Ok(()),
-        };
-        let Ok(volume) = self.get(name) else {
-            return if force { Ok(()) } else { Err(Error::not_found(format!("get {name}: no such volume"))) };
-        };
-        unused(&self.state())?;
-        if volume.driver != LOCAL {
-            self.detach(name)?;
-            let removed = Plugin::find(&volume.driver).and_then(|plugin| plugin.remove(name));
-            // By force also when the plugin is gone for good.
-            if let Err(why) = removed.or_else(|why| if force { Ok(()) } else { Err(why) }) {
-                return Err(Error::known(Kind::Internal, format!("remove {name}: {why}")));
-            }
-        }
-        let mut state = self.state();
-        unused(&state)?;
-        // Nothing of what a mount shows may be deleted.
-        self.detach(name)?;
-        self.database.delete(BUCKET, name, Durability::Durable)?;
-        state.volumes.remove(name);
-        drop(state);
-        self.mounted().remove(name);
-        let folder = self.folder(name);
-        let project = sys::quota::project(&self.data(name));
-        match std::fs::remove_dir_all(&folder) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::file("remove the folder of a volume", &folder)(error));
-            }
-            _ => {}
-        }
-        if let Some(project) = project
-            && let Err(error) = project.forget(&self.paths.volumes())
-        {
-            tracing::warn!(volume = name, error = %base::chain(&error), "forgetting a quota");
-        }
-        self.events.now(Type::Volume, "destroy", name, driver_attribute(&volume.driver));
-        Ok(())
-    }
-
-    /// Removes the volumes that no container refers to and that `wanted` names. Returns their names and the bytes freed.
-    ///
-    /// # Errors
-    ///
-    /// Fails if one cannot be removed.
-    pub fn prune(&self, wanted: impl Fn(&Volume) -> bool) -> Result<(Vec<String>, u64)> {
-        let (mut removed, mut freed) = (Vec::new(), 0);
-        for volume in self.list().iter().filter(|volume| wanted(volume)) {
-            if !self.users(&volume.name).is_empty() {
-                continue;
-            }
-            let bytes = self.usage(&volume.name);
-            match self.remove(&volume.name, false) {
-                Ok(()) => {
-                    removed.push(volume.name.clone());
-                    freed += bytes;
-                }
-                // Taken or removed meanwhile.
-                Err(error) if matches!(base::Classify::kind(&error), Kind::Conflict | Kind::NotFound) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok((removed, freed))
     }
 
     /// Returns the bytes of a volume's contents.
