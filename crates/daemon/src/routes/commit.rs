@@ -8,7 +8,6 @@ use api::IdResponse;
 use api::container::Config;
 use base::event::Type;
 use engine::Engine;
-use engine::container::Container;
 use engine::images::Commit;
 use http::{Method, StatusCode};
 use oci::{ContainerDefaults, Reference};
@@ -49,8 +48,13 @@ fn make(engine: &Engine, call: &Call, asked: Option<Value>) -> Result<String, Fa
         comment: query.get("comment").to_owned(),
         created_by: created_by.join(" "),
     };
-    let id = paused(engine, &record, query.flag_or("pause", true), || Ok(engine.images.commit(&commit)?))?
-        .to_string();
+    let make = || engine.images.commit(&commit);
+    let made = if query.flag_or("pause", true) {
+        engine.containers.held(&record.id.to_string(), make)
+    } else {
+        make()
+    };
+    let id = made?.to_string();
     let mut attributes: BTreeMap<String, String> = record.config.labels.clone().unwrap_or_default();
     attributes.extend([
         ("image".to_owned(), record.config.image.clone()),
@@ -61,27 +65,6 @@ fn make(engine: &Engine, call: &Call, asked: Option<Value>) -> Result<String, Fa
     ]);
     engine.events.now(Type::Container, "commit", &record.id.to_string(), attributes);
     Ok(id)
-}
-
-/// Does `work` while a running container stands still, if that is wanted.
-fn paused<T>(
-    engine: &Engine,
-    record: &Container,
-    wanted: bool,
-    work: impl FnOnce() -> Result<T, Failure>,
-) -> Result<T, Failure> {
-    let id = record.id.to_string();
-    // Not running, or paused already: nothing changes either way.
-    let pausing = wanted && record.state.as_str() == "running" && engine.containers.pause(&id).is_ok();
-    let outcome = work();
-    if pausing && let Err(error) = engine.containers.unpause(&id) {
-        tracing::error!(
-            container = id,
-            error = base::chain(&error),
-            "a container cannot go on after a commit"
-        );
-    }
-    outcome
 }
 
 /// The defaults of the new image: the container's own, and what the client sent or changes on top (moby, `merge` of

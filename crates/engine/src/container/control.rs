@@ -114,6 +114,23 @@ impl Containers {
         Ok(())
     }
 
+    /// Has a container stand still while `work` is done, if it runs; should this process die meanwhile, it goes on.
+    pub fn held<T>(&self, name: &str, work: impl FnOnce() -> T) -> T {
+        let hold = || {
+            let handle = self.find(name)?;
+            let connection = self.supervisor(&handle)?;
+            connection.done(&Request::Hold, &[])?;
+            await_state(&handle, |state| !matches!(state, State::Running(_)));
+            Ok::<_, Error>((handle, connection))
+        };
+        // One that does not run, or stands still already, does not change.
+        let Ok((handle, connection)) = hold() else { return work() };
+        let outcome = work();
+        drop(connection);
+        await_state(&handle, |state| !matches!(state, State::Paused(_)));
+        outcome
+    }
+
     /// Thaws a container's processes.
     ///
     /// # Errors

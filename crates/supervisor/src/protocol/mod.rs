@@ -56,6 +56,8 @@ pub enum Request {
     },
     /// Freezes all processes. `Conflict` if they are, or if the container is restarting.
     Pause,
+    /// As `Pause`, for as long as this connection lasts: nobody has to thaw them for a daemon that dies meanwhile.
+    Hold,
     /// Thaws them. `Conflict` if they are not frozen.
     Unpause,
     /// Changes the size of a terminal. No effect on a process without one.

@@ -280,7 +280,16 @@ impl Supervisor {
         let Phase::Running(run) = &mut self.phase else { return };
         if run.paused && run.thaw().is_ok() {
             run.paused = false;
+            run.held_by = None;
             self.peers.tell(Event::Unpaused, &self.poller);
+        }
+    }
+
+    /// Lets a container go on that was frozen for a connection which has ended.
+    pub(super) fn end_hold(&mut self) {
+        let holder = if let Phase::Running(run) = &self.phase { run.held_by } else { None };
+        if holder.is_some_and(|holder| !self.peers.has(holder)) {
+            self.thaw();
         }
     }
 }

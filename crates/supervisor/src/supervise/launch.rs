@@ -193,6 +193,7 @@ impl Supervisor {
             memory: None,
             started_at,
             paused: false,
+            held_by: None,
             stop: None,
             by_user: false,
             restart: None,

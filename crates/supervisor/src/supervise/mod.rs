@@ -252,6 +252,7 @@ impl Supervisor {
         for event in ready {
             self.serve(event);
         }
+        self.end_hold();
         self.tick(Instant::now());
         if self.foreign.is_some() {
             self.reap_strangers();

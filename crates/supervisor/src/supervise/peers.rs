@@ -36,6 +36,11 @@ impl Peers {
         Ok(index)
     }
 
+    /// Says whether a connection is still there.
+    pub(super) fn has(&self, index: u32) -> bool {
+        self.peers.contains_key(&index)
+    }
+
     /// Lets the connection have events from now on.
     pub(super) fn subscribe(&mut self, index: u32) {
         if let Some(peer) = self.peers.get_mut(&index) {

@@ -21,7 +21,8 @@ impl Supervisor {
             Request::Attach(options) => Some(self.attach_late(options, descriptors)),
             Request::Signal { signal } => Some(self.signal(signal)),
             Request::SignalExec { exec_id, signal } => Some(self.signal_exec(exec_id, signal)),
-            Request::Pause => Some(self.pause()),
+            Request::Pause => Some(self.pause(None)),
+            Request::Hold => Some(self.pause(Some(index))),
             Request::Unpause => Some(self.unpause()),
             Request::Resize { target, rows, columns } => Some(self.resize(target, rows, columns)),
             Request::Update(update) => Some(self.update(&update)),
@@ -80,7 +81,7 @@ impl Supervisor {
         }
     }
 
-    fn pause(&mut self) -> Reply {
+    fn pause(&mut self, holder: Option<u32>) -> Reply {
         let id = self.launch.id;
         let run = match self.running() {
             Ok(run) => run,
@@ -93,6 +94,7 @@ impl Supervisor {
             return failure.into_refusal();
         }
         run.paused = true;
+        run.held_by = holder;
         self.peers.tell(Event::Paused, &self.poller);
         Reply::Done
     }
@@ -110,6 +112,7 @@ impl Supervisor {
             return failure.into_refusal();
         }
         run.paused = false;
+        run.held_by = None;
         self.peers.tell(Event::Unpaused, &self.poller);
         Reply::Done
     }

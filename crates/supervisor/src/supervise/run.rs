@@ -29,6 +29,8 @@ pub(super) struct Run {
     pub(super) memory: Option<MemoryWatch>,
     pub(super) started_at: Timestamp,
     pub(super) paused: bool,
+    /// The connection that they are frozen for, if it is not until further notice.
+    pub(super) held_by: Option<u32>,
     /// How it was asked to end.
     pub(super) stop: Option<Stop>,
     /// Whether a user asked for the end that is to come: the restart policy then does not apply.
