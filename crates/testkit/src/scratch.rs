@@ -14,8 +14,13 @@ pub struct Scratch {
 impl Scratch {
     /// Makes the folder.
     pub fn new() -> Self {
+        Self::below(&std::env::temp_dir())
+    }
+
+    /// Makes the folder in another one than that for temporary files.
+    pub fn below(parent: &Path) -> Self {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("wharf-test-{}-{number}", std::process::id()));
+        let path = parent.join(format!("wharf-test-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&path).expect("make a scratch folder");
         Self { path }
     }

@@ -7,6 +7,7 @@
 #![expect(clippy::expect_used, reason = "a measurement that cannot be set up ends with the reason")]
 
 mod build;
+mod files;
 mod images;
 mod memory;
 mod peer;
@@ -37,11 +38,12 @@ fn main() {
     println!("| row | {} | ratio |", names.join(" | "));
     println!("|---|{}---|", "--:|".repeat(names.len()));
     let chosen = |name: &str| wanted.is_empty() || wanted.iter().any(|want| name.contains(want.as_str()));
-    for row in ROWS.iter().chain(build::ROWS).filter(|row| chosen(row.name)) {
+    for row in ROWS.iter().chain(build::ROWS).chain(files::ROWS).filter(|row| chosen(row.name)) {
         let result = rows::measure(row, &peers);
         println!("{result}");
     }
-    for line in images::table(&peers, &chosen).into_iter().chain(registries::table(&chosen)) {
+    let tables = [images::table(&peers, &chosen), registries::table(&chosen), files::jobs(&peers, &chosen)];
+    for line in tables.into_iter().flatten() {
         println!("{line}");
     }
     if wanted.is_empty() || wanted.iter().any(|want| want == "memory") {
