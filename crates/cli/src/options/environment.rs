@@ -33,7 +33,7 @@ pub(crate) fn variables(files: &[String], flags: &[String]) -> Result<Vec<String
     let mut variables = Vec::new();
     for file in files {
         let text = fs::read(file).map_err(Error::file("open", file))?;
-        variables.extend(parse_file(file, &text, Some(&from_process))?);
+        variables.extend(parse_file(file, &text, &from_process)?);
     }
     variables.extend(flags.iter().map(|flag| match from_process(flag) {
         Some(value) if !flag.contains('=') => format!("{flag}={value}"),
@@ -48,7 +48,8 @@ pub(crate) fn labels(files: &[String], flags: &[String]) -> Result<api::StringMa
     let mut labels = Vec::new();
     for file in files {
         let text = fs::read(file).map_err(Error::file("open", file))?;
-        labels.extend(parse_file(file, &text, None)?);
+        // A line without a value is passed over, as Docker does.
+        labels.extend(parse_file(file, &text, &|_name| None)?);
     }
     labels.extend_from_slice(flags);
     Ok(values::map(&labels))
@@ -58,7 +59,7 @@ pub(crate) fn labels(files: &[String], flags: &[String]) -> Result<api::StringMa
 type Lookup<'a> = dyn Fn(&str) -> Option<String> + 'a;
 
 /// One `name=value` a line; empty lines and those that begin with `#` are skipped.
-fn parse_file(path: &str, bytes: &[u8], from_process: Option<&Lookup<'_>>) -> Result<Vec<String>> {
+fn parse_file(path: &str, bytes: &[u8], from_process: &Lookup<'_>) -> Result<Vec<String>> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let failed = |why: String| Error::message(format!("invalid env file ({path}): {why}"));
     let mut variables = Vec::new();
@@ -78,12 +79,10 @@ fn parse_file(path: &str, bytes: &[u8], from_process: Option<&Lookup<'_>>) -> Re
         if name.is_empty() {
             return Err(failed(format!("no variable name on line '{line}'")));
         }
-        match from_process {
-            _ if line.contains('=') => variables.push(line.to_owned()),
-            Some(from_process) => {
-                variables.extend(from_process(name).map(|value| format!("{name}={value}")));
-            }
-            None => variables.push(line.to_owned()),
+        if line.contains('=') {
+            variables.push(line.to_owned());
+        } else {
+            variables.extend(from_process(name).map(|value| format!("{name}={value}")));
         }
     }
     Ok(variables)
@@ -95,7 +94,7 @@ mod tests {
 
     fn check_file(text: &str, expect: Result<&[&str], &str>) {
         let home = |name: &str| (name == "HOME").then(|| "/root".to_owned());
-        let parsed = parse_file("f", text.as_bytes(), Some(&home)).map_err(|error| error.to_string());
+        let parsed = parse_file("f", text.as_bytes(), &home).map_err(|error| error.to_string());
         let expect = expect.map(|lines| lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>());
         assert_eq!(parsed, expect.map_err(str::to_owned), "{text}");
     }

@@ -9,7 +9,8 @@ use crate::views::container::{self as view, Context, Size};
 use crate::views::container_list::{self, Wanted};
 use api::ApiVersion;
 use api::container::{
-    CreateRequest, CreateResponse, PruneResponse, UpdateRequest, UpdateResponse, WaitError, WaitResponse,
+    Config, CreateRequest, CreateResponse, PruneResponse, UpdateRequest, UpdateResponse, WaitError,
+    WaitResponse,
 };
 use base::Kind;
 use engine::Engine;
@@ -151,6 +152,9 @@ async fn create(engine: Arc<Engine>, mut call: Call) -> Answer {
     let Some(mut request) = request else {
         return Err(Failure::invalid("invalid JSON: got EOF while reading request body"));
     };
+    if request.config == Config::default() {
+        return Err(Failure::invalid("config cannot be empty in order to create a container"));
+    }
     adapt(&mut request, call.version);
     let (id, warnings) = blocking(move || {
         let name = &request.config.image;

@@ -253,6 +253,9 @@ fn with_protocol(port: &str) -> String {
 }
 
 fn endpoint(record: &Container, network: &str, endpoint: &Endpoint, version: ApiVersion) -> EndpointSettings {
+    // Until the first start the address is the one that was asked for.
+    let wished = endpoint.settings.mac_address.clone();
+    let mac = if matches!(record.state, State::Created(_)) { wished } else { endpoint.mac.clone() };
     let mut settings = EndpointSettings {
         network_id: endpoint.network_id.clone(),
         endpoint_id: endpoint.endpoint_id.clone(),
@@ -262,7 +265,7 @@ fn endpoint(record: &Container, network: &str, endpoint: &Endpoint, version: Api
         ipv6_gateway: endpoint.gateway6.clone(),
         global_ipv6_address: endpoint.address6.clone(),
         global_ipv6_prefix_len: endpoint.prefix_len6,
-        mac_address: endpoint.mac.clone(),
+        mac_address: mac,
         dns_names: Some(endpoint.dns_names.clone()).filter(|names| !names.is_empty()),
         ..endpoint.settings.clone()
     };

@@ -218,6 +218,12 @@ impl Containers {
             host.masked_paths.get_or_insert_with(|| spec::masked(self.host.thermal()));
             host.readonly_paths.get_or_insert_with(spec::read_only);
         }
+        // What shares the host's processes has no label of its own (moby, `generateSecurityOpt`).
+        let shares = host.privileged || host.ipc_mode == "host" || host.pid_mode == "host";
+        let options = host.security_opt.iter().flatten();
+        if shares && !{ options }.any(|option| option.split('=').next() == Some("label")) {
+            host.security_opt.get_or_insert_default().push("label=disable".to_owned());
+        }
         if host.log_config.driver.is_empty() {
             host.log_config.driver.clone_from(&self.settings.log.driver);
         }
