@@ -49,6 +49,14 @@ pub(crate) fn command(folder: Option<&String>) -> Result<ExitCode, String> {
         ("commands.md", commands(&table(folder, "cli.tsv")?, &wharf, &evidence)),
         ("endpoints.md", endpoints(&table(folder, "api.tsv")?, &evidence)),
         ("daemon.md", options(&table(folder, "dockerd.tsv")?, &evidence)),
+        (
+            "fields.md",
+            crate::fields::page(
+                &table(folder, "api_fields.tsv")?,
+                &joined(&root.join("crates/api/src")),
+                &evidence.tests,
+            ),
+        ),
         ("filters.md", filters(&table(folder, "filters.tsv")?, &evidence)),
     ];
     for (name, text) in pages {

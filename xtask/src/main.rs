@@ -4,6 +4,7 @@
 
 mod build;
 mod compat;
+mod fields;
 mod fuzz;
 mod peers;
 mod runtime_tools;
