@@ -100,6 +100,17 @@ impl Registry {
         self.wait(namespaces);
     }
 
+    /// Asks the registry to end, as service managers do.
+    pub fn terminate(&self) {
+        let sent = Command::new("kill").arg(self.process.id().to_string()).status();
+        assert!(sent.expect("run kill").success());
+    }
+
+    /// Waits for the registry's end; says whether it was a regular one.
+    pub fn wait_for_end(&mut self) -> bool {
+        self.process.wait().expect("wait for the registry").success()
+    }
+
     /// The folder of its data, configuration and log.
     pub fn folder(&self) -> &Path {
         self.data.path()

@@ -406,3 +406,56 @@ fn tokens_and_events() {
         assert!(actions.iter().all(|action| action != "pull"));
     }
 }
+
+#[test]
+fn health_is_told_and_requests_under_way_end() {
+    let namespaces = Namespaces::new();
+    let files = Scratch::new();
+    let ill = files.join("ill");
+    let further = format!(
+        "http: {{draintimeout: 30s, debug: {{addr: \"127.0.0.1:5003\"}}}}\n\
+         health: {{file: [{{file: {}, interval: 100ms}}], storagedriver: {{enabled: true, interval: 100ms}}}}\n",
+        ill.display()
+    );
+    let mut registry = Registry::start_own(&namespaces, Registry::HOST, &further);
+    let host = Registry::HOST;
+    let (health, api) = ("http://127.0.0.1:5003/debug/health", format!("http://{host}/v2/"));
+    let both = || (status(&namespaces, &[health]), status(&namespaces, &[&api]));
+    assert_eq!(both(), ("200".to_owned(), "200".to_owned()));
+    std::fs::write(&ill, "").unwrap();
+    until("the registry to say that it is ill", Duration::from_secs(20), || {
+        (both() == ("503".to_owned(), "503".to_owned())).then_some(())
+    });
+    assert!(curl(&namespaces, &[health]).contains("file exists"));
+    std::fs::remove_file(&ill).unwrap();
+    until("the registry to be well again", Duration::from_secs(20), || {
+        (both() == ("200".to_owned(), "200".to_owned())).then_some(())
+    });
+
+    // A download that has begun ends though the server was told to go; nobody else is let in.
+    let archive = files.join("large.tar");
+    let large = image::layer(&[image::Entry::File("large", 0o644, &testkit::Random::new(7).bytes(24 << 20))]);
+    image::write_archive(&archive, &["large:1"], &[large], &serde_json::json!({}));
+    registry.push(&namespaces, &archive, "large:1");
+    let manifest = curl(&namespaces, &["-H", "Accept: */*", &format!("http://{host}/v2/large/manifests/1")]);
+    let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    let (digest, size) =
+        (manifest["layers"][0]["digest"].as_str().unwrap(), manifest["layers"][0]["size"].as_u64());
+    let place = files.join("blob");
+    let mut download = namespaces.command("curl");
+    download
+        .args(["-sf", "--limit-rate", "8M", "-o"])
+        .arg(&place)
+        .arg(format!("http://{host}/v2/large/blobs/{digest}"));
+    let mut download = download.spawn().unwrap();
+    until("the download to begin", Duration::from_secs(20), || {
+        std::fs::metadata(&place).is_ok_and(|file| file.len() > 0).then_some(())
+    });
+    registry.terminate();
+    until("the door to be shut", Duration::from_secs(20), || {
+        (status(&namespaces, &[&api]) == "000").then_some(())
+    });
+    assert!(download.wait().unwrap().success());
+    assert_eq!(std::fs::metadata(&place).ok().map(|file| file.len()), size);
+    assert!(registry.wait_for_end());
+}

@@ -290,6 +290,38 @@ async fn too_many_requests_are_spread_out() {
     assert_eq!(error.to_string(), "toomanyrequests: slow down");
 }
 
+/// Refused for ever, with a password, with tokens that are good for nothing, and by a server that is out of order.
+#[tokio::test]
+async fn what_is_always_refused_is_given_up() {
+    let basic = Login::Basic { user: "ann".into(), password: "s3cret".into() };
+    let bearer = Login::Bearer { user: "ann".into(), password: "s3cret".into(), anonymous: true };
+    for login in [basic, bearer] {
+        for credentials in [Credentials::default(), user("s3cret")] {
+            let (registry, layer, _) = with_app();
+            registry.login(login.clone());
+            let host = registry.host();
+            let challenge = match login {
+                Login::Bearer { .. } => format!("Bearer realm=\"http://{host}/token\",service=\"test\""),
+                _ => "Basic realm=\"x\"".to_owned(),
+            };
+            registry.fault(move |request| {
+                let again = Reply::error(401, "UNAUTHORIZED", "again").header("www-authenticate", &challenge);
+                (request.path() != "/token").then_some(again)
+            });
+            let repository = at(&registry, "app:v1", &credentials);
+            assert!(repository.resolve().await.is_err());
+            assert!(read(&repository, &layer, 0).await.is_err());
+            assert!(registry.log().len() < 16, "{:?}", registry.log());
+        }
+    }
+    let (registry, layer, _) = with_app();
+    registry.fault(|_| Some(Reply::error(502, "UNKNOWN", "bad gateway")));
+    let repository = at(&registry, "app:v1", &Credentials::default());
+    assert_eq!(repository.resolve().await.unwrap_err().kind(), Kind::Unavailable);
+    assert!(read(&repository, &layer, 0).await.is_err());
+    assert!(registry.log().len() < 24, "{}", registry.log().len());
+}
+
 #[tokio::test]
 async fn credentials_do_not_follow_redirects() {
     let (registry, layer, bytes) = with_app();

@@ -249,6 +249,56 @@ async fn an_index_gives_the_platform_and_keeps_its_own_digest() {
 }
 
 #[tokio::test]
+async fn documents_that_lead_nowhere_are_refused() {
+    let (root, registry) = (Root::new(), Registry::start());
+    let images = root.images();
+    let put = |tag: &str, entries: Vec<Descriptor>| {
+        let mut index = Index::new(entries);
+        // Otherwise equal ones differ.
+        index.annotations.insert("tag".into(), tag.into());
+        let bytes = serde_json::to_vec(&index).unwrap();
+        registry.put_manifest("app", tag, media_type::OCI_INDEX, &bytes);
+        Descriptor::of(media_type::OCI_INDEX, &bytes)
+    };
+    // Deeper than anybody nests, and wider than anybody searches.
+    let (image, _) = publish(&registry, "app", "", &three()[..1]);
+    let mut deep = image;
+    for level in 0..8 {
+        deep = put(&format!("deep-{level}"), vec![deep]);
+    }
+    let many = (0..200).map(|number| put(&format!("empty-{number}"), Vec::new())).collect();
+    put("wide", many);
+    for tag in ["deep-7", "wide"] {
+        let before = registry.log().len();
+        let error = images.pull(&request(&registry, &format!("app:{tag}")), silent()).await.unwrap_err();
+        assert!(error.to_string().ends_with("is nested too deeply"), "{error}");
+        assert!(registry.log().len() - before < 80, "{}", registry.log().len());
+    }
+    // What is no image.
+    let config = registry.put_blob(b"{}");
+    let config = |kind: &str| Descriptor::new(kind, config.clone(), 2);
+    let odd = Descriptor::new("application/x-odd", registry.put_blob(b"odd"), 3);
+    for (tag, manifest, why) in [
+        (
+            "chart",
+            Manifest::new(config("application/vnd.cncf.helm.config.v1+json"), Vec::new()),
+            "(unknown) when fetching",
+        ),
+        (
+            "odd",
+            Manifest::new(config(media_type::OCI_CONFIG), vec![odd]),
+            "unsupported media type \"application/x-odd\"",
+        ),
+    ] {
+        let bytes = serde_json::to_vec(&manifest).unwrap();
+        registry.put_manifest("app", tag, media_type::OCI_MANIFEST, &bytes);
+        let error = images.pull(&request(&registry, &format!("app:{tag}")), silent()).await.unwrap_err();
+        assert!(error.to_string().contains(why), "{error}");
+    }
+    assert_eq!(images.store().images().ids(), []);
+}
+
+#[tokio::test]
 async fn the_wrong_platform_is_refused_only_if_one_was_asked_for() {
     let (root, registry) = (Root::new(), Registry::start());
     let other = Platform::new("linux", "s390x", None);
