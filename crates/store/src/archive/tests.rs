@@ -183,6 +183,34 @@ fn an_engine_that_reads_only_the_list_can_load_what_is_saved() {
 }
 
 #[test]
+fn a_layer_that_is_wrong_ends_the_load_wherever_it_is() {
+    let sound: Vec<Vec<u8>> =
+        (0..6_u8).map(|number| Archive::new().file("content", &vec![number; 600_000]).finish()).collect();
+    let all: Vec<&[u8]> = sound.iter().map(Vec::as_slice).collect();
+    let evil = Archive::new().file("content", &vec![7; 600_000]).file("../evil", b"").finish();
+    let damaged = gzip(&sound[0])[..600].to_vec();
+    let (scratch, store) = open();
+    let refused = |bytes: &[u8]| {
+        load_quietly(&store, bytes).unwrap_err();
+        assert_eq!(store.images().ids(), []);
+        store.collect(&crate::Keep::default()).unwrap();
+        let left =
+            |folder: &str| std::fs::read_dir(scratch.path().join("data").join(folder)).unwrap().count();
+        assert_eq!((left("tmp/ingest"), left("blobs/sha256"), left("layers")), (0, 0, 0));
+    };
+    for place in 0..all.len() {
+        for wrong in [&evil, &damaged] {
+            let mut layers = all.clone();
+            layers[place] = wrong;
+            refused(&classic(&layers, "[\"x:1\"]"));
+        }
+        let whole = classic(&all, "[\"x:1\"]");
+        refused(&whole[..place * 600_000 + 300_000]);
+    }
+    assert_eq!(load_quietly(&store, &classic(&all, "[\"x:1\"]")).unwrap().len(), 1);
+}
+
+#[test]
 fn what_is_no_archive_of_images() {
     let one = layer("one");
     let check = |bytes: &[u8], expect: &str| {
