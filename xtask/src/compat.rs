@@ -234,8 +234,9 @@ fn options(rows: &[Row], evidence: &Evidence) -> String {
             "single-node" => "**refused as unknown**",
             _ => "swarm or plugins",
         };
-        let tests = evidence.naming(&[format!("\"{flag}\""), format!("{key}\\\""), format!("\"{key}\"")]);
-        let tests = if key.is_empty() && flag.is_empty() { Vec::new() } else { tests };
+        let forms = [(flag, format!("\"{flag}\"")), (key, format!("{key}\\\"")), (key, format!("\"{key}\""))];
+        let forms = forms.into_iter().filter(|(name, _)| !name.is_empty());
+        let tests = evidence.naming(&forms.map(|(_, form)| form).collect::<Vec<_>>());
         let tests = if state == "accepted" { tests.join(", ") } else { String::new() };
         writeln!(lines, "| `{flag}` | `{key}` | {state} | {tests} |").ok();
     }
