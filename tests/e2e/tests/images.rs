@@ -1,7 +1,8 @@
 //! Images from a registry and from files.
 
 use e2e::both;
-use testkit::{Engine, Registry, Scratch, image};
+use e2e::bundle::in_terminal;
+use testkit::{Engine, Random, Registry, Scratch, image};
 
 #[test]
 fn pull_run_save_load_remove() {
@@ -31,6 +32,27 @@ fn pull_run_save_load_remove() {
     assert_eq!(both(&engine, &["images", "--format", "{{.Repository}}", "other"]).ok(), "other\n");
     engine.wharf(&["rmi", "other"]).ok();
     assert_eq!(engine.wharf(&["run", "--rm", "mine:2", "echo", "again"]).stdout, "again\n");
+}
+
+#[test]
+fn a_terminal_shows_one_line_for_all_of_a_pull() {
+    let engine = Engine::start();
+    let registry = Registry::start(engine.namespaces());
+    let files = Scratch::new();
+    let archive = files.join("large.tar");
+    let large = image::layer(&[image::Entry::File("large", 0o644, &Random::new(3).bytes(8 << 20))]);
+    image::write_archive(&archive, &["large:1"], &[large], &serde_json::json!({}));
+    registry.push(engine.namespaces(), &archive, "large:1");
+    let pull = ["pull", &format!("{}/large:1", Registry::HOST)];
+    let line = format!("{} {}", Engine::executable().display(), pull.join(" "));
+    let shown = in_terminal(engine.command("script"), &line);
+    let totals = shown.stdout.matches("Total: ").count();
+    assert!(shown.code == 0 && totals > 0 && shown.stdout.contains("/8.39MB\r"), "{shown:?}");
+    // Nowhere else, and not while nothing has to come.
+    let again = in_terminal(engine.command("script"), &line);
+    assert!(again.code == 0 && !again.stdout.contains("Total: "), "{again:?}");
+    engine.wharf(&["rmi", pull[1]]).ok();
+    assert!(!engine.wharf(&pull).ok().contains("Total: "));
 }
 
 #[test]
