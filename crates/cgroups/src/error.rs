@@ -90,6 +90,14 @@ pub enum Error {
         /// What it has not.
         reason: &'static str,
     },
+    /// An annotation that asks for a property of the scope which cannot be set.
+    #[error("annotations[{key:?}]: {reason}")]
+    Annotation {
+        /// The annotation.
+        key: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// The service manager cannot be reached.
     #[error("connect to systemd at {path}")]
     Connect {

@@ -59,7 +59,9 @@ pub fn create(launch: Launch) -> Result<Created, Error> {
     let identity = launch.identity.clone();
     let (cgroup, holder) = if launch.systemd {
         let id = identity.as_ref().map(|identity| identity.id.as_str()).unwrap_or_default();
-        let scope = Scope::parse(&path, id, Instance::System).map_err(Error::Cgroup)?;
+        let scope = Scope::parse(&path, id, Instance::System)
+            .and_then(|scope| scope.with_annotations(&launch.spec.annotations))
+            .map_err(Error::Cgroup)?;
         let none = Linux::default();
         let limits = resources(launch.spec.linux.as_ref().unwrap_or(&none), &Extras::default());
         let (cgroup, holder) = start_scope(&hierarchy, scope, &limits)?;

@@ -333,16 +333,18 @@ fn a_listener_is_asked_about_calls() {
     );
 }
 
+/// Has a bundle with one change refused, and nothing left.
+fn check(change: fn(&mut Bundle), expect: &str) {
+    let mut bundle = Bundle::new();
+    change(&mut bundle);
+    bundle.write();
+    let said = bundle.runtime(&["create", "c"]);
+    assert!(said.code == 1 && said.stderr.contains(expect), "{expect}: {said:?}");
+    assert!(bundle.runtime(&["list", "--quiet"]).ok().is_empty(), "{expect}");
+}
+
 #[test]
 fn what_is_wrong_is_told_before_anything_is_made() {
-    let check = |change: fn(&mut Bundle), expect: &str| {
-        let mut bundle = Bundle::new();
-        change(&mut bundle);
-        bundle.write();
-        let said = bundle.runtime(&["create", "c"]);
-        assert!(said.code == 1 && said.stderr.contains(expect), "{expect}: {said:?}");
-        assert!(bundle.runtime(&["list", "--quiet"]).ok().is_empty(), "{expect}");
-    };
     check(|bundle| *bundle.at("/ociVersion") = json!("3.0.0"), "failed: ociVersion: ");
     check(|bundle| *bundle.at("/process/cwd") = json!("x"), "failed: process.cwd: ");
     check(|bundle| *bundle.at("/process/args") = json!("sh"), "failed: process.args: invalid type: string");
@@ -364,7 +366,7 @@ fn what_is_wrong_is_told_before_anything_is_made() {
         },
         "failed: linux.netDevices[\"e/f\"]: \"e/f\" is no name of a device",
     );
-    let executable = "executable file not found in $PATH";
+    let executable = "failed: process.args[0]: exec: \"nosuch\": executable file not found in $PATH";
     check(
         |bundle| {
             bundle.arguments(&["nosuch"]);
@@ -375,13 +377,51 @@ fn what_is_wrong_is_told_before_anything_is_made() {
         |bundle| {
             bundle.arguments(&["/etc/passwd"]);
         },
-        "exec: \"/etc/passwd\": permission denied",
+        "failed: process.args[0]: exec: \"/etc/passwd\": permission denied",
     );
     check(
         |bundle| {
             bundle.push("/mounts", json!({ "destination": "/x", "type": "bind", "source": "/nonexistent" }));
         },
-        "error mounting \"/nonexistent\" to rootfs at \"/x\": no such file or directory",
+        "failed: mounts[6]: error mounting \"/nonexistent\" to rootfs at \"/x\": no such file or directory",
+    );
+    check(
+        |bundle| {
+            std::fs::remove_dir(bundle.inside("proc")).expect("an empty folder");
+            std::os::unix::fs::symlink("/tmp", bundle.inside("proc")).expect("a link");
+        },
+        "failed: mounts[0]: error mounting \"proc\" to rootfs at \"/proc\"",
+    );
+}
+
+#[test]
+fn contradictions_are_told_before_anything_is_made() {
+    check(|bundle| *bundle.at("/root/path") = json!("nosuch"), "failed: root.path: ");
+    check(
+        |bundle| {
+            bundle.push("/linux/namespaces", json!({ "type": "user", "path": "/nonexistent" }));
+        },
+        "failed: linux.namespaces[5].path: ",
+    );
+    check(
+        |bundle| {
+            let map =
+                |inside: u32, outside: u32| json!({ "containerID": inside, "hostID": outside, "size": 10 });
+            bundle.map_users();
+            *bundle.at("/linux/uidMappings") = json!([map(0, 0), map(5, 100)]);
+        },
+        "failed: linux.uidMappings[1].containerID: ",
+    );
+    check(
+        |bundle| *bundle.at("/process/capabilities/bounding") = json!(["NOT_ONE"]),
+        "failed: process.capabilities.bounding[0]: ",
+    );
+    check(
+        |bundle| {
+            let limits = json!({ "cpu": { "quota": 1000 }, "unified": { "cpu.max": "1 2" } });
+            bundle.set("/linux", "resources", limits);
+        },
+        "failed: linux.resources.unified[\"cpu.max\"]: ",
     );
 }
 

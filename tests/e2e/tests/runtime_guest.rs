@@ -75,6 +75,11 @@ fn systemd_makes_the_cgroup() {
         "resources",
         json!({ "memory": { "limit": 64 << 20 }, "cpu": { "quota": 50_000, "period": 100_000 }, "pids": { "limit": 30 } }),
     );
+    let annotations = json!({
+        "org.systemd.property.CollectMode": "'inactive-or-failed'",
+        "org.systemd.property.TimeoutStopSec": "uint64 7",
+    });
+    bundle.set("", "annotations", annotations);
     bundle.script("cat /proc/self/cgroup; exec sleep 1000").write();
     let log = std::fs::File::create(bundle.beside("log")).expect("make a log");
     let mut command = bundle.command(&["--systemd-cgroup", "run", "--detach", "c"]);
@@ -96,6 +101,8 @@ fn systemd_makes_the_cgroup() {
         ("CPUQuotaPerSecUSec", "500ms"),
         ("TasksMax", "30"),
         ("DevicePolicy", "strict"),
+        ("CollectMode", "inactive-or-failed"),
+        ("TimeoutStopUSec", "7s"),
     ];
     for (property, value) in expect {
         assert_eq!(shown(property), value, "{property}");

@@ -17,6 +17,12 @@ pub enum Value {
     Bytes(Vec<u8>),
     /// `au`
     Numbers(Vec<u32>),
+    /// `i`
+    Signed(i32),
+    /// `x`
+    SignedLong(i64),
+    /// `as`
+    Texts(Vec<String>),
     /// `a(ss)`
     Pairs(Vec<(String, String)>),
 }
@@ -31,6 +37,9 @@ impl Value {
             Self::Text(_) => "s",
             Self::Bytes(_) => "ay",
             Self::Numbers(_) => "au",
+            Self::Signed(_) => "i",
+            Self::SignedLong(_) => "x",
+            Self::Texts(_) => "as",
             Self::Pairs(_) => "a(ss)",
         }
     }
@@ -97,6 +106,9 @@ impl Writer {
             Value::Number(number) => self.number(*number),
             Value::Long(number) => self.long(*number),
             Value::Text(text) => self.text(text),
+            Value::Signed(number) => self.number(number.cast_unsigned()),
+            Value::SignedLong(number) => self.long(number.cast_unsigned()),
+            Value::Texts(texts) => self.array(4, |writer| texts.iter().for_each(|text| writer.text(text))),
             Value::Bytes(bytes) => self.array(1, |writer| writer.bytes.extend(bytes)),
             Value::Numbers(numbers) => {
                 self.array(4, |writer| numbers.iter().for_each(|number| writer.number(*number)));
@@ -356,6 +368,7 @@ pub(super) mod tests {
                 shown.push(match element {
                     "y" => reader.byte()?.to_string(),
                     "u" => reader.number()?.to_string(),
+                    "s" => reader.text()?,
                     _ => {
                         reader.align(8);
                         format!("{}:{}", reader.text()?, reader.text()?)
@@ -366,7 +379,7 @@ pub(super) mod tests {
         }
         Some(match signature {
             "s" => reader.text()?,
-            "t" => {
+            "t" | "x" => {
                 reader.align(8);
                 u64::from_le_bytes(reader.take(8)?.try_into().ok()?).to_string()
             }

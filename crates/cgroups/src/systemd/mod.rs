@@ -6,6 +6,7 @@
 //!
 //! systemd's <https://systemd.io/CGROUP_DELEGATION/> and org.freedesktop.systemd1(5); what runc's `--systemd-cgroup` does.
 
+mod annotations;
 mod bus;
 mod managed;
 mod message;
@@ -18,6 +19,7 @@ use crate::{Error, Hierarchy};
 use bus::{Bus, malformed};
 use message::Writer;
 use oci::runtime::Resources;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Which manager looks after a scope.
@@ -35,6 +37,8 @@ pub struct Scope {
     instance: Instance,
     unit: String,
     slice: String,
+    /// What else the manager is told of it.
+    further: Vec<(String, Value)>,
 }
 
 impl Scope {
@@ -61,7 +65,21 @@ impl Scope {
             return Err(wrong("has no name that a unit can have"));
         }
         let dash = if prefix.is_empty() { "" } else { "-" };
-        Ok(Self { instance, unit: format!("{prefix}{dash}{name}.scope"), slice: slice.to_owned() })
+        Ok(Self {
+            instance,
+            unit: format!("{prefix}{dash}{name}.scope"),
+            slice: slice.to_owned(),
+            further: Vec::new(),
+        })
+    }
+
+    /// Adds the properties that `annotations` ask for: `org.systemd.property.NAME`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Annotation`].
+    pub fn with_annotations(self, annotations: &BTreeMap<String, String>) -> Result<Self, Error> {
+        Ok(Self { further: annotations::properties(annotations)?, ..self })
     }
 
     /// Returns the unit's name.
@@ -116,6 +134,9 @@ impl Scope {
         let counted = ["MemoryAccounting", "CPUAccounting", "TasksAccounting", input];
         told.extend(counted.map(|name| (name, Value::Bool(true))));
         told.extend(properties(resources, &facts));
+        // The last of a name counts.
+        let further = self.further.iter().map(|(name, value)| (name.as_str(), value.clone()));
+        let told: Vec<(&str, Value)> = told.into_iter().chain(further).collect();
         let mut body = Writer::default();
         body.text(&self.unit);
         body.text("replace");

@@ -138,7 +138,13 @@ fn a_scope_is_started_changed_joined_and_stopped() {
         "StartTransientUnit" | "StopUnit" => Ok("/job/done"),
         _ => Ok(""),
     });
-    let scope = runtime.scope();
+    let annotation = |name: &str, value: &str| (format!("org.systemd.property.{name}"), value.to_owned());
+    let annotations = [
+        annotation("After", "['a.service', 'b.service']"),
+        annotation("CollectMode", "'inactive-or-failed'"),
+        annotation("TimeoutStopSec", "3"),
+    ];
+    let scope = runtime.scope().with_annotations(&annotations.into()).unwrap();
     assert_eq!(scope.path().unwrap(), "/user.slice/me.service/a.slice/a-b.slice/p-n.scope");
     scope.start(42, &limits(), &unified()).unwrap();
     scope.update(&limits(), true).unwrap();
@@ -153,7 +159,8 @@ fn a_scope_is_started_changed_joined_and_stopped() {
         get("Version"),
         format!(
             "StartTransientUnit p-n.scope replace Description=container p-n Slice=a-b.slice Delegate=1 PIDs=[42] \
-             DefaultDependencies=0 MemoryAccounting=1 CPUAccounting=1 TasksAccounting=1 IOAccounting=1 {limits}"
+             DefaultDependencies=0 MemoryAccounting=1 CPUAccounting=1 TasksAccounting=1 IOAccounting=1 {limits} \
+             After=[a.service,b.service] CollectMode=inactive-or-failed TimeoutStopUSec=3000000"
         ),
         get("Version"),
         format!("SetUnitProperties p-n.scope 1 {limits}"),

@@ -29,6 +29,8 @@ pub(super) const UPDATE_FLAGS: &[Flag] = &[
     Flag::value("memory-reservation"),
     Flag::value("memory-swap"),
     Flag::value("pids-limit"),
+    Flag::value("l3-cache-schema"),
+    Flag::value("mem-bw-schema"),
 ];
 
 fn print(text: &str) -> Result<ExitCode, Failure> {
@@ -258,6 +260,11 @@ pub(super) fn resume(globals: &Globals, flags: &Parsed) -> Result<ExitCode, Fail
 pub(super) fn update(globals: &Globals, flags: &Parsed) -> Result<ExitCode, Failure> {
     let directory = globals.container(flags)?;
     let mut record = Record::load(&directory)?;
+    for name in ["l3-cache-schema", "mem-bw-schema"] {
+        if flags.value(name).is_some() {
+            return Err(format!("--{name}: linux.intelRdt is not supported").into());
+        }
+    }
     let resources = match flags.value("resources") {
         Some("-") => serde_json::from_reader(std::io::stdin())?,
         Some(path) => serde_json::from_slice(&std::fs::read(path)?)?,

@@ -8,7 +8,7 @@ use crate::create::{create_detached, start_detached};
 use crate::listener::Agent;
 use crate::prepare::Extras;
 use crate::process::Program;
-use crate::{Launch, RootSwitch, Rootfs, Stdio, hooks, validate};
+use crate::{Error, Launch, RootSwitch, Rootfs, Stdio, hooks, validate};
 use oci::runtime::{NamespaceKind, Spec, State, Status};
 use rustix::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -87,6 +87,7 @@ fn make(globals: &Globals, flags: &Parsed, detach: bool) -> Result<Made, Failure
     let bundle = std::path::absolute(flags.value("bundle").unwrap_or("."))?;
     let mut spec = load_spec(&bundle)?;
     console::check(flags, spec.process.as_ref().is_some_and(|process| process.terminal), detach)?;
+    let mounts: Vec<String> = spec.mounts.iter().map(|mount| mount.destination.clone()).collect();
     let unprivileged = unprivileged::is_needed();
     let manager = group::manager(globals.systemd)?;
     if let Some(manager) = &manager {
@@ -110,7 +111,22 @@ fn make(globals: &Globals, flags: &Parsed, detach: bool) -> Result<Made, Failure
     if made.is_err() {
         std::fs::remove_dir_all(&directory).ok();
     }
-    made
+    made.map_err(|failure| match culprit(failure.as_ref(), &mounts) {
+        Some(place) => format!("{place}: {}", super::words(failure.as_ref())).into(),
+        None => failure,
+    })
+}
+
+/// Names the place in the document of what only the kernel or the image could find out.
+fn culprit(failure: &(dyn std::error::Error + 'static), mounts: &[String]) -> Option<String> {
+    match failure.downcast_ref()? {
+        Error::Executable { .. } => Some("process.args[0]".to_owned()),
+        Error::User(_) => Some("process.user".to_owned()),
+        Error::Mount { destination, .. } => {
+            mounts.iter().position(|one| one == destination).map(|index| format!("mounts[{index}]"))
+        }
+        _ => None,
+    }
 }
 
 fn build(
@@ -164,7 +180,7 @@ fn build(
         if host_mounts {
             sys::mount::detach(&rootfs).ok();
         }
-        if matches!(error, crate::Error::Hook { .. }) {
+        if matches!(error, Error::Hook { .. }) {
             // The container's life is over (runtime.md, *Lifecycle*); the first error is the one to tell.
             let hooks = spec.hooks.clone().unwrap_or_default();
             hooks::run(&hooks.poststop, &State { status: Status::Stopped, ..state }).ok();

@@ -66,5 +66,5 @@ pub(super) fn scope(spec: &Spec, id: &str, manager: &Path) -> Result<Scope, Fail
         host if host.as_os_str().is_empty() => Instance::System,
         user => Instance::User(user.to_owned()),
     };
-    Ok(Scope::parse(given(spec), id, instance)?)
+    Ok(Scope::parse(given(spec), id, instance)?.with_annotations(&spec.annotations)?)
 }

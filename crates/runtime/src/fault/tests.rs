@@ -4,13 +4,15 @@ use super::after;
 use crate::common::{Bench, Switch, pipes};
 use oci::runtime::{Hook, Hooks, IdMapping, Namespace, NamespaceKind, Spec};
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What a container could leave behind.
 #[derive(Debug, PartialEq, Eq)]
 struct Traces {
     mounts: String,
     children: String,
+    /// Which ones this thread is in.
+    namespaces: BTreeSet<PathBuf>,
     cgroup: bool,
     files: BTreeSet<String>,
 }
@@ -21,9 +23,11 @@ fn traces(bench: &Bench) -> Traces {
         entries.map(|entry| entry.unwrap().path().display().to_string()).collect()
     };
     let group = cgroups::Cgroup::open(&cgroups::Manager::detect().unwrap(), &bench.cgroup).unwrap();
+    let own = std::fs::read_dir("/proc/thread-self/ns");
     Traces {
         mounts: std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap(),
         children: std::fs::read_to_string("/proc/thread-self/children").unwrap(),
+        namespaces: own.unwrap().map(|entry| std::fs::read_link(entry.unwrap().path()).unwrap()).collect(),
         cgroup: group.exists(),
         files: list(&bench.base).union(&list(&bench.base.join("state"))).cloned().collect(),
     }
