@@ -178,6 +178,43 @@ fn users_of_copied_files() {
     }
 }
 
+#[test]
+fn owners_of_choice_and_sparse_files() {
+    let engine = Engine::with_busybox();
+    let host = source();
+    engine.wharf(&["run", "-d", "--name", "box", "busybox", "sleep", "1000"]).ok();
+    engine.wharf(&["create", "--name", "still", "busybox"]).ok();
+    for container in ["box", "still"] {
+        for (owner, expected) in [("alice", "1000:1000"), ("7:8", "7:8"), ("alice:9", "1000:9")] {
+            let source = text(&host.join("src"));
+            engine.wharf(&["cp", "--chown", owner, &source, &format!("{container}:/own{expected}")]).ok();
+        }
+    }
+    let owners =
+        engine.wharf(&["exec", "box", "stat", "-c", "%u:%g", "/own1000:1000", "/own7:8/a", "/own1000:9/sub"]);
+    assert_eq!(owners.line(), "1000:1000\n7:8\n1000:9");
+    let nobody = engine.wharf(&["cp", "--chown", "nobody-here", &text(&host.join("src")), "box:/x"]);
+    assert!(nobody.code == 1 && nobody.stderr.contains("unable to find user nobody-here"), "{nobody:?}");
+    let out = engine.wharf(&["cp", "--chown", "1", "box:/etc/passwd", &text(&host.join("x"))]);
+    assert!(
+        out.code == 1 && out.stderr.contains("--chown is for what is copied into a container"),
+        "{out:?}"
+    );
+    // 64 MiB with a line in the middle and a hole at the end.
+    let sparse = std::fs::File::create(host.join("sparse")).unwrap();
+    sparse.set_len(64 << 20).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&sparse, b"line", 32 << 20).unwrap();
+    engine.wharf(&["cp", &text(&host.join("sparse")), "box:/sparse"]).ok();
+    engine.wharf(&["cp", "box:/sparse", &text(&host.join("back"))]).ok();
+    let blocks = engine.wharf(&["exec", "box", "stat", "-c", "%s %b", "/sparse"]).line();
+    let (size, blocks) = blocks.split_once(' ').unwrap();
+    assert_eq!(size, "67108864");
+    assert!(blocks.parse::<u64>().unwrap() < 2048, "{blocks} blocks");
+    let back = std::fs::metadata(host.join("back")).unwrap();
+    assert!(std::os::unix::fs::MetadataExt::blocks(&back) < 2048);
+    assert_eq!(std::fs::read(host.join("back")).unwrap(), std::fs::read(host.join("sparse")).unwrap());
+}
+
 /// The place of a secret outside, as the container would name it through its links.
 fn links_out(victim: &Path) -> String {
     format!("ln -s {0} /leak; ln -s / /root/up; ln -s ../../../../../../..{0} /tmp/up", victim.display())

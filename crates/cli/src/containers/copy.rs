@@ -7,7 +7,7 @@ mod local;
 
 use super::request;
 use crate::error::{Error, Result};
-use crate::flags::{Flag, Matches, switch};
+use crate::flags::{Flag, Matches, switch, text};
 use crate::options::mounts::absolute;
 use crate::program::{Cli, stdout_is_terminal, warn};
 use crate::units;
@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 /// The flags of `cp`.
 pub(crate) const FLAGS: &[Flag] = &[
     switch("archive", "Archive mode (copy all uid/gid information)").short('a'),
+    text("chown", "Owner of what is copied into a container (USER[:GROUP], names as in the container)"),
     switch("follow-link", "Always follow symbol link in SRC_PATH").short('L'),
     switch("quiet", "Suppress progress output during copy. Progress output is automatically suppressed if no terminal is attached").short('q'),
 ];
@@ -34,6 +35,9 @@ pub(crate) fn run(cli: &Cli, matches: &Matches) -> Result<()> {
         return Err(Error::message("destination can not be empty"));
     }
     match (split(source), split(destination)) {
+        ((Some(_), _), (None, _)) if matches.changed("chown") => {
+            Err(Error::message("--chown is for what is copied into a container"))
+        }
         ((Some(container), path), (None, local)) => from_container(cli, matches, (container, path), local),
         ((None, local), (Some(container), path)) => to_container(cli, matches, local, (container, path)),
         ((Some(_), _), (Some(_), _)) => Err(Error::message("copying between containers is not supported")),
@@ -262,6 +266,10 @@ fn to_container(cli: &Cli, matches: &Matches, local: &str, (container, path): (&
             .query("path", directory)
             .query("noOverwriteDirNonDir", "true");
         let request = if matches.switch("archive") { request.query("copyUIDGID", "true") } else { request };
+        let request = match matches.text("chown") {
+            "" => request,
+            owner => request.query("chown", owner),
+        };
         Ok(request.stream(content, "application/x-tar").done()?)
     };
     if local == "-" {

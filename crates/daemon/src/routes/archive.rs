@@ -91,6 +91,7 @@ async fn put(engine: Arc<Engine>, mut call: Call) -> Answer {
     let options = Extract {
         keep_kinds: call.query.flag("noOverwriteDirNonDir"),
         copy_owner: call.query.flag("copyUIDGID"),
+        owner: call.query.get("chown").to_owned(),
     };
     let mut reader = call.take_reader();
     blocking(move || engine.containers.write_archive(call.name(), &path, &options, &mut reader)).await?;

@@ -163,7 +163,14 @@ impl Containers {
                     _ => failed(name, path, &error),
                 })?;
             refuse_read_only(container, root, folder.as_fd())?;
-            let owner = options.copy_owner.then(|| extract::user(root, &container.config.user)).flatten();
+            let owner = match options.owner.as_str() {
+                "" => options.copy_owner.then(|| extract::user(root, &container.config.user)).flatten(),
+                text => Some(extract::user(root, text).ok_or_else(|| {
+                    Error::invalid(format!(
+                        "unable to find user {text}: no matching entries in passwd or group file"
+                    ))
+                })?),
+            };
             extract::extract(root, &asked.parent, options, owner, reader)?;
             Ok(Container::clone(container))
         })?;

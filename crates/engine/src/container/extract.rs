@@ -12,7 +12,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use std::fs::File;
-use std::io::{BufReader, Read, Write as _};
+use std::io::{BufReader, Read, Seek as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -22,12 +22,14 @@ use store::tar::{Entry, Kind as EntryKind, Reader, Time};
 const MAX_DEPTH: usize = 500;
 
 /// How to unpack.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Extract {
     /// Refuse to put a file where a folder is, and the other way round.
     pub keep_kinds: bool,
     /// Give everything to the container's user instead of the archive's.
     pub copy_owner: bool,
+    /// Give everything to this user (`USER[:GROUP]`, names being the container's) instead of the archive's.
+    pub owner: String,
 }
 
 /// A user and a group.
@@ -74,7 +76,7 @@ pub(super) fn extract(
     let broken = |error: std::io::Error| Error::invalid(format!("Error processing tar file: {error}"));
     let decoder = store::decompress(reader).map_err(broken)?;
     let mut archive = Reader::new(BufReader::with_capacity(1 << 16, decoder));
-    let mut place = Place { root, folder, options: *options, owner, folders: Vec::new() };
+    let mut place = Place { root, folder, keep_kinds: options.keep_kinds, owner, folders: Vec::new() };
     while let Some(entry) = archive.next_entry().map_err(broken)? {
         place.entry(&entry, &mut archive)?;
     }
@@ -88,7 +90,7 @@ pub(super) fn extract(
 struct Place<'a> {
     root: BorrowedFd<'a>,
     folder: &'a Path,
-    options: Extract,
+    keep_kinds: bool,
     owner: Option<Owner>,
     /// Folders whose times are set at the end, after what is made in them.
     folders: Vec<(OwnedFd, Time)>,
@@ -176,12 +178,12 @@ impl Place<'_> {
         // moby's texts, which name the folder that is copied to as what is put there.
         let here = self.folder.join(relative(&entry.name).unwrap_or_default());
         let new = self.folder;
-        if self.options.keep_kinds && is_folder {
+        if self.keep_kinds && is_folder {
             return Err(Error::invalid(format!(
                 "cannot overwrite directory {here:?} with non-directory {new:?}"
             )));
         }
-        if self.options.keep_kinds && wants_folder {
+        if self.keep_kinds && wants_folder {
             return Err(Error::invalid(format!(
                 "cannot overwrite non-directory {here:?} with directory {new:?}"
             )));
@@ -242,10 +244,17 @@ impl Place<'_> {
             if data.is_empty() {
                 break;
             }
-            file.write_all(data).map_err(written)?;
             let count = data.len();
+            // Zeros become holes, so that sparse files stay sparse.
+            if data.iter().all(|byte| *byte == 0) {
+                file.seek_relative(i64::try_from(count).unwrap_or(i64::MAX)).map_err(written)?;
+            } else {
+                file.write_all(data).map_err(written)?;
+            }
             archive.consume(count);
         }
+        let end = file.stream_position().map_err(written)?;
+        file.set_len(end).map_err(written)?;
         self.attributes(file.as_fd(), entry)?;
         futimens(&file, &times(entry.modified)).map_err(self.failed("set the time of", &entry.name))
     }
@@ -393,9 +402,9 @@ mod tests {
         Entry { name: name.as_bytes().to_vec(), kind, mode: 0o755, ..Entry::default() }
     }
 
-    fn unpack(scratch: &Scratch, bytes: &[u8], options: Extract) -> Result<()> {
+    fn unpack(scratch: &Scratch, bytes: &[u8], options: &Extract) -> Result<()> {
         let root = sys::path::open_directory(&scratch.0).unwrap();
-        extract(root.as_fd(), Path::new("/dest"), &options, None, &mut &*bytes)
+        extract(root.as_fd(), Path::new("/dest"), options, None, &mut &*bytes)
     }
 
     #[test]
@@ -410,8 +419,8 @@ mod tests {
             (hard, b""),
             (named("implied/g", EntryKind::File), b"two"),
         ]);
-        unpack(&scratch, &bytes, Extract::default()).unwrap();
-        unpack(&scratch, &bytes, Extract::default()).unwrap();
+        unpack(&scratch, &bytes, &Extract::default()).unwrap();
+        unpack(&scratch, &bytes, &Extract::default()).unwrap();
         let read = |path: &str| std::fs::read_to_string(scratch.0.join("dest").join(path)).unwrap();
         assert_eq!(
             (read("a/f"), read("l"), read("h"), read("implied/g")),
@@ -419,9 +428,9 @@ mod tests {
         );
         let clash = archive(&[(named("a", EntryKind::File), b"x")]);
         let keep = Extract { keep_kinds: true, ..Extract::default() };
-        let refusal = unpack(&scratch, &clash, keep).unwrap_err().to_string();
+        let refusal = unpack(&scratch, &clash, &keep).unwrap_err().to_string();
         assert_eq!(refusal, "cannot overwrite directory \"/dest/a\" with non-directory \"/dest\"");
-        unpack(&scratch, &clash, Extract::default()).unwrap();
+        unpack(&scratch, &clash, &Extract::default()).unwrap();
         assert_eq!(read("a"), "x");
     }
 
@@ -432,7 +441,7 @@ mod tests {
         for name in ["../x", "a/../../x", "/../x"] {
             let bytes = archive(&[(named(name, EntryKind::File), b"x")]);
             assert_eq!(
-                base::Classify::kind(&unpack(&scratch, &bytes, Extract::default()).unwrap_err()),
+                base::Classify::kind(&unpack(&scratch, &bytes, &Extract::default()).unwrap_err()),
                 Kind::InvalidArgument
             );
         }
@@ -440,7 +449,7 @@ mod tests {
         let link = Entry { link: b"/".to_vec(), ..named("root", EntryKind::Symlink) };
         let name = format!("root{}", outside.display());
         let bytes = archive(&[(link, b""), (named(&name, EntryKind::File), b"x")]);
-        unpack(&scratch, &bytes, Extract::default()).unwrap();
+        unpack(&scratch, &bytes, &Extract::default()).unwrap();
         assert!(!outside.exists());
         assert!(scratch.0.join(outside.strip_prefix("/").unwrap()).exists());
     }

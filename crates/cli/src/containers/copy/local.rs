@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Timespec, Timestamps};
 use std::fs::{File, Metadata};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek as _, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 use std::thread;
@@ -124,8 +124,7 @@ fn make_entry(
             let (parent, name) = room_for(root, path)?;
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let mut file = File::from(rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o600))?);
-            io::copy(content, &mut file)
-                .map(drop)
+            write_sparse(content, &mut file)
                 .map_err(|error| rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO))
         }
         EntryType::Symlink => {
@@ -139,6 +138,22 @@ fn make_entry(
         // Devices of a container are not wanted on the host; other kinds are headers of the format.
         _ => Ok(()),
     }
+}
+
+/// Copies contents; zeros become holes, so that sparse files stay sparse.
+fn write_sparse(content: &mut impl Read, file: &mut File) -> io::Result<()> {
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        let count = content.read(&mut buffer)?;
+        let Some(data) = buffer.get(..count).filter(|data| !data.is_empty()) else { break };
+        if data.iter().all(|byte| *byte == 0) {
+            file.seek_relative(i64::try_from(count).unwrap_or(i64::MAX))?;
+        } else {
+            file.write_all(data)?;
+        }
+    }
+    let end = file.stream_position()?;
+    file.set_len(end)
 }
 
 /// What an entry says about its file.
