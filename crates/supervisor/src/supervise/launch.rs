@@ -183,7 +183,7 @@ impl Supervisor {
             self.streams.remove(&number);
             return Err(Failure::system("watch for the container's end")(errno));
         }
-        self.phase = Phase::Running(Run {
+        self.phase = Phase::Running(Box::new(Run {
             number,
             pid,
             pidfd: init.pidfd,
@@ -199,7 +199,7 @@ impl Supervisor {
             restart: None,
             again: false,
             end: None,
-        });
+        }));
         Ok(())
     }
 

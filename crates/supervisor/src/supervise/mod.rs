@@ -126,7 +126,7 @@ fn now() -> Timestamp {
 #[derive(Debug)]
 enum Phase {
     /// It runs, or its last output is being read.
-    Running(Run),
+    Running(Box<Run>),
     /// It has ended and starts again at this time.
     Waiting { record: ExitRecord, start_at: Instant },
     /// It has ended for good; clients may still be taking their last output.
