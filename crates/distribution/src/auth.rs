@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 
 /// The largest answer of a token server.
 const TOKEN_LIMIT: u64 = 1 << 20;
+/// What this program is called to token servers.
+const CLIENT: &str = "wharf";
 /// What a token lives if the server does not say (distribution's *token specification*).
 const DEFAULT_LIFE: Duration = Duration::from_secs(60);
 /// A token this close to its end is not used any more.
@@ -57,6 +59,7 @@ struct TokenAnswer {
     token: Option<String>,
     access_token: Option<String>,
     expires_in: Option<f64>,
+    refresh_token: Option<String>,
 }
 
 /// Who asks whom for what.
@@ -130,6 +133,30 @@ impl Authenticator {
             None
         };
         Ok(header.filter(|header| Some(header) != refused))
+    }
+
+    /// Asks the token server that the endpoint has named for a token in place of name and password; `None` if there is no
+    /// such server, or it gives none.
+    pub(crate) async fn identity_token(
+        &self,
+        transport: &Transport,
+        subject: Subject<'_>,
+    ) -> Result<Option<String>, Error> {
+        let challenge = {
+            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            known.challenges.get(&subject.endpoint.authority).cloned()
+        };
+        let credentials = subject.own_credentials();
+        let Some(Challenge::Bearer(bearer)) = challenge else { return Ok(None) };
+        if credentials.username.is_empty() {
+            return Ok(None);
+        }
+        check_realm(subject.endpoint, &bearer)?;
+        let realm = uri::with_query(&bearer.realm, "offline_token", "true");
+        let realm = uri::with_query(&realm, "client_id", CLIENT);
+        let key = TokenKey { realm, service: bearer.service, scope: String::new(), credentials };
+        let (answer, _url) = ask(transport, &key).await?;
+        Ok(answer.refresh_token.filter(|token| !token.is_empty()))
     }
 
     fn remember(&self, subject: Subject<'_>, mut challenge: Challenge) {
@@ -207,7 +234,8 @@ fn check_realm(endpoint: &Endpoint, bearer: &Bearer) -> Result<(), Error> {
     }
 }
 
-async fn fetch(transport: &Transport, key: &TokenKey) -> Result<Token, Error> {
+/// Sends the request for a token; returns the answer, and where it came from.
+async fn ask(transport: &Transport, key: &TokenKey) -> Result<(TokenAnswer, Uri), Error> {
     let request = token_request(key)?;
     let url = request.uri().clone();
     let response = transport.send(request).await?;
@@ -230,15 +258,21 @@ async fn fetch(transport: &Transport, key: &TokenKey) -> Result<Token, Error> {
         };
         return Err(Error::Token { url, refusal });
     }
-    let asked = Instant::now();
     let body = transport.read(&url, response, TOKEN_LIMIT).await?;
-    let invalid =
-        |problem: &str| Error::Protocol { url: uri::without_query(&url), problem: problem.to_owned() };
-    let answer: TokenAnswer =
-        serde_json::from_slice(&body).map_err(|_ignored| invalid("not a token answer"))?;
+    let answer = serde_json::from_slice(&body).map_err(|_ignored| invalid(&url, "not a token answer"))?;
+    Ok((answer, url))
+}
+
+fn invalid(url: &Uri, problem: &str) -> Error {
+    Error::Protocol { url: uri::without_query(url), problem: problem.to_owned() }
+}
+
+async fn fetch(transport: &Transport, key: &TokenKey) -> Result<Token, Error> {
+    let asked = Instant::now();
+    let (answer, url) = ask(transport, key).await?;
     let token = [answer.token, answer.access_token].into_iter().flatten().find(|token| !token.is_empty());
     let token =
-        token.ok_or_else(|| invalid("authorization server did not include a token in the response"))?;
+        token.ok_or_else(|| invalid(&url, "authorization server did not include a token in the response"))?;
     let life = answer.expires_in.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     let life = life.unwrap_or(DEFAULT_LIFE).max(DEFAULT_LIFE).min(Duration::from_secs(86_400));
     Ok(Token { header: secret(&format!("Bearer {token}"))?, until: asked + life.saturating_sub(LEEWAY) })
@@ -256,7 +290,7 @@ fn token_request(key: &TokenKey) -> Result<Request<transport::Body>, Error> {
         // OAuth 2 takes all scopes in one parameter.
         let form = [
             ("grant_type", "refresh_token"),
-            ("client_id", "wharf"),
+            ("client_id", CLIENT),
             ("service", key.service.as_str()),
             ("scope", key.scope.as_str()),
             ("refresh_token", credentials.identity_token.as_str()),

@@ -128,6 +128,11 @@ impl Exchange {
         self.authenticator.header(&self.transport, subject).await
     }
 
+    /// Returns a token in place of name and password, from the token server that `subject`'s endpoint has named.
+    pub(crate) async fn identity_token(&self, subject: Subject<'_>) -> Result<Option<String>, Error> {
+        self.authenticator.identity_token(&self.transport, subject).await
+    }
+
     fn schemes(&self) -> std::sync::MutexGuard<'_, HashMap<String, &'static str>> {
         self.schemes.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -10,14 +10,16 @@ use http::Method;
 
 impl Client {
     /// Shows `credentials` to the registry at `server`, an address as users and Docker's clients write it:
-    /// `registry.example:5000`, `https://index.docker.io/v1/`, or nothing for Docker Hub.
+    /// `registry.example:5000`, `https://index.docker.io/v1/`, or nothing for Docker Hub. Returns the token that is to be kept
+    /// in place of name and password (`IdentityToken`), if the registry's token server gives one.
     ///
     /// # Errors
     ///
     /// `Unauthorized` if the registry does not take them; others as they come.
-    pub async fn login(&self, server: &str, credentials: &Credentials) -> Result<(), Error> {
+    pub async fn login(&self, server: &str, credentials: &Credentials) -> Result<Option<String>, Error> {
         let domain = domain_of(server);
         let endpoints = endpoint::endpoints(domain, &[], &self.inner().settings.insecure);
+        let mut token = None;
         for endpoint in &endpoints {
             let subject = Subject { endpoint, credentials, scope: "" };
             let call = Call::new(Method::GET, "/v2/".to_owned());
@@ -31,8 +33,9 @@ impl Client {
                     Refusal { status: status.as_u16(), code: String::new(), message, retry_after: None };
                 return Err(Error::Refused { refusal });
             }
+            token = self.inner().exchange.identity_token(subject).await?;
         }
-        Ok(())
+        Ok(token)
     }
 }
 

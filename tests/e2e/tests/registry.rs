@@ -1,6 +1,7 @@
 //! Our registry server, used by parts that others wrote: skopeo, curl, Docker's command line, dockerd; and by our engine.
 #![expect(clippy::unwrap_used, reason = "test code: a failed step ends the test")]
 
+use e2e::command_lines;
 use std::path::Path;
 use std::time::Duration;
 use testkit::{Engine, Namespaces, Registry, Scratch, image, until};
@@ -293,6 +294,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         user = base64.b64decode(self.headers.get("Authorization", "Basic Og==").split()[1]).decode()
         if user not in (":", "alice:secret"):
             self.send_response(401); self.end_headers(); return
+        self.give(user, query)
+    def give(self, user, query):
         access = []
         for scope in " ".join(query.get("scope", [])).split():
             kind, name, actions = scope.split(":")
@@ -302,10 +305,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
         claims = {"iss": "Tokens", "sub": user.split(":")[0], "aud": query["service"][0], "exp": now + 60, "nbf": now - 5, "access": access}
         signed = encode(json.dumps(header).encode()) + "." + encode(json.dumps(claims).encode())
         signature = openssl("dgst", "-sha256", "-sign", folder + "/token.key", data=signed.encode())
-        body = json.dumps({"token": signed + "." + encode(signature)}).encode()
+        answer = {"token": signed + "." + encode(signature)}
+        if form == "kid" and query.get("offline_token") == ["true"]:
+            answer["refresh_token"] = "kept-for-long"
+        body = json.dumps(answer).encode()
         self.send_response(200); self.end_headers(); self.wfile.write(body)
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path.startswith("/token"):
+            asked = urllib.parse.parse_qs(body.decode())
+            if asked["refresh_token"] != ["kept-for-long"]:
+                self.send_response(401); self.end_headers(); return
+            return self.give("alice:", asked)
         with open(folder + "/events", "ab") as log:
             log.write(body + b"\n")
         self.send_response(200); self.end_headers()
@@ -383,8 +394,19 @@ fn tokens_and_events() {
         assert!(refused.code == 1 && refused.stderr.contains("denied"), "{form}: {}", refused.stderr);
         let wrong = engine.wharf(&["login", "-u", "alice", "-p", "wrong", Registry::HOST]);
         assert_eq!(wrong.code, 1, "{form}: {wrong:?}");
-        engine.wharf(&["login", "-u", "alice", "-p", "secret", Registry::HOST]).ok();
-        engine.wharf(&["pull", "-q", &name("private/box:1")]).ok();
+        for line in command_lines() {
+            line.run(&engine, &["logout", Registry::HOST]);
+            line.run(&engine, &["login", "-u", "alice", "-p", "secret", Registry::HOST]).ok();
+            let kept = std::fs::read_to_string(engine.folder().join("config/config.json")).unwrap();
+            // In place of the password, from a server that gives them.
+            let password = "YWxpY2U6c2VjcmV0";
+            assert_eq!(
+                (kept.contains("kept-for-long"), kept.contains(password)),
+                (form == "kid", form != "kid")
+            );
+            engine.wharf(&["rmi", "-f", &name("private/box:1")]);
+            line.run(&engine, &["pull", "-q", &name("private/box:1")]).ok();
+        }
         engine.wharf(&["tag", &name("private/box:1"), &name("other/box:2")]).ok();
         engine.wharf(&["push", "-q", &name("other/box:2")]).ok();
         until("the events to come", Duration::from_secs(20), || {

@@ -91,8 +91,9 @@ async fn login(images: Images, mut call: Call) -> Answer {
     let document: serde_json::Value = call.json().await?;
     let (credentials, server) = Credentials::from_json(document.to_string().as_bytes())
         .map_err(|error| Failure::invalid(error.to_string()))?;
-    images.login(&server, &credentials, super::image::verify(&call)).await?;
-    Ok(body::ok(&AuthResponse { identity_token: String::new(), status: "Login Succeeded".to_owned() }))
+    let token = images.login(&server, &credentials, super::image::verify(&call)).await?;
+    let identity_token = token.unwrap_or_default();
+    Ok(body::ok(&AuthResponse { identity_token, status: "Login Succeeded".to_owned() }))
 }
 
 /// Answers `GET /system/df`: what images, containers and volumes take.

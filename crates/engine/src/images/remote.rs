@@ -147,12 +147,17 @@ impl Images {
         broken.map_or(taken, Err)
     }
 
-    /// Shows `credentials` to the registry at `server` (`POST /auth`).
+    /// Shows `credentials` to the registry at `server` (`POST /auth`); returns the token to keep in their place, if there is one.
     ///
     /// # Errors
     ///
     /// `Unauthorized` if the registry does not take them.
-    pub async fn login(&self, server: &str, credentials: &Credentials, verify: bool) -> Result<()> {
+    pub async fn login(
+        &self,
+        server: &str,
+        credentials: &Credentials,
+        verify: bool,
+    ) -> Result<Option<String>> {
         let client = self.client_for(distribution::domain_of(server), verify);
         client.login(server, credentials).await.map_err(|error| registry_error(&error))
     }
