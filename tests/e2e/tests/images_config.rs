@@ -243,3 +243,50 @@ fn options_of_etc_default() {
     let resolver = engine.wharf(&["run", "--rm", "box:1", "cat", "/etc/resolv.conf"]).ok();
     assert!(resolver.contains("nameserver 9.9.9.9"), "{resolver}");
 }
+
+/// A registry behind TLS that sends everybody on to plain HTTP, where it notes who comes.
+const LEADING_AWAY: &str = r#"
+import http.server, ssl, sys, threading
+folder, host = sys.argv[1], "10.99.0.2"
+class Plain(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        open(folder + "/came", "a").write(self.path + "\n")
+        self.send_response(200); self.end_headers()
+    do_HEAD = do_GET
+class Away(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200 if self.path == "/v2/" else 307)
+        self.send_header("Location", "http://%s:5001%s" % (host, self.path))
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+    do_HEAD = do_GET
+    def log_message(self, *rest):
+        pass
+threading.Thread(target=http.server.ThreadingHTTPServer((host, 5001), Plain).serve_forever, daemon=True).start()
+server = http.server.ThreadingHTTPServer((host, 5000), Away)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(folder + "/tls.crt", folder + "/tls.key")
+server.socket = context.wrap_socket(server.socket, server_side=True)
+server.serve_forever()
+"#;
+
+#[test]
+fn nobody_is_led_away_from_tls() {
+    let engine = Engine::start();
+    let files = Scratch::new();
+    certificate(&files);
+    own_etc(&engine, &files);
+    let authority = std::fs::read_to_string(files.join("tls.crt")).expect("read a certificate");
+    write(&engine, AWAY, "ca.crt", &authority);
+    engine.run("ip", &["addr", "add", "10.99.0.2/32", "dev", "lo"]).ok();
+    let mut command = engine.command("python3");
+    command.args(["-c", LEADING_AWAY]).arg(files.path()).stdout(Stdio::null()).stderr(Stdio::null());
+    let _server = Proxy(command.spawn().expect("start a server"));
+    until("the server to answer", Duration::from_secs(20), || {
+        let output = engine.run("curl", &["-sk", "-o", "/dev/null", &format!("https://{AWAY}/v2/")]);
+        (output.code == 0).then_some(())
+    });
+    let refused = engine.wharf(&["pull", &format!("{AWAY}/some/box:1")]);
+    assert!(refused.code == 1 && refused.stderr.contains("it leaves HTTPS"), "{refused:?}");
+    assert!(!files.join("came").exists(), "it went on without TLS");
+}
