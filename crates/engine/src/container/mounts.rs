@@ -120,38 +120,41 @@ fn tmpfs(destination: String, options: Vec<String>, writable: bool) -> Planned {
 /// How a bind may propagate.
 const PROPAGATIONS: [&str; 6] = ["private", "rprivate", "shared", "rshared", "slave", "rslave"];
 
-/// Parses `[SOURCE:]DESTINATION[:MODE]`.
+/// Parses `[SOURCE:]DESTINATION[:MODE]` (moby, *volume/mounts*, `ParseMountRaw`).
 fn short(text: &str) -> Result<Planned> {
     let wrong = || Error::invalid(format!("invalid volume specification: '{text}'"));
     let parts: Vec<&str> = text.split(':').collect();
     let (source, destination, mode) = match *parts.as_slice() {
-        [destination] => ("", destination, ""),
-        [source, destination] if destination.starts_with('/') => (source, destination, ""),
-        // `/path:ro` is an anonymous volume with a mode.
-        [destination, mode] if destination.starts_with('/') && is_mode(mode) => ("", destination, mode),
-        [source, destination, mode] => (source, destination, mode),
+        [destination] if !destination.is_empty() => ("", destination, ""),
+        // A volume without a name cannot have a mode.
+        [source, destination] if !source.is_empty() && !is_mode(destination) => (source, destination, ""),
+        [source, destination, mode] if !source.is_empty() => (source, destination, mode),
         _ => return Err(wrong()),
     };
-    if destination.is_empty() || (source.is_empty() && parts.len() == 3) {
-        return Err(wrong());
-    }
-    let destination = clean(destination).map_err(|error| match destination.starts_with('/') {
-        true => error,
-        false => Error::invalid(format!(
-            "invalid volume specification: '{text}': invalid mount config for type \"volume\": invalid mount path: \
-             '{destination}' mount path must be absolute"
-        )),
-    })?;
     if !is_mode(mode) {
         return Err(Error::invalid(format!("invalid mode: {mode}")));
     }
     let has = |word: &str| mode.split(',').any(|part| part == word);
+    let propagation = PROPAGATIONS.into_iter().find(|word| has(word));
+    let is_bind = source.starts_with('/');
+    let destination = match target(destination) {
+        Ok(_) if is_bind && has("nocopy") => Err("field VolumeOptions must not be specified".to_owned()),
+        Ok(_) if !is_bind && propagation.is_some() => {
+            Err("field BindOptions must not be specified".to_owned())
+        }
+        checked => checked,
+    };
+    let destination = destination.map_err(|what| {
+        let kind = if is_bind { "bind" } else { "volume" };
+        Error::invalid(format!(
+            "invalid volume specification: '{text}': invalid mount config for type \"{kind}\": {what}"
+        ))
+    })?;
     let mut planned = volume(String::new(), destination);
-    if source.starts_with('/') {
+    if is_bind {
         planned.point.kind = MountKind::Bind;
         planned.point.source = clean_path(source);
         planned.point.anonymous = false;
-        let propagation = PROPAGATIONS.into_iter().find(|word| has(word));
         propagation.unwrap_or("rprivate").clone_into(&mut planned.point.propagation);
         planned.create_source = true;
         planned.copy = false;
@@ -171,34 +174,20 @@ fn short(text: &str) -> Result<Planned> {
     Ok(planned)
 }
 
+/// Says whether each word is known and at most one of each sort is given.
 fn is_mode(mode: &str) -> bool {
-    const WORDS: [&str; 14] = [
-        "ro",
-        "rw",
-        "z",
-        "Z",
-        "nocopy",
-        "private",
-        "rprivate",
-        "shared",
-        "rshared",
-        "slave",
-        "rslave",
-        "consistent",
-        "cached",
-        "delegated",
-    ];
-    mode.is_empty() || mode.split(',').all(|word| WORDS.contains(&word))
+    const SORTS: [&[&str]; 5] =
+        [&["ro", "rw"], &["z", "Z"], &["nocopy"], &PROPAGATIONS, &["consistent", "cached", "delegated"]];
+    let words = || mode.split(',').filter(|_| !mode.is_empty());
+    let given = |sort: &[&str]| words().filter(|word| sort.contains(word)).count();
+    SORTS.iter().all(|sort| given(sort) <= 1)
+        && SORTS.iter().map(|sort| given(sort)).sum::<usize>() == words().count()
 }
 
 /// Reads the long form (Engine API, *Mount*).
 fn long(mount: &Mount) -> Result<Planned> {
-    let planned = kind_of(mount)
-        .map_err(|what| Error::invalid(format!("invalid mount config for type {:?}: {what}", mount.kind)))?;
-    if planned.point.destination == "/" {
-        return Err(Error::invalid("invalid specification: destination can't be '/'"));
-    }
-    Ok(planned)
+    kind_of(mount)
+        .map_err(|what| Error::invalid(format!("invalid mount config for type {:?}: {what}", mount.kind)))
 }
 
 /// The text is what is wrong.
@@ -206,7 +195,7 @@ fn kind_of(mount: &Mount) -> Result<Planned, String> {
     if mount.target.is_empty() {
         return Err(missing("Target"));
     }
-    let destination = absolute(&mount.target)?;
+    let destination = target(&mount.target)?;
     let extra = [
         ("BindOptions", mount.bind_options.is_some(), "bind"),
         ("VolumeOptions", mount.volume_options.is_some(), "volume"),
@@ -353,14 +342,15 @@ fn memory(asked: &TmpfsOptions) -> Result<Vec<String>, String> {
 
 /// Returns an absolute path without `.`, `..`, double or trailing slashes; `/` itself is refused.
 fn clean(path: &str) -> Result<String> {
-    let cleaned = clean_path(path);
-    if cleaned == "/" {
-        return Err(Error::invalid("invalid specification: destination can't be '/'"));
+    target(path).map_err(Error::invalid)
+}
+
+/// Where something may be mounted: an absolute path that is not the root.
+fn target(path: &str) -> Result<String, String> {
+    match absolute(path)?.as_str() {
+        "/" => Err("invalid specification: destination can't be '/'".to_owned()),
+        cleaned => Ok(cleaned.to_owned()),
     }
-    if !path.starts_with('/') {
-        return Err(Error::invalid(format!("invalid mount path: '{path}' mount path must be absolute")));
-    }
-    Ok(cleaned)
 }
 
 fn clean_path(path: &str) -> String {
@@ -400,7 +390,21 @@ mod tests {
         check("/b", Ok((Volume, "", "/b", true)));
         check("/a:/b:bogus", Err("invalid mode: bogus"));
         check("a:b:c:d", Err("invalid volume specification: 'a:b:c:d'"));
-        check("/a:/", Err("invalid specification: destination can't be '/'"));
+        let wrong = "invalid volume specification: ";
+        let refused = |text: &str, why: &str| check(text, Err(&format!("{wrong}'{text}'{why}")));
+        for text in ["", ":/b", "/b:ro", "vol:", ":", "a:b:c:d"] {
+            refused(text, "");
+        }
+        let (bind, volume) =
+            (": invalid mount config for type \"bind\": ", ": invalid mount config for type \"volume\": ");
+        refused("/a:/", &format!("{bind}invalid specification: destination can't be '/'"));
+        refused("/a:b", &format!("{bind}invalid mount path: 'b' mount path must be absolute"));
+        refused("vol:b", &format!("{volume}invalid mount path: 'b' mount path must be absolute"));
+        refused("/a:/b:nocopy", &format!("{bind}field VolumeOptions must not be specified"));
+        refused("vol:/b:rprivate", &format!("{volume}field BindOptions must not be specified"));
+        for mode in ["ro,rw", "rshared,rslave", "z,Z", "nocopy,nocopy", "ro,", "cached,delegated"] {
+            check(&format!("/a:/b:{mode}"), Err(&format!("invalid mode: {mode}")));
+        }
     }
 
     #[test]
@@ -436,7 +440,7 @@ mod tests {
             ),
             (
                 r#"{"Type":"bind","Source":"/a","Target":"/"}"#,
-                "invalid specification: destination can't be '/'",
+                r#"invalid mount config for type "bind": invalid specification: destination can't be '/'"#,
             ),
             (
                 r#"{"Type":"bind","Source":"/a","Target":"/b","BindOptions":{"Propagation":"up"}}"#,

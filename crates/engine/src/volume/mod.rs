@@ -312,18 +312,18 @@ impl Volumes {
             "" | "default" => LOCAL,
             driver => driver,
         };
-        let plugin = match driver {
-            LOCAL => None,
-            driver => Some(Plugin::find(driver).map_err(|why| {
-                Error::not_found(format!("error looking up volume plugin {driver}: {why}"))
-            })?),
-        };
         let mut labels = request.labels.clone();
         let name = if request.name.is_empty() {
             labels.insert(ANONYMOUS.to_owned(), String::new());
             random_id().to_string()
         } else {
             request.name.clone()
+        };
+        let plugin = match driver {
+            LOCAL => None,
+            driver => Some(Plugin::find(driver).map_err(|why| {
+                Error::not_found(format!("create {name}: error looking up volume plugin {driver}: {why}"))
+            })?),
         };
         if VolumeName::parse(&name).is_none() {
             return Err(Error::invalid(format!(
