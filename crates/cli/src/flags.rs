@@ -62,7 +62,9 @@ impl Kind {
     fn check(self, value: &str) -> Result<(), String> {
         match self {
             Self::Bool => values::boolean(value).map(drop),
-            Self::Text | Self::List | Self::CommaList => Ok(()),
+            Self::Text | Self::List => Ok(()),
+            Self::CommaList if value.is_empty() => Ok(()),
+            Self::CommaList => values::fields(value).map(drop),
             Self::Checked(_, check) => check(value),
             Self::Int => values::int(value).map(drop),
             Self::Uint16 => values::uint(value, u64::from(u16::MAX)).map(drop),
@@ -250,7 +252,8 @@ impl Matches {
             values.clear();
         }
         match flag.kind {
-            Kind::CommaList => values.extend(values::fields(&value)),
+            // An empty text is no element; others were checked above.
+            Kind::CommaList => values.extend(values::fields(&value).unwrap_or_default()),
             _ => values.push(value),
         }
         Ok(())

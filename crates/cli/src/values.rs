@@ -154,24 +154,44 @@ pub(crate) fn quote(text: &str) -> String {
     quoted
 }
 
-/// Splits one record of comma-separated values (RFC 4180), as Go's `encoding/csv` reads it; quotes are lenient.
-pub(crate) fn fields(text: &str) -> Vec<String> {
-    let mut fields = vec![String::new()];
-    let mut letters = text.chars().peekable();
-    let mut quoted = false;
-    while let Some(letter) = letters.next() {
-        let at_start = fields.last().is_some_and(String::is_empty);
-        match letter {
-            '"' if quoted && letters.peek() == Some(&'"') => {
-                letters.next();
-                fields.last_mut().into_iter().for_each(|field| field.push('"'));
+/// Splits one record of comma-separated values (RFC 4180), as Go's `encoding/csv` reads it.
+pub(crate) fn fields(text: &str) -> Result<Vec<String>, String> {
+    let wrong = |at: usize, what: &str| Err(format!("parse error on line 1, column {}: {what}", at + 1));
+    if text.is_empty() {
+        return Err("EOF".to_owned());
+    }
+    let mut fields = Vec::new();
+    let mut letters = text.char_indices().peekable();
+    loop {
+        let mut field = String::new();
+        if letters.next_if(|(_, letter)| *letter == '"').is_some() {
+            const QUOTE: &str = "extraneous or missing \" in quoted-field";
+            loop {
+                match letters.next() {
+                    None => return wrong(text.len(), QUOTE),
+                    Some((_, '"')) if letters.next_if(|(_, letter)| *letter == '"').is_some() => {
+                        field.push('"');
+                    }
+                    Some((at, '"')) => match letters.peek() {
+                        None | Some((_, ',')) => break,
+                        Some(_) => return wrong(at, QUOTE),
+                    },
+                    Some((_, letter)) => field.push(letter),
+                }
             }
-            '"' if quoted || at_start => quoted = !quoted,
-            ',' if !quoted => fields.push(String::new()),
-            letter => fields.last_mut().into_iter().for_each(|field| field.push(letter)),
+        } else {
+            while let Some((at, letter)) = letters.next_if(|(_, letter)| *letter != ',') {
+                if letter == '"' {
+                    return wrong(at, "bare \" in non-quoted field");
+                }
+                field.push(letter);
+            }
+        }
+        fields.push(field);
+        if letters.next().is_none() {
+            return Ok(fields);
         }
     }
-    fields
 }
 
 /// Splits `key=value`; the value is empty if there is no `=`.
@@ -230,8 +250,18 @@ mod tests {
 
     #[test]
     fn records() {
-        assert_eq!(fields("a,b=c"), ["a", "b=c"]);
-        assert_eq!(fields(r#"a,"b,c",d"e"#), ["a", "b,c", "d\"e"]);
-        assert_eq!(fields(r#""x=""y"" z""#), [r#"x="y" z"#]);
+        let split = |text: &str| fields(text).unwrap();
+        assert_eq!(split("a,b=c"), ["a", "b=c"]);
+        assert_eq!(split(r#"a,"b,c""#), ["a", "b,c"]);
+        assert_eq!(split("a,"), ["a", ""]);
+        assert_eq!(split(r#""x=""y"" z""#), [r#"x="y" z"#]);
+        for (text, why) in [
+            ("", "EOF"),
+            (r#"a,d"e"#, "parse error on line 1, column 4: bare \" in non-quoted field"),
+            (r#"a,"b"#, "parse error on line 1, column 5: extraneous or missing \" in quoted-field"),
+            (r#""a"b"#, "parse error on line 1, column 3: extraneous or missing \" in quoted-field"),
+        ] {
+            assert_eq!(fields(text), Err(why.to_owned()));
+        }
     }
 }

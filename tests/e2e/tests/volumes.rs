@@ -1,8 +1,8 @@
 //! Volumes with options of the local driver, parts of volumes, images as mounts.
 
-use e2e::both;
+use e2e::{both, command_lines};
 use std::path::Path;
-use testkit::{Engine, Scratch};
+use testkit::{Engine, Output, Scratch};
 
 /// The mounts below the engine's volumes.
 fn mounts(engine: &Engine) -> String {
@@ -174,4 +174,106 @@ fn images_are_mounted_read_only() {
         "busybox",
     ]);
     assert!(absent.stderr.contains("No such image: nosuch"), "{absent:?}");
+}
+
+/// Wrong or odd `-v`. Docker takes one letter before a colon for a drive, and two characters for a path.
+const VOLUMES: &[&str] = &[
+    "",
+    "vol:",
+    ":/b",
+    "vol:b",
+    "/a:b",
+    "vol:/b:ro:dd",
+    "/a:/b:rw:z:x",
+    "/a:/b:nosuch",
+    "vol:/",
+    "/:/",
+    "/a:/b:ro,rw",
+    "/a:/b:rshared,rslave",
+    "vol:/b:rprivate",
+    "vol:/b:z,Z",
+    "..:/b",
+    "vol:/b:nocopy,nocopy",
+    "/b/../..:ro",
+    "a/b:/c",
+    "a b:/c",
+    "-v:/c",
+    "/a:/b:nocopy",
+];
+/// Wrong or odd `--mount`.
+const MOUNTS: &[&str] = &[
+    "",
+    "type",
+    "type=",
+    "type=bind",
+    "type=volume",
+    "type=nosuch,target=/a",
+    "type=bind,src=/nosuch,dst=/a",
+    "type=bind,src=relative,dst=/a",
+    "type=bind,dst=/a",
+    "src=a",
+    "type=volume,src=a/b,dst=/a",
+    "type=bind,src=/,dst=a",
+    "type=tmpfs,dst=/a,tmpfs-size=much",
+    "type=tmpfs,dst=/a,tmpfs-mode=9",
+    "type=tmpfs,src=x,dst=/a",
+    "type=volume,dst=/a,bind-propagation=shared",
+    "type=bind,src=/,dst=/a,volume-nocopy",
+    "type=bind,src=/,dst=/a,bind-propagation=sideways",
+    "type=bind,src=/,dst=/a,readonly=perhaps",
+    "type=bind,src=/,dst=/a,nosuch=1",
+    "type=volume,dst=/a,tmpfs-size=1m",
+    "type=volume,src=new,dst=/a,volume-opt=x",
+    "type=volume,src=a,dst=/a,volume-driver=nosuch",
+    "type=npipe,src=a,dst=/a",
+    "type=cluster,src=a,dst=/a",
+    "type=volume,src=a,dst=/",
+    "type=bind,src=/,dst=/a,bind-recursive=perhaps",
+    "type=bind,src=/,dst=/a,bind-recursive=readonly",
+    "type=bind,src=/,dst=/a,bind-nonrecursive,bind-recursive=writable",
+    "type=image,dst=/a",
+    "type=image,src=nosuch,dst=/a",
+    "type=bind,\"src=/,dst=/a",
+    "target=/a,target=/b,type",
+    "type=volume,src=vol,dst=/a,volume-subpath=../x",
+    "type=volume,dst=/a,ro",
+];
+/// Wrong or odd `--tmpfs`.
+const TMPFS: &[&str] = &["", "a", "/", "/a:size=much", "/a:nosuch", "/a:exec,noexec,x=y"];
+
+/// What each command line refuses itself is compared with Docker's; what the daemon refuses has dockerd's words.
+#[test]
+fn wrong_mounts_are_refused_in_dockers_words() {
+    let engine = Engine::with_busybox();
+    let there = engine.folder().display().to_string();
+    let flags = [("-v", VOLUMES), ("--mount", MOUNTS), ("--tmpfs", TMPFS)];
+    let all = flags.iter().flat_map(|(flag, texts)| texts.iter().map(move |text| (*flag, *text)));
+    let (mut taken, mut different) = (Vec::new(), Vec::new());
+    for (flag, text) in all {
+        let create = ["create", "--pull", "never", flag, text, "busybox"];
+        let outputs: Vec<Output> = command_lines().iter().map(|line| line.run(&engine, &create)).collect();
+        let plain: Vec<(String, i32)> =
+            outputs.iter().map(|output| (output.stderr.replace("wharf", "docker"), output.code)).collect();
+        if plain.iter().any(|one| Some(one) != plain.first()) {
+            different.push(format!("{flag} {text}: {plain:#?}"));
+        }
+        if outputs.iter().all(|output| output.code == 0) {
+            taken.push(text);
+        } else {
+            let told = |(said, code): &(String, i32)| !said.trim().is_empty() && matches!(code, 1 | 125);
+            assert!(plain.iter().all(told), "{flag} {text}: {outputs:?}");
+        }
+    }
+    assert!(different.is_empty(), "{}", different.join("\n"));
+    println!("taken, as by Docker's command line: {taken:?}");
+    // Two at one place, whatever they are.
+    let bind = format!("type=bind,src={there},dst=/a");
+    for flags in [
+        ["-v", "one:/a", "-v", "two:/a"],
+        ["-v", "one:/a", "--mount", &bind],
+        ["--mount", &bind, "--tmpfs", "/a"],
+    ] {
+        let refused = both(&engine, &[&["create"][..], &flags, &["busybox"]].concat());
+        assert!(refused.stderr.contains("Duplicate mount point: /a"), "{flags:?}: {refused:?}");
+    }
 }

@@ -98,7 +98,7 @@ fn parse_gpus(text: &str) -> Result<DeviceRequest, String> {
         DeviceRequest { capabilities: Some(vec![vec!["gpu".to_owned()]]), ..DeviceRequest::default() };
     let mut seen: Vec<String> = Vec::new();
     let mut set_count = false;
-    for field in values::fields(text) {
+    for field in values::fields(text)? {
         let (name, value) = field.split_once('=').unwrap_or((&field, ""));
         let name = name.trim().to_lowercase();
         if seen.contains(&name) {
@@ -117,7 +117,7 @@ fn parse_gpus(text: &str) -> Result<DeviceRequest, String> {
                 request.capabilities = Some(vec![all]);
             }
             "options" if named => {
-                request.options = Some(values::map(&values::fields(value)));
+                request.options = Some(values::map(&values::fields(value)?));
             }
             _ if named => return Err(format!("unexpected key '{name}' in '{field}'")),
             _ => (request.count, set_count) = (count(&field)?, true),

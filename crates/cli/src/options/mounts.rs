@@ -71,7 +71,7 @@ pub(crate) fn check(text: &str) -> Result<(), String> {
 pub(crate) fn mount(text: &str, directory: &Path) -> Result<Mount, String> {
     let mut mount = Mount { kind: "volume".to_owned(), ..Mount::default() };
     let mut options = Options::default();
-    for field in values::fields(text) {
+    for field in values::fields(text)? {
         let (key, value) = match field.split_once('=') {
             Some((key, value)) => (key.to_lowercase(), value.to_owned()),
             None => (field.to_lowercase(), String::new()),

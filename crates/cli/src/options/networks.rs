@@ -37,7 +37,7 @@ fn attachment(text: &str) -> Result<Attachment, String> {
         text.clone_into(&mut attachment.target);
         return Ok(attachment);
     }
-    for field in values::fields(text) {
+    for field in values::fields(text)? {
         let (key, value) = field
             .split_once('=')
             .filter(|(_, value)| !value.is_empty())

@@ -130,7 +130,7 @@ fn long_form(text: &str) -> Result<Option<String>, String> {
         return Ok(None);
     }
     let (mut target, mut published, mut protocol) = (None, String::new(), "tcp".to_owned());
-    for field in values::fields(text) {
+    for field in values::fields(text)? {
         let (name, value) = field.split_once('=').ok_or_else(|| format!("invalid field: {field}"))?;
         match name {
             "protocol" if matches!(value, "tcp" | "udp" | "sctp") => value.clone_into(&mut protocol),
