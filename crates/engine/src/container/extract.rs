@@ -61,7 +61,8 @@ pub(super) fn user(root: BorrowedFd<'_>, text: &str) -> Option<Owner> {
     Some((uid, gid))
 }
 
-/// Unpacks an archive (plain, gzip or zstd) in `folder` beneath `root`. All of it is on disk afterwards.
+/// Unpacks an archive (plain, gzip or zstd) in `folder` beneath `root`. What came into a volume or a folder of the host is on
+/// disk afterwards; a container's own layer is as lasting as what the container writes itself.
 ///
 /// # Errors
 ///
@@ -81,10 +82,14 @@ pub(super) fn extract(
         place.entry(&entry, &mut archive)?;
     }
     place.finish()?;
-    let synced = sys::path::open_in_root(root, folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC)
-        .map_err(|error| error.errno())
-        .and_then(rustix::fs::syncfs);
-    synced.map_err(|errno| Error::known(Kind::Internal, format!("sync {}: {errno}", folder.display())))
+    sync_if_lasting(root, folder)
+        .map_err(|errno| Error::known(Kind::Internal, format!("sync {}: {errno}", folder.display())))
+}
+
+fn sync_if_lasting(root: BorrowedFd<'_>, folder: &Path) -> std::result::Result<(), Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let place = sys::path::open_in_root(root, folder, flags).map_err(|error| error.errno())?;
+    if fstat(&place)?.st_dev == fstat(root)?.st_dev { Ok(()) } else { rustix::fs::syncfs(place) }
 }
 
 struct Place<'a> {
