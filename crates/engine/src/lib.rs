@@ -69,7 +69,7 @@ pub fn assemble(settings: Settings) -> Result<Engine> {
         cgroups::systemd::check()?;
     }
     let zygote = supervisor::Zygote::spawn(&settings.executable)?;
-    let store = Store::open(&settings.data)?;
+    let store = Store::open_with(&settings.data, settings.layer_limits.clone())?;
     store.set_archives(settings.layer_archives)?;
     let containers = settings.data.containers();
     if settings.layer_size.is_some() && !sys::quota::is_enforced(&containers) {

@@ -56,6 +56,8 @@ pub struct Settings {
     pub runtimes: BTreeMap<String, OciRuntime>,
     /// The runtime of containers that name none: one of `runtimes`, or one of [`BUILT_IN_RUNTIMES`].
     pub default_runtime: String,
+    /// How much a layer of an image may unpack to.
+    pub layer_limits: store::Limits,
     /// How many bytes a container's writable layer holds at most unless it says otherwise.
     pub layer_size: Option<u64>,
     /// Size of `/dev/shm` in bytes.

@@ -215,3 +215,21 @@ fn raw_tar(entries: &[RawEntry]) -> Vec<u8> {
     archive.extend([0; 1024]);
     archive
 }
+
+#[test]
+fn layers_unpack_to_what_is_allowed() {
+    let mut engine = Engine::start_with(&["--max-layer-size=1m"]);
+    let files = Scratch::new();
+    let archive = files.join("large.tar");
+    write_layered(&archive, "large:1", 2, 2 << 20);
+    let load = ["load", "-i", &archive.display().to_string()];
+    let refused = engine.wharf(&load);
+    assert!(refused.code == 1 && refused.stderr.contains("it has more than 1048576 bytes"), "{refused:?}");
+    assert_eq!(engine.wharf(&["images", "-aq"]).ok(), "");
+    engine.stop_daemon();
+    engine.replace_flags(&["--max-layer-size=4m"]);
+    engine.start_daemon();
+    engine.wharf(&load).ok();
+    let wrong = engine.wharf(&["daemon", "--max-layer-size=none"]);
+    assert!(wrong.code != 0 && wrong.stderr.contains("invalid max-layer-size: none"), "{wrong:?}");
+}

@@ -237,6 +237,12 @@ pub const FLAGS: &[Flag] = &[
     )
     .short('l'),
     flag("log-opt", Map, "log-opts", "Default log driver options for containers"),
+    flag(
+        "max-layer-size",
+        Text,
+        "max-layer-size",
+        "Largest size that a layer of an image may unpack to (default 4t)",
+    ),
     flag("max-concurrent-downloads", Number, "max-concurrent-downloads", "Set the max concurrent downloads")
         .reloads(),
     flag("max-concurrent-uploads", Number, "max-concurrent-uploads", "Set the max concurrent uploads")

@@ -201,6 +201,7 @@ fn engine(given: &Given, facts: &HostFacts, debug: bool) -> Result<Settings, Val
         max_download_attempts: positive(given, "max-download-attempts", 5, "max download attempts")?,
         layer_archives: layer_archives(given)?,
         layer_size: layer_size(given)?,
+        layer_limits: layer_limits(given)?,
         registry_mirrors: mirrors(given)?,
         insecure_registries: given.all("insecure-registry").to_vec(),
         build_cache: super::builder::rules(given.last("builder"))?,
@@ -227,6 +228,17 @@ fn strict(given: &Given) -> Result<bool, ValueError> {
         None | Some("") => Ok(false),
         Some("strict") => Ok(true),
         Some(other) => error(format!("invalid compat: {other}")),
+    }
+}
+
+fn layer_limits(given: &Given) -> Result<store::Limits, ValueError> {
+    let default = store::Limits::default();
+    match given.last("max-layer-size") {
+        None | Some("") => Ok(default),
+        Some(size) => match bytes(size).filter(|bytes| *bytes > 0) {
+            Some(bytes) => Ok(store::Limits { bytes, ..default }),
+            None => error(format!("invalid max-layer-size: {size}")),
+        },
     }
 }
 
