@@ -84,6 +84,15 @@ impl Registry {
         format!("http: {{tls: {{certificate: {path}/tls.crt, key: {path}/tls.key}}}}\n")
     }
 
+    /// Makes a file of passwords, `htpasswd`, in `files`, by which `alice` has the password `secret`; returns the lines of a
+    /// configuration that ask for them.
+    pub fn passwords(files: &Scratch) -> String {
+        let path = files.join("htpasswd");
+        let line = "alice:$2b$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n";
+        std::fs::write(&path, line).expect("write a file of passwords");
+        format!("auth: {{htpasswd: {{realm: Test, path: {}}}}}\n", path.display())
+    }
+
     /// The most memory that the registry has had, in KiB (`VmHWM`).
     pub fn peak_memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()));

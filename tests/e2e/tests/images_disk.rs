@@ -6,9 +6,6 @@ use std::time::Duration;
 use testkit::image::Entry;
 use testkit::{Engine, Registry, Scratch, image, until};
 
-/// alice, secret.
-const PASSWORDS: &str = "alice:$2b$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n";
-
 fn files_below(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap().flatten() {
@@ -131,9 +128,7 @@ fn repairs_use_passwords_and_mirrors() {
     let files = Scratch::new();
     let archive = files.join("image.tar");
     write_image(&archive, "box:1");
-    let passwords = files.join("htpasswd");
-    std::fs::write(&passwords, PASSWORDS).unwrap();
-    let further = format!("auth: {{htpasswd: {{realm: Test, path: {}}}}}\n", passwords.display());
+    let further = Registry::passwords(&files);
     let origin = Registry::start_own(engine.namespaces(), Registry::HOST, &further);
     let name = format!("{}/box:1", Registry::HOST);
     engine.wharf(&["login", "-u", "alice", "-p", "secret", Registry::HOST]).ok();

@@ -230,13 +230,7 @@ fn unverified_registries() {
     let archive = files.join("box.tar");
     image::write_busybox(&archive, "box:latest");
     let tls = Registry::certificate(&files, "DNS:nobody");
-    std::fs::write(
-        files.join("htpasswd"),
-        "alice:$2b$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n",
-    )
-    .expect("write a password file");
-    let further =
-        format!("{tls}auth: {{htpasswd: {{realm: r, path: {}}}}}\n", files.join("htpasswd").display());
+    let further = tls + &Registry::passwords(&files);
     let _registry = Registry::start_own(engine.namespaces(), AWAY, &further);
     engine.wharf(&["load", "-q", "-i", &archive.display().to_string()]).ok();
     let name = format!("{AWAY}/box:1");

@@ -6,9 +6,6 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use testkit::{Engine, Registry, Scratch, image, until};
 
-/// `alice` with the password `secret`.
-const PASSWORDS: &str = "alice:$2b$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n";
-
 #[test]
 fn searching() {
     let engine = Engine::start();
@@ -44,9 +41,7 @@ fn searching() {
 fn logging_in_and_out() {
     let engine = Engine::start();
     let files = Scratch::new();
-    let passwords = files.join("htpasswd");
-    std::fs::write(&passwords, PASSWORDS).expect("write a password file");
-    let further = format!("auth: {{htpasswd: {{realm: Test, path: {}}}}}\n", passwords.display());
+    let further = Registry::passwords(&files);
     let _registry = Registry::start_own(engine.namespaces(), Registry::HOST, &further);
     let host = Registry::HOST;
     let wrong = both(&engine, &["login", "-u", "alice", "-p", "wrong", host]);
@@ -83,9 +78,7 @@ fn credentials_are_kept_by_helpers() {
     use std::os::unix::fs::PermissionsExt as _;
     let engine = Engine::start();
     let files = Scratch::new();
-    let passwords = files.join("htpasswd");
-    std::fs::write(&passwords, PASSWORDS).expect("write a password file");
-    let further = format!("auth: {{htpasswd: {{realm: Test, path: {}}}}}\n", passwords.display());
+    let further = Registry::passwords(&files);
     let _registry = Registry::start_own(engine.namespaces(), Registry::HOST, &further);
     let host = Registry::HOST;
     let config = engine.folder().join("config/config.json");

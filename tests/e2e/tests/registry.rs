@@ -6,9 +6,6 @@ use std::path::Path;
 use std::time::Duration;
 use testkit::{Engine, Namespaces, Registry, Scratch, image, until};
 
-/// `alice` with the password `secret`.
-const PASSWORDS: &str = "alice:$2b$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n";
-
 fn curl(namespaces: &Namespaces, arguments: &[&str]) -> String {
     let output =
         namespaces.command("curl").args(["-sk", "--max-time", "20"]).args(arguments).output().unwrap();
@@ -77,9 +74,7 @@ fn passwords_and_tls() {
     let namespaces = engine.namespaces();
     let files = Scratch::new();
     let tls = Registry::certificate(&files, "DNS:localhost,IP:127.0.0.1");
-    let passwords = files.join("htpasswd");
-    std::fs::write(&passwords, PASSWORDS).unwrap();
-    let further = format!("auth: {{htpasswd: {{realm: Test, path: {}}}}}\n{tls}", passwords.display());
+    let further = Registry::passwords(&files) + &tls;
     let _registry = Registry::start_own(namespaces, Registry::HOST, &further);
     let address = format!("docker://{}/private/box:1", Registry::HOST);
     let archive = format!("docker-archive:{}", busybox(&files).display());
