@@ -279,8 +279,6 @@ impl Supervisor {
     pub(super) fn thaw(&mut self) {
         let Phase::Running(run) = &mut self.phase else { return };
         if run.paused && run.thaw().is_ok() {
-            run.paused = false;
-            run.held_by = None;
             self.peers.tell(Event::Unpaused, &self.poller);
         }
     }

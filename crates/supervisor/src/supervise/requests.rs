@@ -90,11 +90,9 @@ impl Supervisor {
         if run.paused {
             return conflict(format!("Container {id} is already paused"));
         }
-        if let Err(failure) = run.freeze() {
+        if let Err(failure) = run.freeze(holder) {
             return failure.into_refusal();
         }
-        run.paused = true;
-        run.held_by = holder;
         self.peers.tell(Event::Paused, &self.poller);
         Reply::Done
     }
@@ -111,8 +109,6 @@ impl Supervisor {
         if let Err(failure) = run.thaw() {
             return failure.into_refusal();
         }
-        run.paused = false;
-        run.held_by = None;
         self.peers.tell(Event::Unpaused, &self.poller);
         Reply::Done
     }

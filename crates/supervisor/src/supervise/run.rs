@@ -53,18 +53,23 @@ impl Run {
         }
     }
 
-    pub(super) fn freeze(&self) -> Result<(), Failure> {
+    /// Freezes all processes: for a connection, or until further notice.
+    pub(super) fn freeze(&mut self, holder: Option<u32>) -> Result<(), Failure> {
         match &self.foreign {
-            None => self.cgroup.freeze().map_err(|error| refused(&error)),
-            Some(foreign) => foreign.pause(),
+            None => self.cgroup.freeze().map_err(|error| refused(&error))?,
+            Some(foreign) => foreign.pause()?,
         }
+        (self.paused, self.held_by) = (true, holder);
+        Ok(())
     }
 
-    pub(super) fn thaw(&self) -> Result<(), Failure> {
+    pub(super) fn thaw(&mut self) -> Result<(), Failure> {
         match &self.foreign {
-            None => self.cgroup.thaw().map_err(|error| refused(&error)),
-            Some(foreign) => foreign.resume(),
+            None => self.cgroup.thaw().map_err(|error| refused(&error))?,
+            Some(foreign) => foreign.resume()?,
         }
+        (self.paused, self.held_by) = (false, None);
+        Ok(())
     }
 
     pub(super) fn apply(&self, resources: &Resources) -> Result<(), Failure> {
