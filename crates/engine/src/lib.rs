@@ -148,3 +148,12 @@ fn identity(database: &store::Database) -> Result<String> {
     database.put("engine", "id", id.as_bytes(), store::Durability::Durable)?;
     Ok(id)
 }
+
+/// Gives back the quota of a folder that is gone, if it had one; `near` is on the same file system.
+fn forget_quota(project: Option<sys::quota::Project>, near: &std::path::Path) {
+    if let Some(project) = project
+        && let Err(error) = project.forget(near)
+    {
+        tracing::warn!(near = %near.display(), error = %base::chain(&error), "forgetting a quota");
+    }
+}

@@ -42,11 +42,7 @@ impl Containers {
         let snapshots = self.store.snapshots();
         let project = sys::quota::project(&snapshots.of(id).upper);
         snapshots.remove(id)?;
-        if let Some(project) = project
-            && let Err(error) = project.forget(&self.settings.data.containers())
-        {
-            tracing::warn!(container = %id, error = %base::chain(&error), "forgetting a quota");
-        }
+        crate::forget_quota(project, &self.settings.data.containers());
         Ok(())
     }
 }

@@ -52,11 +52,11 @@ impl Volumes {
     pub(super) fn undo_fillings(&self) {
         for volume in self.list() {
             let name = volume.name.as_str();
-            let used = self.mounted().get(name).is_some_and(|place| !place.users.is_empty());
-            if used || is_mounted(&self.data(name)) || !matches!(volume.backing(), Ok(None)) {
-                continue;
-            }
-            if let Err(error) = self.undo_filling(name) {
+            if self.is_idle(name)
+                && !is_mounted(&self.data(name))
+                && matches!(volume.backing(), Ok(None))
+                && let Err(error) = self.undo_filling(name)
+            {
                 tracing::warn!(volume = name, error = %base::chain(&error), "emptying a volume that was half filled");
             }
         }

@@ -205,6 +205,11 @@ impl Volumes {
         self.undo_filling(name)
     }
 
+    /// Says whether no running container and no visit uses a volume.
+    fn is_idle(&self, name: &str) -> bool {
+        self.mounted().get(name).is_none_or(|place| place.users.is_empty())
+    }
+
     /// Returns what is held while a volume is mounted, unmounted or filled.
     fn gate(&self, name: &str) -> Arc<Mutex<()>> {
         Arc::clone(&self.mounted().entry(name.to_owned()).or_default().gate)
@@ -229,7 +234,7 @@ impl Volumes {
         for (name, gate) in left {
             let _gate = gate.lock().unwrap_or_else(PoisonError::into_inner);
             // Somebody may have come meanwhile.
-            if self.mounted().get(&name).is_none_or(|place| place.users.is_empty()) {
+            if self.is_idle(&name) {
                 self.detach_loudly(&name);
             }
         }
@@ -240,7 +245,7 @@ impl Volumes {
         self.end_removals();
         self.undo_fillings();
         for volume in self.list().iter().filter(|volume| !matches!(volume.backing(), Ok(None))) {
-            if self.mounted().get(&volume.name).is_none_or(|place| place.users.is_empty()) {
+            if self.is_idle(&volume.name) {
                 self.detach_loudly(&volume.name);
             }
         }

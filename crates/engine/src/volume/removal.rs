@@ -67,11 +67,7 @@ impl Volumes {
         drop(state);
         self.mounted().remove(name);
         delete(&removed)?;
-        if let Some(project) = project
-            && let Err(error) = project.forget(&self.paths.volumes())
-        {
-            tracing::warn!(volume = name, error = %base::chain(&error), "forgetting a quota");
-        }
+        crate::forget_quota(project, &self.paths.volumes());
         self.events.now(Type::Volume, "destroy", name, driver_attribute(&volume.driver));
         Ok(())
     }
