@@ -45,6 +45,15 @@ pub fn without_call<T: Send>(number: u32, work: impl FnOnce() -> T + Send) -> T 
     })
 }
 
+/// Writes containerd's configuration, `config.toml`, in `files`: its data in `root` there, its socket is `sock`. Returns its path.
+pub fn containerd_config(files: &Scratch, root: &str) -> std::path::PathBuf {
+    let (root, state, socket) = (files.join(root), files.join("state"), files.join("sock"));
+    let config = format!("version = 2\nroot = {root:?}\nstate = {state:?}\n[grpc]\naddress = {socket:?}\n");
+    let path = files.join("config.toml");
+    std::fs::write(&path, config).expect("write containerd's configuration");
+    path
+}
+
 /// Polls `probe` until it gives a value, and panics after `limit` saying `what` was waited for.
 pub fn until<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Option<T>) -> T {
     let begin = Instant::now();

@@ -73,11 +73,15 @@ impl Peer {
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         let daemon = command.spawn().expect("start dockerd");
-        let peer = Self::Docker { namespaces, scratch, daemon };
-        until("dockerd to answer", Duration::from_secs(60), || {
-            peer.command(&["version"]).status().is_ok_and(|status| status.success()).then_some(())
+        Self::Docker { namespaces, scratch, daemon }.answering()
+    }
+
+    /// Waits until its daemon answers.
+    fn answering(self) -> Self {
+        until(&format!("{} to answer", self.name()), Duration::from_secs(60), || {
+            self.command(&["version"]).status().is_ok_and(|status| status.success()).then_some(())
         });
-        peer
+        self
     }
 
     fn podman() -> Self {
@@ -93,26 +97,15 @@ impl Peer {
             return None;
         }
         let (namespaces, scratch) = place();
-        let path = |name: &str| scratch.join(name).display().to_string();
-        let config = format!(
-            "version = 2\nroot = {:?}\nstate = {:?}\n[grpc]\naddress = {:?}\n",
-            path("data/root"),
-            path("state"),
-            path("sock")
-        );
-        std::fs::write(scratch.join("config.toml"), config).expect("write containerd's configuration");
         let mut command = namespaces.command("containerd");
         command
-            .args(["-c", &path("config.toml")])
+            .arg("-c")
+            .arg(testkit::containerd_config(&scratch, "data/root"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         let daemon = command.spawn().expect("start containerd");
-        let peer = Self::Containerd { namespaces, scratch, daemon };
-        until("containerd to answer", Duration::from_secs(60), || {
-            peer.command(&["version"]).status().is_ok_and(|status| status.success()).then_some(())
-        });
-        Some(peer)
+        Some(Self::Containerd { namespaces, scratch, daemon }.answering())
     }
 
     /// The name of its command line.

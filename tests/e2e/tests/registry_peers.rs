@@ -102,19 +102,11 @@ fn containerd() {
     let registry = Registry::start_own(&namespaces, HOST, "");
     let files = Scratch::new();
     registry.push(&namespaces, &archive(&files), "some/box:1");
-    let path = |name: &str| files.join(name).display().to_string();
-    let config = format!(
-        "version = 2\nroot = {:?}\nstate = {:?}\n[grpc]\naddress = {:?}\n",
-        path("root"),
-        path("state"),
-        path("sock")
-    );
-    std::fs::write(files.join("config.toml"), config).expect("write a configuration");
     let mut command = namespaces.command(&containerd);
-    command.args(["-c", &path("config.toml")]).stdout(Stdio::null());
+    command.arg("-c").arg(testkit::containerd_config(&files, "root")).stdout(Stdio::null());
     let log = std::fs::File::create(files.join("log")).expect("make a log");
     let _running = Running(command.stderr(log).spawn().expect("start containerd"));
-    let socket = path("sock");
+    let socket = files.join("sock").display().to_string();
     until("containerd to answer", Duration::from_secs(60), || {
         let mut command = namespaces.command(&ctr);
         let output = command.args(["-a", &socket, "version"]).output().expect("run ctr");
