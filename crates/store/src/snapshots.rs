@@ -77,18 +77,6 @@ impl Snapshots {
         Ok(snapshot)
     }
 
-    /// Empties a container's writable layer; it must not be mounted.
-    ///
-    /// # Errors
-    ///
-    /// [`crate::Error::Io`].
-    pub fn reset(&self, id: &ContainerId) -> Result<Snapshot> {
-        let snapshot = self.of(id);
-        self.workspace.discard(&snapshot.upper)?;
-        self.workspace.discard(&snapshot.work)?;
-        self.create(id)
-    }
-
     /// Takes the container's whole directory (writable layer, logs, files) out of sight at once; it is deleted in
     /// the background. It must not be mounted. "Not here" is success.
     ///
