@@ -18,7 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("sys", &[]),
     ("cgroups", &["oci", "sys"]),
     ("store", &["base", "oci", "sys"]),
-    ("dockerfile", &[]),
+    ("dockerfile", &["base"]),
     ("builder", &["base", "oci", "sys", "store", "dockerfile"]),
     ("tls", &[]),
     ("distribution", &["base", "oci", "tls"]),

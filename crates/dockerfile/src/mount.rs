@@ -109,7 +109,7 @@ fn parse(value: &str) -> Result<Mount, String> {
 }
 
 /// Splits at commas as CSV does: a field in double quotes may hold commas.
-fn fields(value: &str) -> Vec<String> {
+pub(crate) fn fields(value: &str) -> Vec<String> {
     let mut fields = vec![String::new()];
     let mut quoted = false;
     for c in value.chars() {
@@ -204,17 +204,7 @@ fn check(kind: &str, said: &Said) -> Result<(), String> {
 
 /// Reads `64m`, `1GiB`, `1024`.
 fn size(text: &str) -> Option<u64> {
-    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let (number, unit) = text.split_at_checked(digits)?;
-    let shift = match unit.trim().to_ascii_lowercase().trim_end_matches("ib").trim_end_matches('b') {
-        "" => 0,
-        "k" => 10,
-        "m" => 20,
-        "g" => 30,
-        "t" => 40,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(1 << shift)
+    base::size::parse(text, base::size::Multiple::Binary).ok()?.try_into().ok()
 }
 
 #[cfg(test)]
