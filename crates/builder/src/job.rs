@@ -10,9 +10,10 @@ use crate::step::Desk;
 use crate::worker::{Cancel, Event, Images, Progress, Worker};
 use crate::{squash, stage};
 use base::Timestamp;
-use dockerfile::Dockerfile;
+use dockerfile::lint::{Known, lint};
+use dockerfile::{Checks, Dockerfile};
 use oci::{Descriptor, Platform};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::fd::AsFd as _;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -20,6 +21,8 @@ use std::time::Duration;
 
 /// The argument that fixes all times (reproducible-builds.org/specs/source-date-epoch).
 const EPOCH: &str = "SOURCE_DATE_EPOCH";
+/// The argument that stands for the file's own `# check=`.
+const CHECKS: &str = "BUILDKIT_DOCKERFILE_CHECK";
 
 /// What came of a build.
 #[derive(Debug, Clone, PartialEq)]
@@ -86,7 +89,7 @@ pub fn build(
     progress: &dyn Progress,
     cancel: &Cancel,
 ) -> Result<Built> {
-    let file = Dockerfile::parse(&request.dockerfile)?;
+    let file = checked(request)?;
     let platform = request.platform.clone().unwrap_or_else(Platform::host);
     let given = Given::new(&file, &request.arguments, &platform, &request.target)?;
     let mut bases = Vec::new();
@@ -130,6 +133,23 @@ pub fn build(
         job.squash(&mut state)?;
     }
     job.finish(&state)
+}
+
+/// Reads the Dockerfile; warnings fail the build if it says so itself (`# check=error=true`) or the argument does.
+fn checked(request: &Request) -> Result<Dockerfile> {
+    let mut file = Dockerfile::parse(&request.dockerfile)?;
+    if let Some(Some(text)) = request.arguments.get(CHECKS) {
+        file.checks = Checks::parse(text).map_err(Error::Invalid)?;
+    }
+    if file.checks.error {
+        let found = lint(&file, &Known { ignored: None, variables: &|_image| None });
+        let rules: BTreeSet<&str> = found.iter().map(|warning| warning.rule).collect();
+        if !rules.is_empty() {
+            let rules: Vec<&str> = rules.into_iter().collect();
+            return Err(Error::Invalid(format!("lint violation found for rules: {}", rules.join(", "))));
+        }
+    }
+    Ok(file)
 }
 
 fn epoch(request: &Request) -> Result<Option<i64>> {

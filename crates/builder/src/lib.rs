@@ -13,10 +13,12 @@
 //!
 //! Files are copied by descriptors and single names; no link leads out of the tree it is in.
 
+mod agent;
 mod archive;
 mod cache;
 mod context;
 mod copying;
+mod device;
 mod error;
 mod evaluate;
 mod exchange;
@@ -42,8 +44,9 @@ pub use error::{Error, Result};
 pub use exchange::RECORDS as CACHE_RECORDS;
 pub use git::GitSource;
 pub use job::{Built, build};
-pub use request::{CacheFrom, CacheTo, Context, KnownFiles, Named, Output, Request, Secret};
+pub use request::{AllowedDevices, CacheFrom, CacheTo, Context, KnownFiles, Named, Output, Request, Secret};
 pub use source::{Digests, Listed, Received, Source};
 pub use worker::{
-    CacheImage, Cancel, Event, Images, MountSource, Process, ProcessMount, Progress, Ran, Stream, Worker,
+    CacheImage, Cancel, Event, FoundDevice, Images, MountSource, Process, ProcessMount, Progress, Ran,
+    Stream, Worker,
 };

@@ -37,6 +37,8 @@ pub struct Request {
     pub allow_insecure: bool,
     /// Whether commands may use the host's network (`--allow network.host`).
     pub allow_host_network: bool,
+    /// Devices that commands may use (`--allow device`).
+    pub allow_devices: AllowedDevices,
     /// Whether all layers are made into one.
     pub squash: bool,
     /// Names of the image.
@@ -55,6 +57,21 @@ pub struct Request {
     pub explain: bool,
     /// Where the result goes.
     pub output: Output,
+}
+
+/// Devices that commands may use though their descriptions do not allow it themselves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AllowedDevices {
+    /// All.
+    All,
+    /// Those of these names, which may stand for several.
+    Named(Vec<String>),
+}
+
+impl Default for AllowedDevices {
+    fn default() -> Self {
+        Self::Named(Vec::new())
+    }
 }
 
 /// A cache from elsewhere.

@@ -1,5 +1,6 @@
 //! `RUN`: the key of a command, what is mounted for it, and its layer.
 
+use crate::agent::Agent;
 use crate::cache::{Inputs, Mounted};
 use crate::error::{Error, Result};
 use crate::evaluate::State;
@@ -25,6 +26,9 @@ const SCRIPTS: &str = "/dev/pipes";
 /// The argument that keeps the cache mounts of some builds apart.
 const CACHE_NAMESPACE: &str = "BUILDKIT_CACHE_MOUNT_NS";
 
+/// The argument that names the host of commands.
+const HOSTNAME: &str = "BUILDKIT_SANDBOX_HOSTNAME";
+
 /// A mount with its variables expanded and its target absolute.
 struct Planned {
     mount: Mount,
@@ -40,6 +44,8 @@ struct Mounts {
     env: Vec<String>,
     /// In use until the command has ended.
     _caches: Vec<Mounted>,
+    /// Reachable until the command has ended.
+    _agents: Vec<Agent>,
     /// Targets in the root file system, and whether each is a folder.
     targets: Vec<(String, bool)>,
 }
@@ -53,18 +59,21 @@ impl Job<'_> {
                 "security.insecure is not allowed (the build needs --allow security.insecure)".to_owned(),
             ));
         }
-        if let Some(device) =
-            run.devices.iter().find(|device| device.split(',').any(|part| part == "required"))
-        {
-            return Err(Error::Invalid(format!("device {device:?} is not available to builds")));
-        }
+        let devices = crate::device::devices(&run.devices, &self.request.allow_devices, self.worker)?;
+        let hostname = self.request.arguments.get(HOSTNAME).cloned().flatten().unwrap_or_default();
         let planned = self.plan(run, state)?;
         let words = match &run.script {
             Some(document) => vec![format!("{SCRIPTS}/{}", document.name)],
             None => run.command.words(&state.shell()),
         };
         let diff_ids = state.config.rootfs.diff_ids.clone();
-        let inputs = self.run_inputs(run, state, &words, &planned, &network);
+        let mut inputs = self.run_inputs(run, state, &words, &planned, &network);
+        if !devices.is_empty() {
+            inputs.push(("the devices".to_owned(), devices.join(" ")));
+        }
+        if !hostname.is_empty() {
+            inputs.push(("the host's name".to_owned(), hostname.clone()));
+        }
         let found = self.cached(at, &inputs, state, |_claim| {
             let desk = Desk::new(self.cache.store())?;
             let mut lower = self.lower(&diff_ids)?;
@@ -86,6 +95,8 @@ impl Job<'_> {
                 mounts: prepared.mounts.clone(),
                 network: network.clone(),
                 privileged: run.security == Security::Insecure,
+                hostname,
+                devices,
             };
             // Like a container's, though there is none that could be named.
             let id = oci::Digest::sha256_of(desk.folder.as_os_str().as_encoded_bytes());
@@ -253,7 +264,7 @@ impl Job<'_> {
                     let place = memory_file(desk, index, &secret.0, *owner)?;
                     (MountSource::Path(place), false)
                 }
-                MountKind::Ssh { id, required, .. } => {
+                MountKind::Ssh { id, required, owner } => {
                     let Some(socket) = self.request.agents.get(id) else {
                         if *required {
                             return Err(Error::NotFound(format!("unset ssh forward key {id}")));
@@ -261,7 +272,10 @@ impl Job<'_> {
                         continue;
                     };
                     all.env.push(format!("SSH_AUTH_SOCK={target}"));
-                    (MountSource::Path(socket.clone()), false)
+                    let agent = Agent::forward(&desk.folder, &format!("agent-{index}"), socket, *owner)?;
+                    let source = MountSource::Path(agent.path.clone());
+                    all._agents.push(agent);
+                    (source, false)
                 }
             };
             all.targets.push((target.clone(), is_folder));

@@ -58,6 +58,19 @@ pub struct Process {
     pub network: String,
     /// Whether it may do everything.
     pub privileged: bool,
+    /// The name of its host; empty for the usual one.
+    pub hostname: String,
+    /// Full names of the devices that it gets.
+    pub devices: Vec<String>,
+}
+
+/// A device of this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundDevice {
+    /// Its full name.
+    pub name: String,
+    /// Whether its description says that any build may have it.
+    pub allowed_always: bool,
 }
 
 /// How a process ended.
@@ -80,6 +93,9 @@ pub trait Worker: Send + Sync {
 
     /// Returns what is known of the build's surroundings and changes what commands see: the extra hosts.
     fn surroundings(&self) -> String;
+
+    /// Returns the devices that a name stands for: `VENDOR/CLASS=NAME`, `VENDOR/CLASS`, `VENDOR/CLASS=*`, or a class.
+    fn devices(&self, name: &str) -> Vec<FoundDevice>;
 }
 
 /// Detaches everything that is mounted on the entries of a folder; nothing below a mount is touched.

@@ -181,7 +181,16 @@ pub struct Run {
     /// `--security`.
     pub security: Security,
     /// `--device`.
-    pub devices: Vec<String>,
+    pub devices: Vec<Device>,
+}
+
+/// A device of a `RUN`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// Which one (Container Device Interface): `VENDOR/CLASS=NAME`, `VENDOR/CLASS` for any of them, `=*` for all.
+    pub name: String,
+    /// Whether it must be there.
+    pub required: bool,
 }
 
 /// The network of a `RUN`.

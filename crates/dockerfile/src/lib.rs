@@ -11,6 +11,7 @@
 //!
 //! The syntax is the Dockerfile reference's (docs.docker.com/reference/dockerfile), the corners are `BuildKit`'s front end's.
 
+mod device;
 mod expand;
 mod flags;
 mod ignore;
@@ -26,7 +27,7 @@ mod words;
 pub use expand::{Variables, expand, expand_words};
 pub use ignore::{InvalidPattern, Patterns, glob};
 pub use instruction::{
-    Add, Argument, Command, Copy, Health, Instruction, Mount, MountKind, Network, Owner, Probe, Run,
+    Add, Argument, Command, Copy, Device, Health, Instruction, Mount, MountKind, Network, Owner, Probe, Run,
     Security, Sharing, Source, Stage, Step,
 };
 pub use parse::{Dockerfile, parse_trigger};

@@ -2,8 +2,8 @@
 
 use crate::flags::{Flags, Wrong};
 use crate::instruction::{
-    Add, Argument, Command, Copy, Health, Instruction, Mount, Network, Probe, Run, Security, Source, Stage,
-    Step,
+    Add, Argument, Command, Copy, Device, Health, Instruction, Mount, Network, Probe, Run, Security, Source,
+    Stage, Step,
 };
 use crate::problem::Problem;
 use crate::source::{self, Checks, File, Heredoc, Logical};
@@ -416,10 +416,13 @@ fn run(reading: &Reading<'_>) -> Result<Run, Wrong> {
         Some("insecure") => Security::Insecure,
         _ => Security::Sandbox,
     };
-    let devices: Result<Vec<String>, Wrong> =
-        reading.flags.values("device").map(|value| value.map(|(_, value)| value)).collect();
+    let device = |value: Result<(usize, String), Wrong>| {
+        let (offset, value) = value?;
+        Device::parse(&value).map_err(|message| (offset, message))
+    };
+    let devices = reading.flags.values("device").map(device).collect::<Result<_, Wrong>>()?;
     let (command, script) = body(reading, rest);
-    Ok(Run { command, script, mounts, network, security, devices: devices? })
+    Ok(Run { command, script, mounts, network, security, devices })
 }
 
 /// The command of a `RUN`: a lone here-document is the script itself, any other is the shell's business.

@@ -159,6 +159,17 @@ fn directive(line: &str) -> Option<(String, &str)> {
     (valid && !value.is_empty()).then(|| (name.to_ascii_lowercase(), value))
 }
 
+impl Checks {
+    /// Reads what stands after `check=`.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong.
+    pub fn parse(value: &str) -> Result<Self, String> {
+        checks(value)
+    }
+}
+
 fn checks(value: &str) -> Result<Checks, String> {
     let mut checks = Checks::default();
     for part in value.split(';').map(str::trim).filter(|part| !part.is_empty()) {

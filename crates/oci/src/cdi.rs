@@ -4,6 +4,7 @@
 use crate::lenient::null_default;
 use crate::runtime::{Device, DeviceRule, Hook, Hooks, Mount, NetDevice, Spec};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// A file of devices of one kind.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -13,6 +14,9 @@ pub struct Document {
     pub cdi_version: String,
     /// `VENDOR/CLASS`.
     pub kind: String,
+    /// Free-form facts of all its devices.
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
     /// The devices.
     #[serde(deserialize_with = "null_default")]
     pub devices: Vec<NamedDevice>,
@@ -26,6 +30,9 @@ pub struct Document {
 pub struct NamedDevice {
     /// Its name within the kind.
     pub name: String,
+    /// Free-form facts.
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
     /// What it needs.
     pub container_edits: Edits,
 }

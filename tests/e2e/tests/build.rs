@@ -1,18 +1,8 @@
-//! `build`: what instructions make, the cache, faults; with our own command line and Docker's (the classic protocol).
+//! `build`: what instructions make, the cache; with our own command line and Docker's (the classic protocol).
 
 use e2e::building::{build, classic, context, in_image, text};
 use e2e::command_lines;
-use std::path::Path;
-use std::time::{Duration, Instant};
 use testkit::{Engine, Scratch};
-
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < Duration::from_secs(30), "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
 
 const MANY: &str = r#"# syntax=docker/dockerfile:1
 ARG TAG=latest
@@ -133,211 +123,6 @@ fn stages_run_at_the_same_time() {
 }
 
 #[test]
-fn what_is_wrong_has_a_place() {
-    let engine = Engine::with_busybox();
-    for (file, code, expect) in [
-        (
-            "FROM busybox\n  RUNN x\n",
-            1,
-            "dockerfile parse error on line 2: unknown instruction: RUNN (did you mean RUN?)\n2:3\n2 |   RUNN x\n  |   ^",
-        ),
-        (
-            "FROM busybox\nCOPY nope /x\n",
-            1,
-            "COPY failed: file not found in build context or excluded by .dockerignore: stat nope: file does not exist\n2 | COPY nope /x",
-        ),
-        (
-            "FROM busybox\nRUN echo last words; exit 7\n",
-            7,
-            "The command '/bin/sh -c echo last words; exit 7' returned a non-zero code: 7",
-        ),
-        ("FROM busybox AS a\nCOPY --from=a /x /y\n", 1, "circular dependency detected on stage: a"),
-        ("FROM busybox\nCOPY --from=5 /x /y\n", 1, "invalid stage index 5"),
-        (
-            "FROM busybox\nRUN --mount=type=secret,id=k,required true\n",
-            1,
-            "secret k: not found\n2 | RUN --mount=type=secret,id=k,required true",
-        ),
-        ("FROM busybox\nENV a=\"${b:?needed}\"\n", 1, "b: needed\n2 | ENV a=\"${b:?needed}\""),
-        ("FROM busybox\nCOPY --chown=nobodyknows Dockerfile /x\n", 1, "can't find uid for user nobodyknows"),
-        ("FROM busybox\nRUN --security=insecure true\n", 1, "security.insecure is not allowed"),
-        (
-            "FROM busybox\nADD --checksum=sha256:00 http://127.0.0.1:1/x /x\n",
-            1,
-            "failed to download remote url http://127.0.0.1:1/x",
-        ),
-        ("FROM no.such.host.invalid/image\n", 1, "no.such.host.invalid"),
-    ] {
-        let output = build(&engine, &context(&[("Dockerfile", file)]), &[]);
-        assert!(output.stderr.contains(expect), "{file}: {}", output.stderr);
-        assert_eq!(output.code, code, "{file}");
-    }
-    let output = build(&engine, &context(&[("Dockerfile", "FROM busybox AS web\n")]), &["--target", "wbe"]);
-    assert!(
-        output.stderr.contains("target stage \"wbe\" could not be found (did you mean web?)"),
-        "{}",
-        output.stderr
-    );
-    let failing = context(&[("Dockerfile", "FROM busybox\nRUN exit 3\n")]);
-    assert_eq!(classic(&engine, &failing, &[]).code, 3, "the code of the command is the client's");
-}
-
-/// Says whether any file below a folder holds these bytes.
-fn holds(folder: &Path, needle: &[u8]) -> Option<std::path::PathBuf> {
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path = entry.path();
-        let Ok(metadata) = path.symlink_metadata() else { continue };
-        if metadata.is_dir() {
-            if let Some(found) = holds(&path, needle) {
-                return Some(found);
-            }
-        } else if metadata.is_file()
-            && std::fs::read(&path).is_ok_and(|bytes| bytes.windows(needle.len()).any(|part| part == needle))
-        {
-            return Some(path);
-        }
-    }
-    None
-}
-
-#[test]
-fn secrets_stay_nowhere() {
-    let engine = Engine::with_busybox();
-    let secret = "tr0ub4dor-and-3-dragons";
-    let file = "FROM busybox\nRUN --mount=type=secret,id=k,mode=0440,uid=1000 stat -c '%a %u' /run/secrets/k > /seen && wc -c < /run/secrets/k >> /seen\nRUN --mount=type=secret,id=k,env=KEY test ${#KEY} = 23\nRUN test ! -e /run/secrets && test -z \"$KEY\"\n";
-    let context = context(&[("Dockerfile", file)]);
-    let keys = Scratch::new();
-    std::fs::write(keys.join("key"), secret).unwrap();
-    let flag = format!("id=k,src={}", text(&keys.join("key")));
-    let output = build(&engine, &context, &["--secret", &flag]);
-    assert_eq!(output.code, 0, "{}", output.stderr);
-    assert_eq!(in_image(&engine, "cat /seen"), "440 1000\n23");
-    // Another value is no other build.
-    std::fs::write(keys.join("key"), "another value").unwrap();
-    let again = build(&engine, &context, &["--secret", &flag]);
-    assert_eq!(again.stderr.matches(" CACHED").count(), 3, "{}", again.stderr);
-    assert_eq!(holds(engine.folder(), secret.as_bytes()), None, "data, logs, sockets' folders");
-    assert!(!engine.wharf(&["history", "--no-trunc", "built"]).ok().contains(secret));
-}
-
-#[test]
-fn a_build_ends_with_its_client() {
-    let engine = Engine::with_busybox();
-    let context = context(&[("Dockerfile", "FROM busybox\nRUN touch /first\nRUN echo begun; sleep 1234\n")]);
-    let mut client = engine.wharf_command();
-    client.args(["build", "--progress", "plain"]).arg(context.path());
-    let mut client = client.stderr(std::process::Stdio::piped()).spawn().unwrap();
-    let sleeping = || engine.run("pgrep", &["-fx", "sleep 1234"]).stdout.lines().count() > 0;
-    until("the command to run", sleeping);
-    client.kill().unwrap();
-    client.wait().unwrap();
-    until("the command to end", || !sleeping());
-    let work = engine.folder().join("data/build/work");
-    until("the folders to go", || std::fs::read_dir(&work).unwrap().next().is_none());
-    until("the control group to go", || engine.cgroups().is_empty());
-    assert_eq!(engine.wharf(&["ps", "-aq"]).line(), "");
-}
-
-#[test]
-fn a_daemon_killed_in_mid_build_leaves_a_cache_that_is_right() {
-    let mut engine = Engine::with_busybox();
-    let file =
-        "FROM busybox\nRUN echo kept > /kept\nRUN --mount=type=tmpfs,target=/t test -e /go || sleep 4321\n";
-    let context = context(&[("Dockerfile", file)]);
-    let mut client = engine.wharf_command();
-    client.args(["build", "--progress", "plain"]).arg(context.path());
-    let mut client = client.stderr(std::process::Stdio::null()).spawn().unwrap();
-    until("the command to run", || !engine.run("pgrep", &["-fx", "sleep 4321"]).stdout.is_empty());
-    engine.kill_daemon();
-    client.wait().unwrap();
-    engine.start_daemon();
-    until("the command to end", || engine.run("pgrep", &["-fx", "sleep 4321"]).stdout.is_empty());
-    let work = engine.folder().join("data/build/work");
-    until("the folders to go", || std::fs::read_dir(&work).unwrap().next().is_none());
-    std::fs::write(context.join("Dockerfile"), file.replace("sleep 4321", "true")).unwrap();
-    let again = build(&engine, &context, &[]);
-    assert_eq!(again.code, 0, "{}", again.stderr);
-    assert_eq!(again.stderr.matches(" CACHED").count(), 1, "{}", again.stderr);
-    assert_eq!(in_image(&engine, "cat /kept"), "kept");
-}
-
-#[test]
-fn a_full_disk_is_told_and_survived() {
-    let engine = Engine::on_small_disk(24);
-    engine.load_busybox("busybox:latest");
-    let big = context(&[("Dockerfile", "FROM busybox\nRUN dd if=/dev/zero of=/big bs=1M count=100\n")]);
-    let output = build(&engine, &big, &[]);
-    assert_ne!(output.code, 0);
-    assert!(output.stderr.contains("No space left on device"), "{}", output.stderr);
-    let small = context(&[("Dockerfile", "FROM busybox\nRUN echo x > /x\n")]);
-    until("the space to be free again", || build(&engine, &small, &[]).code == 0);
-    assert_eq!(in_image(&engine, "cat /x"), "x");
-}
-
-/// CVE-2024-23652, CVE-2024-23653, CVE-2024-23651 and their like.
-#[test]
-fn nothing_leads_out_of_a_build() {
-    let engine = Engine::with_busybox();
-    let outside = Scratch::new();
-    std::fs::write(outside.join("precious"), "precious").unwrap();
-    let there = text(outside.path());
-    let attack = |name: &str, file: &str| {
-        let context = context(&[("Dockerfile", file), ("evil", "evil")]);
-        std::os::unix::fs::symlink(&there, context.join("link")).unwrap();
-        let output = build(&engine, &context, &["--no-cache"]);
-        assert_eq!(std::fs::read_to_string(outside.join("precious")).unwrap(), "precious", "{name}");
-        assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1, "{name}: {}", output.stderr);
-        output
-    };
-    // The mount point becomes a link while the command runs; cleaning up must not follow it.
-    let link = format!("ln -s {there} /made");
-    attack(
-        "mount point",
-        &format!(
-            "FROM busybox\nRUN --mount=type=tmpfs,target=/made/point rm -rf /made 2>/dev/null; mv /made /away; {link}; true\nRUN ls /made/ 2>/dev/null; true\n"
-        ),
-    );
-    // Links in the image, in the context and in stages lead to somewhere inside.
-    attack(
-        "copy to a link",
-        &format!(
-            "FROM busybox\nRUN {link}\nCOPY evil /made/precious\nCOPY evil /made/new\nWORKDIR /made/folder\n"
-        ),
-    );
-    let through = attack("copy from a link", "FROM busybox\nCOPY link/precious /stolen\n");
-    assert_ne!(through.code, 0, "the context's link leads out");
-    attack(
-        "bind a link",
-        "FROM busybox\nRUN --mount=type=bind,source=link,target=/m,rw rm -rf /m/precious; touch /m/new\n",
-    );
-    attack(
-        "mount on a link",
-        &format!(
-            "FROM busybox\nRUN {link}\nRUN --mount=type=cache,target=/made/c touch /made/c/x /made/new; true\n"
-        ),
-    );
-    attack(
-        "link in a cache",
-        &format!(
-            "FROM busybox\nRUN --mount=type=cache,id=c,target=/c ln -s {there} /c/link\nRUN --mount=type=cache,id=c,target=/c rm -rf /c/link/precious; touch /c/link/new; true\n"
-        ),
-    );
-    // Every way to ask for more than a container may.
-    for flag in ["--security=insecure", "--network=host"] {
-        let output = attack(flag, &format!("FROM busybox\nRUN {flag} true\n"));
-        assert!(output.stderr.contains("is not allowed"), "{}", output.stderr);
-    }
-    let trigger = attack("trigger", "FROM busybox AS b\nONBUILD RUN --security=insecure true\nFROM b\n");
-    assert!(trigger.stderr.contains("security.insecure is not allowed"), "{}", trigger.stderr);
-    let capabilities = context(&[(
-        "Dockerfile",
-        "FROM busybox\nRUN grep CapEff /proc/self/status > /caps; mount -t tmpfs x /tmp 2>/dev/null && exit 9; exit 0\n",
-    )]);
-    assert_eq!(build(&engine, &capabilities, &[]).code, 0);
-    assert_eq!(in_image(&engine, "cat /caps"), "CapEff:\t00000000a80425fb");
-}
-
-#[test]
 fn results_go_elsewhere_too() {
     let engine = Engine::with_busybox();
     let context = context(&[("Dockerfile", "FROM scratch\nCOPY f /dir/f\n"), ("f", "content")]);
@@ -424,4 +209,78 @@ fn another_platform_needs_an_emulator_for_its_commands_alone() {
     let expect = "commands of linux/s390x need an emulator on this host, registered in binfmt_misc";
     assert!(output.code != 0 && output.stderr.contains(expect), "{}", output.stderr);
     assert!(output.stderr.contains("6 | RUN true"), "{}", output.stderr);
+}
+
+#[test]
+fn commands_get_devices_that_are_allowed() {
+    let folder = Scratch::new();
+    let specs = folder.join("cdi");
+    std::fs::create_dir(&specs).unwrap();
+    let engine = Engine::start_with(&[&format!("--cdi-spec-dir={}", text(&specs))]);
+    engine.load_busybox("busybox:latest");
+    let document = |kind: &str, facts: &str, names: &[&str]| {
+        let device = |name: &&str| {
+            format!(
+                "- name: {name}\n  containerEdits:\n    env: [DEVICE_{name}=1]\n    deviceNodes:\n    - {{path: /dev/{name}, hostPath: /dev/zero}}\n"
+            )
+        };
+        let devices: String = names.iter().map(device).collect();
+        format!("cdiVersion: 0.6.0\nkind: {kind}\nannotations: {{{facts}}}\ndevices:\n{devices}")
+    };
+    std::fs::write(specs.join("a.yaml"), document("v.org/c", "", &["one", "two"])).unwrap();
+    let free =
+        "org.mobyproject.buildkit.device.autoallow: \"true\", org.mobyproject.buildkit.device.class: any";
+    std::fs::write(specs.join("b.yaml"), document("v.org/free", free, &["three"])).unwrap();
+    let run = |line: &str, flags: &[&str]| {
+        build(&engine, &context(&[("Dockerfile", &format!("FROM busybox\n{line}\n"))]), flags)
+    };
+    let show = "env | grep -o 'DEVICE_.*' | sort > /made; head -c 1 /dev/one | wc -c >> /made";
+    run(&format!("RUN --device=v.org/c=one {show}"), &["--allow", "device=v.org/c=one"]).ok();
+    assert_eq!(in_image(&engine, "cat /made; test ! -e /dev/one"), "DEVICE_one=1\n1");
+    for (flag, allow, expect) in [
+        ("v.org/c=*", "device", "DEVICE_one=1\nDEVICE_two=1"),
+        ("v.org/c", "device", "DEVICE_one=1"),
+        ("v.org/free", "device=v.org/c=one", "DEVICE_three=1"),
+        ("any", "device=v.org/c=one", "DEVICE_three=1"),
+        ("v.org/none=x", "device", ""),
+    ] {
+        run(&format!("RUN --device={flag} env | grep -o 'DEVICE_.*' | sort > /made"), &["--allow", allow])
+            .ok();
+        assert_eq!(in_image(&engine, "cat /made"), expect, "{flag}");
+    }
+    for (flag, allow, expect) in [
+        ("v.org/c=one", "device=v.org/c=two", "device v.org/c=one is requested by the build but not allowed"),
+        (
+            "v.org/none=x,required",
+            "device",
+            "required device \"v.org/none=x\" is not registered\n2 | RUN --device",
+        ),
+        ("v.org/c=one", "devices", "unknown entitlement devices"),
+    ] {
+        let output = run(&format!("RUN --device={flag} true"), &["--allow", allow]);
+        assert!(output.code != 0 && output.stderr.contains(expect), "{flag}: {}", output.stderr);
+    }
+}
+
+#[test]
+fn arguments_that_are_switches_of_the_builder() {
+    let engine = Engine::with_busybox();
+    let run = |file: &str, flags: &[&str]| build(&engine, &context(&[("Dockerfile", file)]), flags);
+    let file = "FROM busybox\nRUN hostname > /name\n";
+    run(file, &[]).ok();
+    assert_eq!(in_image(&engine, "cat /name"), "buildkitsandbox");
+    run(file, &["--build-arg", "BUILDKIT_SANDBOX_HOSTNAME=other"]).ok();
+    assert_eq!(in_image(&engine, "cat /name"), "other");
+    let file = "FROM busybox\nMAINTAINER me\nWORKDIR x\n";
+    run(file, &[]).ok();
+    let strict =
+        run(file, &["--build-arg", "BUILDKIT_DOCKERFILE_CHECK=skip=MaintainerDeprecated;error=true"]);
+    assert!(
+        strict.stderr.contains("lint violation found for rules: WorkdirRelativePath"),
+        "{}",
+        strict.stderr
+    );
+    let strict = run(&format!("# check=error=true\n{file}"), &[]);
+    let expect = "lint violation found for rules: MaintainerDeprecated, WorkdirRelativePath";
+    assert!(strict.code == 1 && strict.stderr.contains(expect), "{}", strict.stderr);
 }

@@ -141,6 +141,7 @@ fn contexts_and_files_by_url() {
     let _web = Web::start(engine.namespaces(), move |request| match request.path.as_str() {
         "/context.tar" => Reply::ok("application/x-tar", archive.clone()),
         "/Dockerfile" => Reply::ok("text/plain", "FROM busybox\nRUN echo alone > /f\n"),
+        "/copying" => Reply::ok("text/plain", "FROM busybox\nCOPY f /f\n"),
         "/file" => Reply::ok("text/plain", "content"),
         _ => Reply::status(404),
     });
@@ -152,6 +153,18 @@ fn contexts_and_files_by_url() {
     assert_eq!(in_image(&engine, "cat /f"), "from an archive");
     from(&url("Dockerfile"), &[]).ok();
     assert_eq!(in_image(&engine, "cat /f"), "alone");
+    // The Dockerfile alone is elsewhere, or a further context.
+    let here = context(&[("f", "from here")]);
+    let folder = text(here.path());
+    let file = from(&folder, &["-f", &url("copying")]);
+    assert_eq!(file.code, 0, "{}", file.stderr);
+    assert_eq!(in_image(&engine, "cat /f"), "from here");
+    let more = format!("more={}", url("context.tar"));
+    let file = context(&[("Dockerfile", "FROM busybox\nCOPY --from=more f /f\n")]);
+    build(&engine, &file, &["--build-context", &more]).ok();
+    assert_eq!(in_image(&engine, "cat /f"), "from an archive");
+    let unknown = build(&engine, &file, &["--build-context", "more=oci-layout:///x"]);
+    assert!(unknown.stderr.contains("unsupported kind \"oci-layout\" of a context"), "{}", unknown.stderr);
     let missing = from(&url("nothing"), &[]);
     assert!(missing.stderr.contains("404"), "{}", missing.stderr);
     let sum = "ed7002b439e9ac845f22357d822bac1444730fbdb6016d3ec9432297b9ec9f73";
@@ -258,10 +271,11 @@ fn an_agent_is_there_for_one_command() {
     let agent = Scratch::new();
     let socket = text(&agent.join("agent"));
     let _listener = UnixListener::bind(&socket).unwrap();
-    let file = "FROM busybox\nRUN --mount=type=ssh,required test -S $SSH_AUTH_SOCK && echo $SSH_AUTH_SOCK > /where\nRUN --mount=type=ssh,id=other,target=/agent,mode=0666 test -S /agent\nRUN test -z \"$SSH_AUTH_SOCK\" && test ! -e /agent && test ! -e /run/buildkit\n";
+    let file = "FROM busybox\nRUN --mount=type=ssh,required test -S $SSH_AUTH_SOCK && echo $SSH_AUTH_SOCK > /where\nUSER alice\nRUN --mount=type=ssh,id=other,target=/agent,mode=0640,uid=1000,gid=99 stat -c '%a %u:%g' /agent > /tmp/agent\nUSER root\nRUN test -z \"$SSH_AUTH_SOCK\" && test ! -e /agent && test ! -e /run/buildkit\n";
     let context = context(&[("Dockerfile", file)]);
     let flags = ["--ssh", &format!("default={socket}"), "--ssh", &format!("other={socket}")];
     build(&engine, &context, &flags).ok();
+    assert_eq!(in_image(&engine, "cat /tmp/agent"), "640 1000:99");
     assert_eq!(
         in_image(&engine, "cat /where; ls -d /run /agent 2>/dev/null; true"),
         "/run/buildkit/ssh_agent.0"

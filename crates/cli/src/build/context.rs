@@ -32,6 +32,8 @@ pub(super) struct Given {
     pub(super) main: Main,
     /// The text of the Dockerfile, unless the engine is to find it.
     pub(super) dockerfile: Option<String>,
+    /// Where the engine fetches it from, if it is no file.
+    pub(super) dockerfile_url: Option<String>,
     /// How it is called: in the context, if the engine is to find it.
     pub(super) dockerfile_name: String,
 }
@@ -44,10 +46,12 @@ impl Given {
         }
         if is_remote(place) {
             let dockerfile = if file == "-" { Some(read_standard_input()?) } else { None };
-            let name = if dockerfile.is_some() { "" } else { file };
+            let url = is_url(file).then(|| file.to_owned());
+            let name = if dockerfile.is_some() || url.is_some() { "" } else { file };
             return Ok(Self {
                 main: Main::Remote(place.to_owned()),
                 dockerfile,
+                dockerfile_url: url,
                 dockerfile_name: name.to_owned(),
             });
         }
@@ -61,6 +65,14 @@ impl Given {
         if !metadata.is_dir() {
             return Err(Error::message(format!("unable to prepare context: path {place:?} is not a folder")));
         }
+        if is_url(file) {
+            return Ok(Self {
+                main: Main::Folder(folder),
+                dockerfile: None,
+                dockerfile_url: Some(file.to_owned()),
+                dockerfile_name: "Dockerfile".to_owned(),
+            });
+        }
         let (text, name) = match file {
             "-" => (read_standard_input()?, "Dockerfile".to_owned()),
             "" => {
@@ -71,7 +83,12 @@ impl Given {
             }
             file => (read(Path::new(file))?, file.to_owned()),
         };
-        Ok(Self { main: Main::Folder(folder), dockerfile: Some(text), dockerfile_name: name })
+        Ok(Self {
+            main: Main::Folder(folder),
+            dockerfile: Some(text),
+            dockerfile_url: None,
+            dockerfile_name: name,
+        })
     }
 
     fn standard_input(file: &str) -> Result<Self> {
@@ -91,7 +108,8 @@ impl Given {
             return Ok(Self {
                 main: Main::Archive(start),
                 dockerfile: None,
-                dockerfile_name: file.to_owned(),
+                dockerfile_url: is_url(file).then(|| file.to_owned()),
+                dockerfile_name: if is_url(file) { String::new() } else { file.to_owned() },
             });
         }
         if !file.is_empty() {
@@ -102,7 +120,12 @@ impl Given {
         let mut text = String::from_utf8(start)
             .map_err(|_bytes| Error::message("the Dockerfile is not a text in UTF-8"))?;
         text.push_str(&read_standard_input()?);
-        Ok(Self { main: Main::Nothing, dockerfile: Some(text), dockerfile_name: "Dockerfile".to_owned() })
+        Ok(Self {
+            main: Main::Nothing,
+            dockerfile: Some(text),
+            dockerfile_url: None,
+            dockerfile_name: "Dockerfile".to_owned(),
+        })
     }
 
     /// Returns what the `.dockerignore` says.
@@ -119,7 +142,11 @@ impl Given {
     }
 }
 
-fn is_remote(place: &str) -> bool {
+fn is_url(file: &str) -> bool {
+    file.starts_with("http://") || file.starts_with("https://")
+}
+
+pub(super) fn is_remote(place: &str) -> bool {
     ["http://", "https://", "git://", "ssh://", "git@", "github.com/"]
         .iter()
         .any(|start| place.starts_with(start))

@@ -28,7 +28,10 @@ use std::path::PathBuf;
 /// The flags of `build`.
 pub(crate) const FLAGS: &[Flag] = &[
     list("add-host", "Add a custom host-to-IP mapping (format: \"host:ip\")"),
-    list("allow", "Allow extra privileged entitlement (e.g., \"network.host\", \"security.insecure\")"),
+    list(
+        "allow",
+        "Allow extra privileged entitlement (e.g., \"network.host\", \"security.insecure\", \"device=NAME\")",
+    ),
     list("annotation", "Add annotation to the image (format: \"[manifest:]key=value\")"),
     list("build-arg", "Set build-time variables"),
     list("build-context", "Additional build contexts (e.g., name=path)"),
@@ -100,10 +103,14 @@ struct Document {
     whole: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     dockerfile: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dockerfile_url: Option<String>,
     secrets: BTreeMap<String, String>,
     agents: BTreeMap<String, PathBuf>,
     folders: Vec<String>,
     images: BTreeMap<String, String>,
+    /// URLs by name of context.
+    remotes: BTreeMap<String, String>,
     no_cache_filter: Vec<String>,
     allow: Vec<String>,
     explain: bool,
@@ -135,6 +142,7 @@ pub(crate) fn run(cli: &Cli, matches: &Matches) -> Result<()> {
         events: true,
         whole: matches!(given.main, Main::Archive(_)),
         dockerfile: given.dockerfile.clone(),
+        dockerfile_url: given.dockerfile_url.clone(),
         secrets: secrets(matches)?,
         agents: agents(matches)?,
         no_cache_filter: matches.list("no-cache-filter").to_vec(),
@@ -151,12 +159,15 @@ pub(crate) fn run(cli: &Cli, matches: &Matches) -> Result<()> {
         let (name, value) = text
             .split_once('=')
             .ok_or_else(|| Error::message(format!("invalid context value: {text}, expected key=value")))?;
-        match value.strip_prefix("docker-image://") {
-            Some(image) => drop(document.images.insert(name.to_owned(), image.to_owned())),
-            None => {
-                document.folders.push(name.to_owned());
-                folders.push(PathBuf::from(value));
-            }
+        if let Some(image) = value.strip_prefix("docker-image://") {
+            document.images.insert(name.to_owned(), image.to_owned());
+        } else if context::is_remote(value) {
+            document.remotes.insert(name.to_owned(), value.to_owned());
+        } else if let Some((kind, _)) = value.split_once("://") {
+            return Err(Error::message(format!("unsupported kind {kind:?} of a context: {value}")));
+        } else {
+            document.folders.push(name.to_owned());
+            folders.push(PathBuf::from(value));
         }
     }
     if document.whole && !(folders.is_empty() && caches.folders.is_empty()) {

@@ -14,6 +14,8 @@ use std::process::{Command, Stdio};
 
 /// The beginning of an archive that tells it from a text.
 const START: usize = 512;
+/// A longer text of a Dockerfile is cut off.
+const MAX_TEXT: u64 = 16 << 20;
 
 /// Fetches a URL into a file; returns when it was last changed, and what the server calls it.
 pub(super) async fn download(
@@ -105,9 +107,9 @@ fn git(folder: &Path, words: &[&str]) -> Result<String> {
 }
 
 /// Fetches a context; returns its folder.
-pub(super) fn context(images: &Images, url: &str, folder: &Path) -> Result<PathBuf> {
+pub(super) fn context(images: &Images, url: &str, folder: &Path, keep_git: bool) -> Result<PathBuf> {
     if let Some(source) = builder::GitSource::parse(url).map_err(super::from_builder)? {
-        let commit = repository(&source.repository, &source.reference, false, folder)?;
+        let commit = repository(&source.repository, &source.reference, keep_git, folder)?;
         source.check(&commit).map_err(super::from_builder)?;
         let root = sys::path::open_directory(folder).map_err(|error| Error::invalid(base::chain(&error)))?;
         let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY;
@@ -118,8 +120,15 @@ pub(super) fn context(images: &Images, url: &str, folder: &Path) -> Result<PathB
         return std::fs::read_link(sys::path::of_descriptor(found.as_fd()))
             .map_err(Error::file("find", folder));
     }
+    let mut file = temporary(images, url, folder)?;
+    take(&mut file, folder)?;
+    Ok(folder.to_owned())
+}
+
+/// Fetches a URL into a file beside `folder` that has no name any more.
+fn temporary(images: &Images, url: &str, folder: &Path) -> Result<File> {
     if !url.starts_with("http://") && !url.starts_with("https://") {
-        return Err(Error::invalid(format!("{url:?} is no context that can be fetched")));
+        return Err(Error::invalid(format!("{url:?} is nothing that can be fetched")));
     }
     let place = folder.with_extension("download");
     let mut file = File::options()
@@ -132,8 +141,21 @@ pub(super) fn context(images: &Images, url: &str, folder: &Path) -> Result<PathB
     drop(std::fs::remove_file(&place));
     fetched?;
     file.rewind().map_err(Error::file("read", &place))?;
-    take(&mut file, folder)?;
-    Ok(folder.to_owned())
+    Ok(file)
+}
+
+/// Fetches a text.
+pub(super) fn text(images: &Images, url: &str, folder: &Path) -> Result<String> {
+    use std::io::Read as _;
+    let mut text = String::new();
+    let file = temporary(images, url, folder)?;
+    match file.take(MAX_TEXT).read_to_string(&mut text) {
+        Ok(_) => Ok(text),
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+            Err(Error::invalid(format!("{url} is not a text in UTF-8")))
+        }
+        Err(error) => Err(Error::file("read", Path::new(url))(error)),
+    }
 }
 
 /// Puts what was fetched or sent into a context's folder: an archive's files, or a text as the Dockerfile.

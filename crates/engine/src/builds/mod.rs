@@ -8,6 +8,7 @@ mod fetch;
 mod gc;
 mod offers;
 mod prune;
+mod running;
 
 pub use gc::{Limits, Rule, Space, default_rules};
 pub use offers::Wanted;
@@ -21,8 +22,8 @@ use api::host_config::HostConfig;
 use api::progress::Message;
 use base::Kind;
 pub use builder::{
-    Built, CacheFrom, CacheTo, Cancel, Context, Error as BuildError, Event, KnownFiles, Listed, Named,
-    Output, Progress, Received, Request, Secret, Stream,
+    AllowedDevices, Built, CacheFrom, CacheTo, Cancel, Context, Error as BuildError, Event, KnownFiles,
+    Listed, Named, Output, Progress, Received, Request, Secret, Stream,
 };
 use builder::{Cache, Process, Ran};
 use distribution::Credentials;
@@ -45,6 +46,8 @@ pub struct Builds {
     rules: Arc<[Rule]>,
     /// Contexts that were listed and are awaited.
     offers: Arc<offers::Offers>,
+    /// Builds that go on and have names.
+    running: Arc<running::Running>,
     /// How often a collection was asked for that is not done.
     collecting: Arc<AtomicUsize>,
 }
@@ -93,6 +96,7 @@ impl Builds {
             store: store.clone(),
             rules: rules.into(),
             offers: Arc::default(),
+            running: Arc::default(),
             collecting: Arc::default(),
         };
         builds.collect_soon();
@@ -255,6 +259,10 @@ impl builder::Worker for Commands {
     fn surroundings(&self) -> String {
         format!("{:?}", self.around.host.extra_hosts)
     }
+
+    fn devices(&self, name: &str) -> Vec<builder::FoundDevice> {
+        self.containers.build_devices(name)
+    }
 }
 
 /// Finds the builder's images.
@@ -333,12 +341,21 @@ impl builder::Images for Finder {
 
 impl Builds {
     /// Fetches the context that a URL means into a folder: a repository (`URL#REFERENCE:FOLDER`), an archive, or a
-    /// Dockerfile alone. Returns the folder of the context in it.
+    /// Dockerfile alone. Returns the folder of the context in it. A repository's `.git` is kept if `keep_git`.
     ///
     /// # Errors
     ///
     /// That it cannot be fetched, or is none of these.
-    pub fn fetch_context(&self, url: &str, folder: &ContextFolder) -> Result<PathBuf> {
-        fetch::context(&self.images, url, &folder.path)
+    pub fn fetch_context(&self, url: &str, folder: &ContextFolder, keep_git: bool) -> Result<PathBuf> {
+        fetch::context(&self.images, url, &folder.path, keep_git)
+    }
+
+    /// Fetches the text of a Dockerfile by its URL.
+    ///
+    /// # Errors
+    ///
+    /// That it cannot be fetched, or is no text.
+    pub fn fetch_dockerfile(&self, url: &str, folder: &ContextFolder) -> Result<String> {
+        fetch::text(&self.images, url, &folder.path)
     }
 }

@@ -5,9 +5,15 @@
 
 use super::spec::host_devices;
 use crate::error::{Error, Result};
+use builder::FoundDevice;
 use oci::cdi::{Document, Edits, Invalid, split_name};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+
+/// The class that a device may be asked for by (`BuildKit`).
+const CLASS: &str = "org.mobyproject.buildkit.device.class";
+/// That any build may have a device (`BuildKit`).
+const AUTO_ALLOW: &str = "org.mobyproject.buildkit.device.autoallow";
 
 /// What a name stands for.
 #[derive(Debug, Clone)]
@@ -19,6 +25,8 @@ struct Found {
     priority: usize,
     /// Whether another file of the same folder has the name.
     ambiguous: bool,
+    /// Free-form facts of its file and its own.
+    facts: BTreeMap<String, String>,
 }
 
 /// Returns the changes that the devices `names` need, in order.
@@ -55,6 +63,35 @@ pub(super) fn names(folders: &[PathBuf]) -> Vec<String> {
     scan(folders).into_iter().filter(|(_, found)| !found.ambiguous).map(|(name, _)| name).collect()
 }
 
+/// Returns the devices that a build means by a name (`BuildKit`'s rules): one by its full name, the first of a kind, all
+/// of a kind (`KIND=*`), or those of a class.
+pub(super) fn meant(folders: &[PathBuf], name: &str) -> Vec<FoundDevice> {
+    let known = scan(folders);
+    let all = || known.iter().filter(|(_, found)| !found.ambiguous);
+    let of_kind = |kind: &str| {
+        let prefix = format!("{kind}=");
+        all().filter(move |(full, _)| full.starts_with(&prefix)).collect::<Vec<_>>()
+    };
+    let mut meant = match name.split_once('=') {
+        Some((kind, "*")) => of_kind(kind),
+        Some(_) => all().filter(|(full, _)| *full == name).collect(),
+        None if name.contains('/') => of_kind(name).into_iter().take(1).collect(),
+        None => Vec::new(),
+    };
+    if meant.is_empty() {
+        meant =
+            all().filter(|(_, found)| found.facts.get(CLASS).is_some_and(|class| class == name)).collect();
+    }
+    let device = |(name, found): (&String, &Found)| FoundDevice {
+        name: name.clone(),
+        allowed_always: found
+            .facts
+            .get(AUTO_ALLOW)
+            .is_some_and(|value| matches!(value.as_str(), "true" | "1")),
+    };
+    meant.into_iter().map(device).collect()
+}
+
 /// Says whether a text is such a name.
 pub(super) fn is_name(text: &str) -> bool {
     split_name(text).is_some()
@@ -77,7 +114,9 @@ fn scan(folders: &[PathBuf]) -> BTreeMap<String, Found> {
                 let name = format!("{}={}", document.kind, device.name);
                 let ambiguous = known.get(&name).is_some_and(|other| other.priority == priority);
                 let common = (file.clone(), document.container_edits.clone());
-                known.insert(name, Found { common, own: device.container_edits, priority, ambiguous });
+                let mut facts = document.annotations.clone();
+                facts.extend(device.annotations);
+                known.insert(name, Found { common, own: device.container_edits, priority, ambiguous, facts });
             }
         }
     }

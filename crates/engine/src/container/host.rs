@@ -87,6 +87,11 @@ impl Containers {
         super::cdi::names(&self.settings.cdi_folders)
     }
 
+    /// Returns the devices that a build means by a name.
+    pub(crate) fn build_devices(&self, name: &str) -> Vec<builder::FoundDevice> {
+        super::cdi::meant(&self.settings.cdi_folders, name)
+    }
+
     /// Gathers what a container's spec depends on besides its record.
     ///
     /// # Errors

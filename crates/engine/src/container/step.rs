@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::network::Attach;
 use crate::network::record::Network;
 use api::container::Config;
-use api::host_config::HostConfig;
+use api::host_config::{DeviceRequest, HostConfig};
 use api::network::EndpointSettings;
 use api::stream;
 use base::{ContainerId, Kind, Rollback};
@@ -118,6 +118,14 @@ impl Containers {
         let mut host = around.host.clone();
         host.network_mode.clone_from(&process.network);
         host.privileged |= process.privileged;
+        if !process.devices.is_empty() {
+            let request = DeviceRequest {
+                driver: "cdi".to_owned(),
+                device_ids: Some(process.devices.clone()),
+                ..DeviceRequest::default()
+            };
+            host.resources.device_requests = Some(vec![request]);
+        }
         self.default_host(&mut host);
         host.network_mode = match host.network_mode.as_str() {
             "" | "default" => "bridge".to_owned(),
@@ -141,7 +149,7 @@ impl Containers {
                 platform: String::new(),
             },
             config: Config {
-                hostname: HOSTNAME.to_owned(),
+                hostname: if process.hostname.is_empty() { HOSTNAME } else { &process.hostname }.to_owned(),
                 env: Some(process.env.clone()),
                 cmd: Some(process.args.clone()),
                 user: process.user.clone(),

@@ -18,8 +18,8 @@ use api::progress::{ErrorDetail, Message};
 use api::system::BuildPruneResponse;
 use base::{Classify as _, Kind, Timestamp};
 use engine::Engine;
-use engine::builds::{BuildError, Cancel, Context, Limits, Space};
-use http::Method;
+use engine::builds::{BuildError, Cancel, Context, Limits, Named, Space};
+use http::{Method, StatusCode};
 use own::{Base, Listing, Missing, Own};
 use report::Report;
 use std::collections::BTreeMap;
@@ -32,6 +32,7 @@ const MAX_LISTING: u64 = 1 << 30;
 pub(super) fn routes() -> Vec<Route<Handler<Services>>> {
     vec![
         route(Method::POST, "/build", |s, call| Box::pin(build(Arc::clone(&s.engine), call))),
+        route(Method::POST, "/build/cancel", |s, call| Box::pin(cancel(Arc::clone(&s.engine), call))),
         route(Method::POST, "/build/context", |s, call| Box::pin(list(Arc::clone(&s.engine), call))),
         route(Method::POST, "/build/prune", |s, call| Box::pin(prune(Arc::clone(&s.engine), call))),
     ]
@@ -53,6 +54,7 @@ async fn build(engine: Arc<Engine>, mut call: Call) -> Answer {
     progress::answer(move |teller: Teller| async move {
         let cancel = Cancel::default();
         let guard = Guard(cancel.clone());
+        let named = (!parsed.id.is_empty()).then(|| engine.builds.name(&parsed.id, &cancel));
         let failed = teller.clone();
         let outcome = blocking(move || {
             let mut reader: Box<dyn Read> = Box::new(reader);
@@ -67,7 +69,7 @@ async fn build(engine: Arc<Engine>, mut call: Call) -> Answer {
             outcome
         });
         let outcome = outcome.await;
-        drop(guard);
+        drop((guard, named));
         match outcome {
             // The code of a failed command goes beside its text.
             Err(Failure { kind: Kind::Internal, message }) if code_of(&message).is_some() => {
@@ -80,6 +82,13 @@ async fn build(engine: Arc<Engine>, mut call: Call) -> Answer {
         }
     })
     .await
+}
+
+/// Ends the build that was given this name by its client (`buildid`).
+async fn cancel(engine: Arc<Engine>, call: Call) -> Answer {
+    let id = call.query.some("id").ok_or_else(|| Failure::invalid("build ID not provided"))?;
+    engine.builds.cancel(id);
+    Ok(body::empty(StatusCode::OK))
 }
 
 /// Takes the list of a client's contexts and tells what is missing of them.
@@ -126,15 +135,25 @@ fn run(
                 let context = own.context(&base);
                 (base, context)
             } else {
-                let context = Context { folder: builds.fetch_context(&remote, &folder)?, known: None };
+                let fetched = builds.fetch_context(&remote, &folder, keep_git(&request.arguments))?;
+                let context = Context { folder: fetched, known: None };
                 (Base::Unpacked(folder), context)
             }
         }
     };
     own.contexts(&base, &mut request);
-    request.dockerfile = match &own.dockerfile {
-        Some(text) => text.clone(),
-        None => {
+    // They are there until the build has ended.
+    let mut fetched = Vec::new();
+    for (name, url) in &own.remotes {
+        let folder = builds.context()?;
+        let context = builds.fetch_context(url, &folder, keep_git(&request.arguments))?;
+        request.contexts.insert(name.clone(), Named::Folder(Context { folder: context, known: None }));
+        fetched.push(folder);
+    }
+    request.dockerfile = match (&own.dockerfile, &own.dockerfile_url) {
+        (Some(text), _) => text.clone(),
+        (None, Some(url)) => builds.fetch_dockerfile(url, &builds.context()?)?,
+        (None, None) => {
             let name =
                 if remote.is_empty() { dockerfile.as_str() } else { dockerfile.trim_start_matches("./") };
             builds.dockerfile(&context.folder, name).map_err(worded)?
@@ -142,7 +161,7 @@ fn run(
     };
     request.context = Some(context);
     let built = builds.build(&request, around, &**report, cancel).map_err(worded)?;
-    drop(base);
+    drop((base, fetched));
     report.flush(false);
     if !built.unused.is_empty() {
         report.line(&format!(
@@ -156,6 +175,11 @@ fn run(
     let Some(image) = built.image else { return Ok(()) };
     report.built(&image.digest, &request.names);
     Ok(())
+}
+
+/// Whether contexts of git repositories keep their `.git`, as `BuildKit`'s argument has it.
+fn keep_git(arguments: &BTreeMap<String, Option<String>>) -> bool {
+    options::is_on(arguments, "BUILDKIT_CONTEXT_KEEP_GIT_DIR")
 }
 
 /// A failed build as the client is told it.

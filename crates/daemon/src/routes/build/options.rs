@@ -19,6 +19,8 @@ pub(super) struct Parsed {
     pub(super) dockerfile: String,
     /// The URL of a context that is not sent.
     pub(super) remote: String,
+    /// What the client calls the build; empty for nothing.
+    pub(super) id: String,
     /// Whether only the result is told.
     pub(super) quiet: bool,
 }
@@ -52,7 +54,7 @@ pub(super) fn parse(call: &Call) -> Result<Parsed, Failure> {
     let arguments: BTreeMap<String, Option<String>> = json(call, "buildargs")?;
     let request = Request {
         target: query.get("target").to_owned(),
-        cache_inline: is_inline(&arguments),
+        cache_inline: is_on(&arguments, "BUILDKIT_INLINE_CACHE"),
         arguments,
         labels: json(call, "labels")?,
         no_cache: query.flag("nocache"),
@@ -77,13 +79,14 @@ pub(super) fn parse(call: &Call) -> Result<Parsed, Failure> {
         around,
         dockerfile: query.get("dockerfile").to_owned(),
         remote: query.get("remote").to_owned(),
+        id: query.get("buildid").to_owned(),
         quiet: query.flag("q"),
     })
 }
 
-/// Says whether the image is to be a cache itself, as `BuildKit`'s argument has it.
-fn is_inline(arguments: &BTreeMap<String, Option<String>>) -> bool {
-    arguments.get("BUILDKIT_INLINE_CACHE").is_some_and(|value| matches!(value.as_deref(), Some("1" | "true")))
+/// Says whether one of the arguments that are switches of the builder is on.
+pub(super) fn is_on(arguments: &BTreeMap<String, Option<String>>, name: &str) -> bool {
+    arguments.get(name).is_some_and(|value| matches!(value.as_deref(), Some("1" | "true")))
 }
 
 fn json<T: DeserializeOwned + Default>(call: &Call, name: &str) -> Result<T, Failure> {

@@ -14,7 +14,8 @@
 use crate::http::Failure;
 use base64::Engine as _;
 use engine::builds::{
-    CacheFrom, CacheTo, Context, ContextFolder, KnownFiles, Listed, Named, Received, Request, Secret,
+    AllowedDevices, CacheFrom, CacheTo, Context, ContextFolder, KnownFiles, Listed, Named, Received, Request,
+    Secret,
 };
 use oci::Reference;
 use serde::{Deserialize, Serialize};
@@ -42,6 +43,8 @@ pub(super) struct Own {
     whole: bool,
     /// The Dockerfile, if it is not in the context.
     pub(super) dockerfile: Option<String>,
+    /// Where it is fetched from, if it is elsewhere.
+    pub(super) dockerfile_url: Option<String>,
     /// Secrets by name, in base 64.
     secrets: BTreeMap<String, String>,
     /// Sockets of agents by name, on this host.
@@ -50,6 +53,8 @@ pub(super) struct Own {
     folders: Vec<String>,
     /// Images by name of context.
     images: BTreeMap<String, String>,
+    /// URLs by name of context.
+    pub(super) remotes: BTreeMap<String, String>,
     no_cache_filter: Vec<String>,
     allow: Vec<String>,
     explain: bool,
@@ -184,8 +189,26 @@ impl Own {
             request.contexts.insert(name.clone(), Named::Image(image.clone()));
         }
         if self.is_own {
-            request.allow_insecure = self.allow.iter().any(|name| name == "security.insecure");
-            request.allow_host_network = self.allow.iter().any(|name| name == "network.host");
+            request.allow_host_network = false;
+            self.entitle(request)?;
+        }
+        Ok(())
+    }
+
+    /// `--allow`
+    fn entitle(&self, request: &mut Request) -> Result<(), Failure> {
+        let mut devices = Vec::new();
+        for name in &self.allow {
+            match name.split_once('=') {
+                None if name == "security.insecure" => request.allow_insecure = true,
+                None if name == "network.host" => request.allow_host_network = true,
+                None if name == "device" => request.allow_devices = AllowedDevices::All,
+                Some(("device", _)) => devices.push(name.trim_start_matches("device=").to_owned()),
+                _ => return Err(Failure::invalid(format!("unknown entitlement {name}"))),
+            }
+        }
+        if request.allow_devices != AllowedDevices::All {
+            request.allow_devices = AllowedDevices::Named(devices);
         }
         Ok(())
     }
