@@ -23,6 +23,8 @@ const APPLICATION: i64 = 0x5772_6866;
 const VERSION: i64 = 1;
 /// Log pages (4 KiB each) after which the log is copied into the file.
 const CHECKPOINT_PAGES: u64 = 512;
+/// Bytes of the log that the file system sets aside: on a full disk, removals are still recorded.
+const RESERVE: u64 = CHECKPOINT_PAGES * 4096;
 /// Read connections that are kept.
 const READERS: usize = 4;
 /// How long to wait for a lock of another process, such as `system check`.
@@ -124,6 +126,7 @@ impl Database {
         make_private(path)?;
         let writer = connect(path)?;
         prepare(&writer, path)?;
+        reserve(path)?;
         let (jobs, queue) = channel();
         let (wake, woken) = sync_channel(1);
         let checkpointer = connect(path)?;
@@ -316,6 +319,21 @@ fn prepare(connection: &Connection, path: &Path) -> Result<()> {
         (APPLICATION, found) => Err(Error::DatabaseVersion { found, known: VERSION }),
         _ => Err(Error::ForeignDatabase(path.to_owned())),
     }
+}
+
+/// Sets room aside for the log beyond its end (`FALLOC_FL_KEEP_SIZE`, fallocate(2)), which `SQLite` does not see.
+///
+/// The log is written over from its beginning whenever all of it is in the file, so the room is used again and again.
+fn reserve(path: &Path) -> Result<()> {
+    use rustix::fs::FallocateFlags;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    let file = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(&log);
+    let file = file.map_err(|source| Error::Io { operation: "open", path: log.into(), source })?;
+    // Where a file system cannot, or is full already, there is no such room, and all else goes on.
+    rustix::fs::fallocate(&file, FallocateFlags::KEEP_SIZE, 0, RESERVE).ok();
+    Ok(())
 }
 
 fn get(connection: &Connection, bucket: &str, key: &str) -> Result<Option<Vec<u8>>> {

@@ -104,6 +104,7 @@ fn a_full_disk_leaves_nothing_half_made() {
     engine
         .wharf(&["run", "-d", "--name", "box", "--entrypoint", "sleep", "-v", "/data/none", "filled", "1000"])
         .ok();
+    engine.wharf(&["volume", "create", "empty"]).ok();
     let full = |what: &[&str]| {
         let output = engine.wharf(what);
         assert!(
@@ -121,7 +122,9 @@ fn a_full_disk_leaves_nothing_half_made() {
     full(&["commit", "box", "made"]);
     assert!(!engine.wharf(&["images"]).ok().contains("made"));
     assert_eq!(engine.wharf(&["inspect", "-f", "{{.State.Status}}", "box"]).line(), "running");
-    // Making room needs none.
+    // Making room needs none, not even for the record of what had no contents.
+    engine.wharf(&["exec", "box", "sh", "-c", fill]).ok();
+    engine.wharf(&["volume", "rm", "empty"]).ok();
     engine.wharf(&["rm", "-f", "box"]).ok();
     engine.wharf(&["volume", "prune", "-af"]).ok();
     engine.wharf(&["system", "prune", "-f"]).ok();
