@@ -36,6 +36,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "sys",
             "cgroups",
             "store",
+            "tls",
             "builder",
             "distribution",
             "network",

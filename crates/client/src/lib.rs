@@ -19,6 +19,7 @@ mod ssh;
 mod stream;
 mod tls;
 
+pub use ::tls::Client as Tls;
 pub use error::Error;
 pub use hijack::Hijacked;
 pub use host::Host;
@@ -26,7 +27,6 @@ pub use http::{Body, Response};
 pub use request::{Request, path_segment};
 pub use ssh::Ssh;
 pub use stream::Stream;
-pub use tls::Tls;
 
 use api::ApiVersion;
 use api::system::Ping;

@@ -27,7 +27,7 @@ impl Stream {
                 stream.set_nodelay(true)?;
                 Ok(Self::Tcp(stream))
             }),
-            Host::Tls(address, tls) => tls.connect(address).map(Self::Unix),
+            Host::Tls(address, tls) => crate::tls::connect(tls, address).map(Self::Unix),
             Host::Ssh(ssh) => ssh.connect().map(Self::Unix),
         };
         stream.map_err(|source| {

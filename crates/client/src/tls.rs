@@ -1,26 +1,14 @@
 //! TLS towards an engine: certificates from files, and a thread that carries bytes between the encrypted connection and
 //! a socket pair, so that everything else works with a plain socket.
 
+use ::tls::{Client, Unusable};
 use rustix::event::{PollFd, PollFlags};
+use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::sync::Arc;
-
-/// Which certificates and checks a connection has.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tls {
-    /// The authority that the engine's certificate must come from; without one, those of the machine are not used and
-    /// only [`Tls::skip_verify`] connects.
-    pub authority: Option<PathBuf>,
-    /// The client's certificate and key.
-    pub identity: Option<(PathBuf, PathBuf)>,
-    /// Whether the engine's certificate is not looked at.
-    pub skip_verify: bool,
-}
 
 /// So much is carried at once.
 const PIECE: usize = 32 * 1024;
@@ -29,70 +17,40 @@ fn wrong(what: impl std::fmt::Display) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, what.to_string())
 }
 
-fn unusable(error: &::tls::Error) -> io::Error {
-    let kind = match &error.problem {
-        rustls::pki_types::pem::Error::Io(error) => error.kind(),
-        _ => ErrorKind::InvalidData,
-    };
-    io::Error::new(kind, format!("open {}: {}", error.path.display(), error.problem))
+fn unusable(error: &Unusable) -> io::Error {
+    match error {
+        Unusable::File(error) => {
+            let kind = match &error.problem {
+                rustls::pki_types::pem::Error::Io(error) => error.kind(),
+                _ => ErrorKind::InvalidData,
+            };
+            io::Error::new(kind, format!("open {}: {}", error.path.display(), error.problem))
+        }
+        Unusable::Content(problem) => wrong(problem),
+    }
 }
 
-impl Tls {
-    fn config(&self) -> io::Result<ClientConfig> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .map_err(wrong)?;
-        let builder = if self.skip_verify {
-            builder
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(::tls::AnyCertificate::new(provider)))
-        } else {
-            let mut roots = RootCertStore::empty();
-            let authority = self
-                .authority
-                .as_deref()
-                .map(::tls::certificates)
-                .transpose()
-                .map_err(|error| unusable(&error))?;
-            for certificate in authority.unwrap_or_default() {
-                roots.add(certificate).map_err(wrong)?;
-            }
-            builder.with_root_certificates(roots)
-        };
-        match &self.identity {
-            None => Ok(builder.with_no_client_auth()),
-            Some((certificate, own_key)) => {
-                let chain = ::tls::certificates(certificate).map_err(|error| unusable(&error))?;
-                builder
-                    .with_client_auth_cert(chain, ::tls::key(own_key).map_err(|error| unusable(&error))?)
-                    .map_err(wrong)
-            }
-        }
+/// Connects to `address` (`host:port`) and returns the plain end.
+pub(crate) fn connect(files: &Client, address: &str) -> io::Result<UnixStream> {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let name = ServerName::try_from(host).map_err(wrong)?;
+    let config = files.config(Vec::new()).map_err(|error| unusable(&error))?;
+    let mut connection = ClientConnection::new(Arc::new(config), name).map_err(wrong)?;
+    let mut tcp = TcpStream::connect(address)?;
+    tcp.set_nodelay(true)?;
+    while connection.is_handshaking() {
+        connection.complete_io(&mut tcp)?;
     }
-
-    /// Connects to `address` (`host:port`) and returns the plain end.
-    pub(crate) fn connect(&self, address: &str) -> io::Result<UnixStream> {
-        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let name = ServerName::try_from(host).map_err(wrong)?;
-        let mut connection = ClientConnection::new(Arc::new(self.config()?), name).map_err(wrong)?;
-        let mut tcp = TcpStream::connect(address)?;
-        tcp.set_nodelay(true)?;
-        while connection.is_handshaking() {
-            connection.complete_io(&mut tcp)?;
-        }
-        let (ours, theirs) = UnixStream::pair()?;
-        tcp.set_nonblocking(true)?;
-        ours.set_nonblocking(true)?;
-        std::thread::spawn(move || {
-            let mut carrier =
-                Carrier { connection, tcp, plain: ours, decrypted: Vec::new(), typed_all: false };
-            // Whoever reads the plain end sees that it has ended.
-            carrier.run().ok();
-        });
-        Ok(theirs)
-    }
+    let (ours, theirs) = UnixStream::pair()?;
+    tcp.set_nonblocking(true)?;
+    ours.set_nonblocking(true)?;
+    std::thread::spawn(move || {
+        let mut carrier = Carrier { connection, tcp, plain: ours, decrypted: Vec::new(), typed_all: false };
+        // Whoever reads the plain end sees that it has ended.
+        carrier.run().ok();
+    });
+    Ok(theirs)
 }
 
 /// Between the encrypted connection and the plain socket.

@@ -15,14 +15,6 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStor
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Where distributions keep the host's bundle of roots: Debian, Fedora, SUSE, Alpine.
-const SYSTEM_BUNDLES: [&str; 4] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
-
 /// The files of `certs.d` that concern one host.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct HostFiles {
@@ -108,14 +100,9 @@ impl Verifier {
     fn new(files: &HostFiles, provider: Arc<CryptoProvider>) -> Result<Self, Error> {
         let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         let mut own = Vec::new();
-        for bundle in SYSTEM_BUNDLES {
-            // The host's bundle is a bonus: what cannot be read or parsed there is left out.
-            if let Ok(found) = certificates(Path::new(bundle)) {
-                roots.add_parsable_certificates(found.iter().cloned());
-                own.extend(found);
-                break;
-            }
-        }
+        let found = ::tls::host_certificates();
+        roots.add_parsable_certificates(found.iter().cloned());
+        own.extend(found);
         for path in &files.roots {
             for certificate in certificates(path)? {
                 roots.add(certificate.clone()).map_err(|error| unusable(path, &error))?;

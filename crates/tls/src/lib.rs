@@ -1,4 +1,5 @@
-//! What every side that speaks TLS needs: certificates and keys from files, and the verifier for those who ask for none.
+//! What every side that speaks TLS needs: certificates and keys from files, a client's set-up made of them, and the verifier
+//! for those who ask for none.
 //!
 //! Who is believed is decided by the callers.
 
@@ -6,7 +7,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{DigitallySignedStruct, SignatureScheme};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -39,6 +40,68 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> 
 /// If the file cannot be read, or there is none in it.
 pub fn key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
     PrivateKeyDer::from_pem_file(path).map_err(|problem| Error { path: path.to_owned(), problem })
+}
+
+/// Where distributions keep the host's bundle of roots: Debian, Fedora, SUSE, Alpine.
+const HOST_BUNDLES: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// Returns the roots that the host believes. They are a bonus: what cannot be read or parsed there is left out.
+pub fn host_certificates() -> Vec<CertificateDer<'static>> {
+    HOST_BUNDLES.iter().find_map(|bundle| certificates(Path::new(bundle)).ok()).unwrap_or_default()
+}
+
+/// Whom a client believes and what it shows, by files.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Client {
+    /// The authority that the server's certificate must come from; without one nobody is believed.
+    pub authority: Option<PathBuf>,
+    /// The client's certificate and key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// Whether the server's certificate is not looked at.
+    pub skip_verify: bool,
+}
+
+/// Why a client's set-up cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum Unusable {
+    /// A file is of no use.
+    #[error(transparent)]
+    File(#[from] Error),
+    /// What the files hold does not fit.
+    #[error(transparent)]
+    Content(#[from] rustls::Error),
+}
+
+impl Client {
+    /// Reads the files. Those of `roots` are believed as well.
+    ///
+    /// # Errors
+    ///
+    /// [`Unusable`].
+    pub fn config(&self, roots: Vec<CertificateDer<'static>>) -> Result<ClientConfig, Unusable> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()?;
+        let builder = if self.skip_verify {
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate::new(provider)))
+        } else {
+            let mut believed = RootCertStore::empty();
+            believed.add_parsable_certificates(roots);
+            for certificate in self.authority.as_deref().map(certificates).transpose()?.unwrap_or_default() {
+                believed.add(certificate)?;
+            }
+            builder.with_root_certificates(believed)
+        };
+        Ok(match &self.identity {
+            None => builder.with_no_client_auth(),
+            Some((chain, own)) => builder.with_client_auth_cert(certificates(chain)?, key(own)?)?,
+        })
+    }
 }
 
 /// Takes any certificate, where the user asks for that; that the other side has its key is still checked.

@@ -7,6 +7,8 @@ pub mod building;
 pub mod bundle;
 pub mod guest;
 
+use std::path::Path;
+use std::process::Command;
 use testkit::{Engine, Output};
 
 /// A command line under test.
@@ -30,7 +32,7 @@ impl CommandLine {
 
 /// Returns the command lines to test: ours, and Docker's if it is installed.
 pub fn command_lines() -> Vec<CommandLine> {
-    let docker = std::process::Command::new("docker").arg("--version").output();
+    let docker = Command::new("docker").arg("--version").output();
     let mut lines = vec![CommandLine::Wharf];
     if docker.is_ok_and(|output| output.status.success()) {
         lines.push(CommandLine::Docker);
@@ -53,4 +55,21 @@ pub fn both(engine: &Engine, arguments: &[&str]) -> Output {
         assert_eq!(ours.code, theirs.code, "exit code of {arguments:?}");
     }
     ours.clone()
+}
+
+/// Makes an authority (`ca.pem`), a certificate for 127.0.0.1 (`server.pem`, `server-key.pem`) and one for a client, by
+/// `openssl`; `None` if there is none.
+pub fn certificates(folder: &Path) -> Option<()> {
+    let script = "set -e
+        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout ca-key.pem -out ca.pem \\
+            -subj /CN=authority -days 2
+        for who in server client; do
+            openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout $who-key.pem -out $who.csr \\
+                -subj /CN=$who
+            echo 'subjectAltName=IP:127.0.0.1' > $who.ext
+            openssl x509 -req -in $who.csr -CA ca.pem -CAkey ca-key.pem -CAcreateserial -out $who.pem -days 2 \\
+                -extfile $who.ext
+        done";
+    let output = Command::new("sh").args(["-c", script]).current_dir(folder).output().ok()?;
+    output.status.success().then_some(())
 }

@@ -147,28 +147,12 @@ fn through_ssh() {
     assert!(refused.stderr.contains("unable to parse docker host"), "{}", refused.stderr);
 }
 
-/// Makes an authority, a certificate for 127.0.0.1 and one for a client, by `openssl`; `None` if there is none.
-fn certificates(folder: &Path) -> Option<()> {
-    let script = "set -e
-        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout ca-key.pem -out ca.pem \\
-            -subj /CN=authority -days 2
-        for who in server client; do
-            openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout $who-key.pem -out $who.csr \\
-                -subj /CN=$who
-            echo 'subjectAltName=IP:127.0.0.1' > $who.ext
-            openssl x509 -req -in $who.csr -CA ca.pem -CAkey ca-key.pem -CAcreateserial -out $who.pem -days 2 \\
-                -extfile $who.ext
-        done";
-    let output = Command::new("sh").args(["-c", script]).current_dir(folder).output().ok()?;
-    output.status.success().then_some(())
-}
-
 #[test]
 fn with_tls_and_certificates_of_clients() {
     let engine = Engine::with_busybox();
     let folder = engine.folder().join("tls");
     std::fs::create_dir(&folder).expect("make a folder");
-    if certificates(&folder).is_none() {
+    if e2e::certificates(&folder).is_none() {
         drop(std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("skipped: TLS needs openssl\n")));
         return;
     }

@@ -22,35 +22,29 @@ pub(super) fn routes() -> Vec<Route<Handler<Services>>> {
     ]
 }
 
-fn shown(engine: &Engine, volume: &Volume) -> api::volume::Volume {
-    view::volume(volume, &engine.volumes.shown_at(volume))
-}
-
-/// As [`shown`], with how big it is and how many containers refer to it.
-pub(super) fn with_usage(engine: &Engine, volume: &Volume) -> api::volume::Volume {
+/// Returns the API's document, with how big a volume is and how many containers refer to it.
+pub(super) fn with_usage(engine: &Engine, volume: &Arc<Volume>) -> api::volume::Volume {
     let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     let size = number(engine.volumes.usage(&volume.name));
     let ref_count = engine.volumes.users(&volume.name).len();
     let usage = UsageData { ref_count: i64::try_from(ref_count).unwrap_or(i64::MAX), size };
-    api::volume::Volume { usage_data: Some(usage), ..shown(engine, volume) }
+    api::volume::Volume { usage_data: Some(usage), ..view::volume(&engine.volumes.view(volume)) }
 }
 
 async fn list(engine: Arc<Engine>, call: Call) -> Answer {
     let filters = call.filters()?;
-    let in_use = |volume: &Volume| !engine.volumes.users(&volume.name).is_empty();
-    let volumes = view::select(engine.volumes.list(), &filters, in_use)?;
-    // Plugins are asked where theirs are.
-    let volumes = blocking(move || {
-        Ok::<_, Failure>(volumes.iter().map(|volume| shown(&engine, volume)).collect::<Vec<_>>())
+    let answer = blocking(move || {
+        let (views, warnings) = engine.volumes.views();
+        let in_use = |volume: &Volume| !engine.volumes.users(&volume.name).is_empty();
+        let volumes = view::select(views, &filters, in_use)?.iter().map(view::volume).collect();
+        let warnings = Some(warnings).filter(|warnings| !warnings.is_empty());
+        Ok::<_, Failure>(ListResponse { volumes: Some(volumes), warnings })
     });
-    Ok(body::ok(&ListResponse { volumes: Some(volumes.await?), warnings: None }))
+    Ok(body::ok(&answer.await?))
 }
 
 async fn inspect(engine: Arc<Engine>, call: Call) -> Answer {
-    let volume = blocking(move || {
-        let volume = engine.volumes.get(call.name())?;
-        Ok::<_, Failure>(shown(&engine, &volume))
-    });
+    let volume = blocking(move || Ok::<_, Failure>(view::volume(&engine.volumes.inspect(call.name())?)));
     Ok(body::ok(&volume.await?))
 }
 
@@ -58,7 +52,7 @@ async fn create(engine: Arc<Engine>, mut call: Call) -> Answer {
     let request: CreateRequest = call.json().await?;
     let answer = blocking(move || {
         let (volume, _new) = engine.volumes.create(&request)?;
-        Ok::<_, Failure>(shown(&engine, &volume))
+        Ok::<_, Failure>(view::volume(&engine.volumes.view(&volume)))
     });
     Ok(body::json(StatusCode::CREATED, &answer.await?))
 }

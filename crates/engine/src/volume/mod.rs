@@ -8,6 +8,7 @@ mod fill;
 mod local;
 mod plugin;
 mod removal;
+mod view;
 
 use crate::error::{Error, Result};
 use crate::events::{Events, random_id};
@@ -24,6 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 use store::{Database, Durability};
+pub use view::View;
 
 const BUCKET: &str = "volumes";
 /// The driver that is ours.
@@ -149,15 +151,6 @@ impl Volumes {
             .get(name)
             .cloned()
             .ok_or_else(|| Error::not_found(format!("get {name}: no such volume")))
-    }
-
-    /// Returns where a volume is shown to be: its folder, or where its plugin says.
-    pub fn shown_at(&self, volume: &Volume) -> PathBuf {
-        let elsewhere = match volume.driver.as_str() {
-            LOCAL => None,
-            plugin => Plugin::find(plugin).and_then(|plugin| plugin.path(&volume.name)).ok(),
-        };
-        elsewhere.map_or_else(|| self.data(&volume.name), PathBuf::from)
     }
 
     /// Returns the folder with the volume's contents.
@@ -313,9 +306,14 @@ impl Volumes {
         container: Option<&str>,
     ) -> Result<(Arc<Volume>, bool)> {
         let made_for = container.filter(|_| request.name.is_empty()).map(str::to_owned);
-        let driver = match request.driver.as_str() {
-            "" | "default" => LOCAL,
-            driver => driver,
+        let known = self.state().volumes.contains_key(&request.name);
+        let found = (request.driver.is_empty() && !request.name.is_empty() && !known)
+            .then(|| view::with_plugins(&request.name))
+            .flatten();
+        let driver = match (request.driver.as_str(), &found) {
+            ("", Some((plugin, _told))) => plugin.name(),
+            ("" | "default", _) => LOCAL,
+            (driver, _) => driver,
         };
         let mut labels = request.labels.clone();
         let name = if request.name.is_empty() {
@@ -352,9 +350,11 @@ impl Volumes {
         // What another program does takes its time, and comes to the same if it is asked twice.
         let mut scope = local();
         if let Some(plugin) = &plugin {
-            plugin
-                .create(&name, &request.driver_opts)
-                .map_err(|why| Error::known(Kind::Internal, format!("create {name}: {why}")))?;
+            if found.is_none() {
+                plugin
+                    .create(&name, &request.driver_opts)
+                    .map_err(|why| Error::known(Kind::Internal, format!("create {name}: {why}")))?;
+            }
             scope = plugin.scope();
         }
         let mut state = self.state();

@@ -10,6 +10,7 @@ use base::paths::{PLUGIN_SOCKETS, PLUGIN_SPECIFICATIONS};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -35,7 +36,19 @@ struct Activated {
 struct Answer {
     mountpoint: String,
     capabilities: Capabilities,
+    volume: Option<Told>,
+    volumes: Option<Vec<Told>>,
     err: String,
+}
+
+/// What a plugin tells of a volume.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct Told {
+    pub(super) name: String,
+    pub(super) mountpoint: String,
+    pub(super) created_at: String,
+    pub(super) status: Option<BTreeMap<String, serde_json::Value>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -58,6 +71,35 @@ impl Plugin {
             return Err(format!("plugin {name:?} does not implement \"VolumeDriver\""));
         }
         Ok(plugin)
+    }
+
+    /// Returns the volume drivers among the plugins that are there now.
+    pub(super) fn all() -> Vec<Self> {
+        let entries = |folder: &str| std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let sockets = entries(PLUGIN_SOCKETS);
+        let mut names = BTreeSet::new();
+        for entry in sockets.chain(PLUGIN_SPECIFICATIONS.into_iter().flat_map(entries)) {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let stem = [".sock", ".spec", ".json"].iter().find_map(|ending| name.strip_suffix(ending));
+            names.insert(stem.unwrap_or(&name).to_owned());
+        }
+        // Others may be there for networks or logs, or may be gone and have left their sockets.
+        names.iter().filter_map(|name| Self::find(name).ok()).collect()
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns what the plugin knows of a volume; `None` if there is no such volume.
+    pub(super) fn get(&self, volume: &str) -> Option<Told> {
+        // How a plugin says so is not laid down: any error means it.
+        self.call("Get", &json!({"Name": volume})).ok()?.volume.filter(|told| told.name == volume)
+    }
+
+    /// Returns all volumes of the plugin.
+    pub(super) fn list(&self) -> Result<Vec<Told>, String> {
+        Ok(self.call("List", &json!({}))?.volumes.unwrap_or_default())
     }
 
     /// Makes a volume; one that there is already is left as it is.
@@ -151,28 +193,54 @@ fn locate(name: &str) -> Result<Option<Address>, String> {
     Ok(None)
 }
 
+/// The files of a plugin's description that say how TLS is spoken to it.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Secured {
+    #[serde(default)]
+    insecure_skip_verify: bool,
+    #[serde(default, rename = "CAFile")]
+    authority: String,
+    #[serde(default, rename = "CertFile")]
+    certificate: String,
+    #[serde(default, rename = "KeyFile")]
+    key: String,
+}
+
+impl From<Secured> for tls::Client {
+    fn from(given: Secured) -> Self {
+        let file = |path: String| Some(path).filter(|path| !path.is_empty()).map(PathBuf::from);
+        Self {
+            authority: file(given.authority),
+            identity: file(given.certificate).zip(file(given.key)),
+            skip_verify: given.insecure_skip_verify,
+        }
+    }
+}
+
 fn described(text: &str) -> Result<Address, String> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Description {
         addr: String,
         #[serde(rename = "TLSConfig")]
-        tls: Option<serde_json::Value>,
+        tls: Option<Secured>,
     }
     let found: Description =
         serde_json::from_str(text).map_err(|error| format!("description of a plugin: {error}"))?;
-    if found.tls.is_some_and(|tls| !tls.is_null()) {
-        return Err("plugins that are spoken to over TLS are not supported".to_owned());
-    }
-    address(&found.addr)
+    Ok(match (address(&found.addr)?, found.tls) {
+        // It is the configuration that makes a connection secure, whatever the address begins with.
+        (Address::Tcp(host) | Address::Tls(host, _), Some(tls)) => Address::Tls(host, tls.into()),
+        (address, _) => address,
+    })
 }
 
 fn address(text: &str) -> Result<Address, String> {
+    let of = |host: &str| host.trim_end_matches('/').to_owned();
     match text.split_once("://") {
         Some(("unix", path)) if path.starts_with('/') => Ok(Address::Unix(path.into())),
-        Some(("tcp" | "http", host)) if !host.is_empty() => {
-            Ok(Address::Tcp(host.trim_end_matches('/').to_owned()))
-        }
+        Some(("tcp" | "http", host)) if !host.is_empty() => Ok(Address::Tcp(of(host))),
+        Some(("https", host)) if !host.is_empty() => Ok(Address::Tls(of(host), tls::Client::default())),
         _ => Err(format!("address of a plugin that cannot be used: {text:?}")),
     }
 }
@@ -186,10 +254,17 @@ mod tests {
         assert_eq!(address("unix:///run/x.sock"), Ok(Address::Unix("/run/x.sock".into())));
         assert_eq!(address("tcp://127.0.0.1:80"), Ok(Address::Tcp("127.0.0.1:80".into())));
         assert_eq!(described("{\"Name\": \"x\", \"Addr\": \"http://h:1\"}"), Ok(Address::Tcp("h:1".into())));
-        for text in ["", "/run/x.sock", "unix://x", "https://h"] {
+        for text in ["", "/run/x.sock", "unix://x", "ftp://h"] {
             assert!(address(text).is_err(), "{text}");
         }
-        assert!(described("{\"Addr\": \"tcp://h:1\", \"TLSConfig\": {}}").is_err());
+        let files = tls::Client {
+            authority: Some("/ca".into()),
+            identity: Some(("/cert".into(), "/key".into())),
+            skip_verify: false,
+        };
+        let given = "{\"CAFile\": \"/ca\", \"CertFile\": \"/cert\", \"KeyFile\": \"/key\"}";
+        let text = format!("{{\"Addr\": \"https://h:1/\", \"TLSConfig\": {given}}}");
+        assert_eq!(described(&text), Ok(Address::Tls("h:1".to_owned(), files)));
         assert_eq!(locate("../x"), Ok(None));
     }
 }

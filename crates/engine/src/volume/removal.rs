@@ -41,7 +41,17 @@ impl Volumes {
             None => Ok(()),
         };
         let Ok(volume) = self.get(name) else {
-            return if force { Ok(()) } else { Err(Error::not_found(format!("get {name}: no such volume"))) };
+            let Some((plugin, _told)) = super::view::with_plugins(name) else {
+                return if force {
+                    Ok(())
+                } else {
+                    Err(Error::not_found(format!("get {name}: no such volume")))
+                };
+            };
+            let failed = |why| Error::known(Kind::Internal, format!("remove {name}: {why}"));
+            plugin.remove(name).map_err(failed)?;
+            self.events.now(Type::Volume, "destroy", name, driver_attribute(plugin.name()));
+            return Ok(());
         };
         unused(&self.state())?;
         if volume.driver != LOCAL {
@@ -119,12 +129,15 @@ impl Volumes {
 
     /// Removes the volumes that no container refers to and that `wanted` names. Returns their names and the bytes freed.
     ///
+    /// As in dockerd only those that are nothing but a folder here: what options or a plugin say where it is stays.
+    ///
     /// # Errors
     ///
     /// Fails if one cannot be removed.
     pub fn prune(&self, wanted: impl Fn(&Volume) -> bool) -> Result<(Vec<String>, u64)> {
         let (mut removed, mut freed) = (Vec::new(), 0);
-        for volume in self.list().iter().filter(|volume| wanted(volume)) {
+        let plain = |volume: &Volume| volume.driver == LOCAL && volume.options.is_empty();
+        for volume in self.list().iter().filter(|volume| plain(volume) && wanted(volume)) {
             if !self.users(&volume.name).is_empty() {
                 continue;
             }
