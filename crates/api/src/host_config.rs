@@ -223,6 +223,9 @@ pub struct Mount {
     pub read_only: bool,
     #[serde(skip_serializing_if = "is_zero")]
     pub consistency: String,
+    /// Ours: which owners are shown as which (`uids=…;gids=…`).
+    #[serde(rename = "IDMap", skip_serializing_if = "is_zero")]
+    pub id_map: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bind_options: Option<BindOptions>,
     #[serde(skip_serializing_if = "Option::is_none")]

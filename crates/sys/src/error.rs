@@ -114,7 +114,12 @@ pub fn message(errno: Errno) -> String {
         Errno::CONNREFUSED => "connection refused",
         Errno::CONNRESET => "connection reset by peer",
         Errno::TIMEDOUT => "connection timed out",
-        other => return format!("errno {}", other.raw_os_error()),
+        Errno::OVERFLOW => "value too large for defined data type",
+        // The C library's words, as far as they go.
+        other => {
+            let text = std::io::Error::from(other).to_string();
+            return text.split_once(" (os error ").map_or(text.clone(), |(words, _)| words.to_lowercase());
+        }
     };
     text.to_owned()
 }

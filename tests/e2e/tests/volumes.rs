@@ -277,3 +277,46 @@ fn wrong_mounts_are_refused_in_dockers_words() {
         assert!(refused.stderr.contains("Duplicate mount point: /a"), "{flags:?}: {refused:?}");
     }
 }
+
+/// `idmap`: who owns a file on the host and who is shown as its owner are two things, for a folder, a volume, and `cp`.
+#[test]
+fn owners_are_shown_as_others() {
+    use std::os::unix::fs::MetadataExt as _;
+    let engine = Engine::with_busybox();
+    let folder = engine.folder().join("host");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("theirs"), "theirs\n").unwrap();
+    for path in [&folder, &folder.join("theirs")] {
+        std::os::unix::fs::chown(path, Some(1000), Some(1001)).unwrap();
+    }
+    let owner = |name: &str| {
+        let file = std::fs::metadata(folder.join(name)).unwrap();
+        (file.uid(), file.gid())
+    };
+    let map = "idmap=uids=1000-0-1;gids=1001-0-1";
+    let script = |name: &str| format!("stat -c '%u %g' /d/theirs && touch /d/{name}");
+    let bind = format!("{}:/d:{map}", folder.display());
+    for line in command_lines() {
+        let name = format!("{line:?}");
+        let run = ["run", "--rm", "-v", &bind, "busybox", "sh", "-c", &script(&name)];
+        assert_eq!(line.run(&engine, &run).ok(), "0 0\n", "{line:?}");
+        assert_eq!(owner(&name), (1000, 1001), "{line:?}");
+    }
+    let mount = format!("type=bind,source={},target=/d,{map}", folder.display());
+    let run = ["run", "--name", "box", "--mount", &mount, "busybox", "sh", "-c", &script("long")];
+    assert_eq!(engine.wharf(&run).ok(), "0 0\n");
+    let files = engine.folder().join("plain");
+    std::fs::write(&files, "roots\n").unwrap();
+    engine.wharf(&["cp", &files.display().to_string(), "box:/d/copied"]).ok();
+    assert_eq!(owner("copied"), (1000, 1001), "as the container would have made it");
+    // Whoever is not in the map is nobody, and owns nothing new.
+    let other = ["run", "--rm", "-u", "5", "-v", &bind, "busybox", "touch", "/d/x"];
+    assert_ne!(engine.wharf(&other).code, 0);
+    let volume =
+        ["run", "--rm", "-v", "named:/d:idmap=uids=7-0-1;gids=7-0-1", "busybox", "stat", "-c", "%u", "/d"];
+    assert_eq!(engine.wharf(&volume).ok(), "65534\n");
+    for wrong in ["idmap", "idmap=uids=1-2", "idmap=uids=0-0-5#3-9-1"] {
+        let refused = both(&engine, &["run", "--rm", "-v", &format!("/tmp:/d:{wrong}"), "busybox", "true"]);
+        assert!(refused.code == 125 && refused.stderr.contains("idmap"), "{wrong}: {}", refused.stderr);
+    }
+}

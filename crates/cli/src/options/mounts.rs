@@ -106,6 +106,7 @@ pub(crate) fn mount(text: &str, directory: &Path) -> Result<Mount, String> {
                     if value == "." || value.starts_with("./") { absolute(directory, &value) } else { value };
             }
             "target" | "dst" | "destination" => mount.target = value,
+            "idmap" => mount.id_map = value,
             "consistency" => mount.consistency = value.to_lowercase(),
             _ => options.set(&key, &value, &field)?,
         }

@@ -17,6 +17,7 @@ mod finish;
 mod gateway;
 mod handle;
 mod host;
+mod idmap;
 mod intent;
 mod links;
 mod logs;

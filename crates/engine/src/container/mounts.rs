@@ -3,6 +3,7 @@
 //! Pure but for the look at the host's paths, which the caller passes in. Nothing is created here: a mount point names what
 //! is to be there, and the service creates volumes and missing folders.
 
+use super::idmap::IdMap;
 use super::record::{MountKind, MountPoint};
 use crate::error::{Error, Result};
 use api::host_config::{BindOptions, Mount, TmpfsOptions, VolumeOptions};
@@ -131,6 +132,7 @@ fn short(text: &str) -> Result<Planned> {
         [source, destination, mode] if !source.is_empty() => (source, destination, mode),
         _ => return Err(wrong()),
     };
+    let map = mode.split(',').find_map(IdMap::parse).transpose().map_err(Error::invalid)?;
     if !is_mode(mode) {
         return Err(Error::invalid(format!("invalid mode: {mode}")));
     }
@@ -169,6 +171,9 @@ fn short(text: &str) -> Result<Planned> {
         planned.point.anonymous = false;
     }
     mode.clone_into(&mut planned.point.mode);
+    if map.is_some() {
+        planned.point.options.extend(mode.split(',').filter(|word| is_map(word)).map(str::to_owned));
+    }
     planned.point.writable = !has("ro");
     planned.copy = planned.copy && !has("nocopy");
     Ok(planned)
@@ -180,8 +185,14 @@ fn is_mode(mode: &str) -> bool {
         [&["ro", "rw"], &["z", "Z"], &["nocopy"], &PROPAGATIONS, &["consistent", "cached", "delegated"]];
     let words = || mode.split(',').filter(|_| !mode.is_empty());
     let given = |sort: &[&str]| words().filter(|word| sort.contains(word)).count();
-    SORTS.iter().all(|sort| given(sort) <= 1)
-        && SORTS.iter().map(|sort| given(sort)).sum::<usize>() == words().count()
+    let maps = words().filter(|word| is_map(word)).count();
+    maps <= 1
+        && SORTS.iter().all(|sort| given(sort) <= 1)
+        && SORTS.iter().map(|sort| given(sort)).sum::<usize>() + maps == words().count()
+}
+
+fn is_map(word: &str) -> bool {
+    IdMap::parse(word).is_some()
 }
 
 /// Reads the long form (Engine API, *Mount*).
@@ -208,6 +219,14 @@ fn kind_of(mount: &Mount) -> Result<Planned, String> {
     }
     let mut planned = volume(String::new(), destination);
     planned.point.writable = !mount.read_only;
+    if !mount.id_map.is_empty() {
+        if !matches!(mount.kind.as_str(), "bind" | "volume") {
+            return Err("field IDMap must not be specified".to_owned());
+        }
+        let option = format!("idmap={}", mount.id_map);
+        IdMap::parse(&option).transpose()?;
+        planned.point.options.push(option);
+    }
     match mount.kind.as_str() {
         "bind" => bind(&mut planned, mount, &mount.bind_options.clone().unwrap_or_default())?,
         "volume" => named(&mut planned, mount, mount.volume_options.clone().unwrap_or_default())?,
@@ -388,6 +407,8 @@ mod tests {
         check("/a/../c:/b/:ro", Ok((Bind, "/c", "/b", false)));
         check("data:/b:z,ro", Ok((Volume, "data", "/b", false)));
         check("/b", Ok((Volume, "", "/b", true)));
+        check("/a:/b:ro,idmap=uids=1000-0-1", Ok((Bind, "/a", "/b", false)));
+        check("/a:/b:idmap=x", Err("invalid idmap=x: \"x\" is neither uids=… nor gids=…"));
         check("/a:/b:bogus", Err("invalid mode: bogus"));
         check("a:b:c:d", Err("invalid volume specification: 'a:b:c:d'"));
         let wrong = "invalid volume specification: ";

@@ -147,7 +147,7 @@ pub struct MountPoint {
     pub writable: bool,
     /// `rprivate`, `rslave`, `rshared`, …; empty for volumes.
     pub propagation: String,
-    /// Options of a tmpfs.
+    /// Options of a tmpfs; `bind`, `ro` and `idmap=…` of binds and volumes.
     pub options: Vec<String>,
     /// Whether the volume has no name of the user's.
     pub anonymous: bool,

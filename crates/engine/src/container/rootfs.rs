@@ -6,12 +6,13 @@
 //! were `/`, so that no link leads out (CVE-2018-15664).
 
 use super::Containers;
+use super::idmap::IdMap;
 use super::record::{Container, MountKind, MountPoint};
 use crate::error::{Error, Result};
 use base::Kind;
 use rustix::fs::{FileType, Mode, OFlags, openat};
 use rustix::io::Errno;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use sys::namespace::Namespace;
 use sys::raw::MountAttributes;
@@ -136,7 +137,17 @@ impl Containers {
                 })
                 .and_then(|part| sys::mount::bind_fd(part.as_fd(), true)),
         };
-        made.map(Some).map_err(|error| internal(&error))
+        let made = made.map_err(|error| internal(&error))?;
+        let Some(map) = IdMap::of(&point.options) else { return Ok(Some(made)) };
+        let shown = map.namespace().and_then(|users| {
+            let attributes = MountAttributes {
+                set: sys::mount::ATTR_IDMAP,
+                userns_fd: u64::from(users.as_raw_fd().unsigned_abs()),
+                ..MountAttributes::default()
+            };
+            sys::mount::set_attributes(made.as_fd(), &attributes, false)
+        });
+        shown.map(|()| Some(made)).map_err(|error| internal(&error))
     }
 }
 

@@ -1,7 +1,7 @@
 //! The document for another runtime: what our own is told beside it has to be in it. Pure.
 
 use crate::supervise::Failure;
-use oci::runtime::{NamespaceKind, Root, Spec, User};
+use oci::runtime::{Mount, NamespaceKind, Root, Spec, User};
 use std::path::Path;
 
 /// The version that every runtime takes; nothing later is used that one could not ignore.
@@ -22,8 +22,8 @@ pub(super) struct Rewrite<'a> {
 ///
 /// # Errors
 ///
-/// For a mount whose changes were to be seen on the host, as the root is mounted where the host does not look; and for a part of
-/// a volume, which another runtime would look up without our care.
+/// For a mount whose changes were to be seen on the host, as the root is mounted where the host does not look; for a part of a
+/// volume, which another runtime would look up without our care; and for an id-mapped one.
 pub(super) fn rewrite(spec: &Spec, with: Rewrite<'_>) -> Result<Spec, Failure> {
     let mut spec = spec.clone();
     let shared = |option: &String| matches!(option.as_str(), "shared" | "rshared");
@@ -35,6 +35,12 @@ pub(super) fn rewrite(spec: &Spec, with: Rewrite<'_>) -> Result<Spec, Failure> {
     if let Some(mount) = spec.mounts.iter().find(|mount| mount.options.iter().any(part)) {
         let place = &mount.destination;
         return Err(Failure::invalid(format!("{place}: parts of volumes need the built-in runtime")));
+    }
+    let mapped = |mount: &&Mount| !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty();
+    if let Some(mount) = spec.mounts.iter().find(mapped) {
+        // Some know of it and some pass it over in silence.
+        let place = &mount.destination;
+        return Err(Failure::invalid(format!("{place}: id-mapped mounts need the built-in runtime")));
     }
     let readonly = spec.root.as_ref().is_some_and(|root| root.readonly);
     spec.root = Some(Root { path: with.rootfs.display().to_string(), readonly });
@@ -57,7 +63,7 @@ pub(super) fn rewrite(spec: &Spec, with: Rewrite<'_>) -> Result<Spec, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use oci::runtime::{DeviceRule, Linux, Mount, Namespace, Process, Resources};
+    use oci::runtime::{DeviceRule, Linux, Namespace, Process, Resources};
 
     #[test]
     fn what_was_beside_the_document_is_in_it() {

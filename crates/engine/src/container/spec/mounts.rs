@@ -1,6 +1,7 @@
 //! The mounts of a container, in the order they are made.
 
 use super::{Facts, INIT, wants_init};
+use crate::container::idmap::IdMap;
 use crate::container::record::{Container, MountKind, MountPoint};
 use crate::container::security::Options;
 use oci::runtime::Mount;
@@ -122,7 +123,12 @@ fn user(point: &MountPoint, facts: &Facts) -> Mount {
                 options.push(&part);
             }
             options.push(if point.propagation.is_empty() { "rprivate" } else { &point.propagation });
-            bind(&point.destination, &point.source, &options)
+            let mut made = bind(&point.destination, &point.source, &options);
+            if let Some(map) = IdMap::of(&point.options) {
+                made.options.push("idmap".to_owned());
+                (made.uid_mappings, made.gid_mappings) = (map.uids, map.gids);
+            }
+            made
         }
     }
 }
