@@ -62,7 +62,7 @@ fn bound(path: &str, kind: FileType, number: u64) -> Result<Step, Error> {
     if FileType::from_raw_mode(status.st_mode) != kind || status.st_rdev != number {
         return Err(failed(Errno::NODEV));
     }
-    let mount = sys::mount::bind_fd(node.as_fd(), false).map_err(|error| failed(error.errno()))?;
+    let mount = sys::mount::bind_private(node.as_fd()).map_err(|error| failed(error.errno()))?;
     let place = Place {
         target: text("device", path)?,
         create: Create::File,

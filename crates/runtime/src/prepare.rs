@@ -509,6 +509,5 @@ fn null_device() -> Result<OwnedFd, Error> {
     if !is_device || status.st_rdev != rustix::fs::makedev(1, 3) {
         return Err(failed(rustix::io::Errno::NODEV));
     }
-    sys::mount::bind_fd(null.as_fd(), false)
-        .map_err(|source| Error::System { what: "bind /dev/null", source })
+    sys::mount::bind_private(null.as_fd()).map_err(|source| Error::System { what: "bind /dev/null", source })
 }

@@ -4,7 +4,7 @@
 
 use crate::raw::{self, MountAttributes};
 use crate::{Error, Result};
-use rustix::fd::{BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{
@@ -128,6 +128,18 @@ pub fn bind(path: &Path, recursive: bool) -> Result<OwnedFd> {
 pub fn bind_fd(fd: BorrowedFd<'_>, recursive: bool) -> Result<OwnedFd> {
     rustix::mount::open_tree(fd, c"", clone_flags(recursive) | OpenTreeFlags::AT_EMPTY_PATH)
         .map_err(Error::on("open_tree", "descriptor"))
+}
+
+/// As [`bind_fd`] of a single mount, cut off from the one it is a copy of: what is mounted on it later is seen nowhere else.
+///
+/// # Errors
+///
+/// Those of `open_tree(2)` and `mount_setattr(2)`.
+pub fn bind_private(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let mount = bind_fd(fd, false)?;
+    let private = MountAttributes { propagation: Propagation::Private.flag(), ..MountAttributes::default() };
+    set_attributes(mount.as_fd(), &private, false)?;
+    Ok(mount)
 }
 
 fn clone_flags(recursive: bool) -> OpenTreeFlags {

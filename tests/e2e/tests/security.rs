@@ -44,6 +44,37 @@ fn an_unprivileged_user_reaches_nothing() {
     assert_eq!(engine.wharf(&["exec", "target", "echo", "alive"]).ok(), "alive\n");
 }
 
+/// A mask is a bind of the host's null device: if it were a peer of the host's mount of /dev, a container that may mount could
+/// cover the host's own device by mounting on the mask.
+#[test]
+fn what_is_mounted_on_a_mask_stays_inside() {
+    let engine = Engine::with_busybox();
+    // As systemd leaves it, but for this engine alone.
+    engine.run("mount", &["--make-rshared", "/dev"]).ok();
+    let run =
+        ["run", "--rm", "--cap-add", "SYS_ADMIN", "--device", "/dev/null:/dev/other", "busybox", "sh", "-c"];
+    let script = "grep -c shared: /proc/self/mountinfo; mount -o bind /bin/busybox /proc/keys && \
+                  mount -o bind /bin/busybox /proc/timer_list && echo covered";
+    assert_eq!(engine.wharf(&[&run[..], &[script]].concat()).stdout, "0\ncovered\n");
+    engine.run("sh", &["-c", "test -c /dev/null"]).ok();
+    let held = [
+        &["run", "-d", "--cap-add", "SYS_ADMIN", "--name", "cover", "busybox", "sh", "-c"][..],
+        &["mount -o bind /bin/busybox /proc/keys; exec sleep 1000"],
+    ]
+    .concat();
+    engine.wharf(&held).ok();
+    engine
+        .wharf(&[
+            "exec",
+            "cover",
+            "sh",
+            "-c",
+            "until grep -q ' /proc/keys .*overlay' /proc/mounts; do sleep 0.1; done",
+        ])
+        .ok();
+    engine.run("sh", &["-c", "test -c /dev/null"]).ok();
+}
+
 #[test]
 fn a_container_on_the_hosts_network_finds_no_socket_of_ours() {
     // CVE-2020-15257: abstract sockets belong to the network namespace.
