@@ -15,7 +15,7 @@ use crate::step::Desk;
 use crate::transfer::{self, Options};
 use crate::tree;
 use crate::worker::{CacheImage, Event};
-use oci::{Descriptor, Digest, ImageConfig};
+use oci::{Descriptor, Digest, ImageConfig, Platform};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -183,9 +183,8 @@ impl Job<'_> {
     }
 
     /// What is to be given away: all results, or those of the image alone.
-    fn given(&self, state: &State, all: bool) -> Vec<(Record, Option<Kept>)> {
+    fn given(&self, own: &BTreeSet<&Digest>, all: bool) -> Vec<(Record, Option<Kept>)> {
         let used = self.exchange.used.lock().unwrap_or_else(PoisonError::into_inner);
-        let own: BTreeSet<&Digest> = state.config.rootfs.diff_ids.iter().collect();
         let wanted = |record: &Record| all || record.layer.as_ref().is_none_or(|layer| own.contains(layer));
         used.values().filter(|(record, _)| wanted(record)).cloned().collect()
     }
@@ -195,15 +194,17 @@ impl Job<'_> {
         if !self.request.cache_inline {
             return Ok(());
         }
-        let records: Vec<Record> = self.given(state, false).into_iter().map(|(record, _)| record).collect();
+        let own = state.config.rootfs.diff_ids.iter().collect();
+        let records: Vec<Record> = self.given(&own, false).into_iter().map(|(record, _)| record).collect();
         config.other.insert(RECORDS.to_owned(), value(&records)?);
         Ok(())
     }
 
-    /// Makes the image of a cache that is given away; its layers and documents are stored, and it is not recorded.
-    pub(crate) fn give(&self, state: &State) -> Result<Option<Descriptor>> {
+    /// Makes the image of a cache that is given away: of all results, or those in the `own` layers of the build's images.
+    /// Its layers and documents are stored, and it is not recorded.
+    pub(crate) fn give(&self, platform: &Platform, own: &BTreeSet<&Digest>) -> Result<Option<Descriptor>> {
         let Some(CacheTo { all, mounts }) = self.request.cache_to else { return Ok(None) };
-        let mut given = self.given(state, all);
+        let mut given = self.given(own, all);
         if mounts {
             let ids =
                 std::mem::take(&mut *self.exchange.mounts.lock().unwrap_or_else(PoisonError::into_inner));
@@ -211,11 +212,10 @@ impl Job<'_> {
                 given.extend(self.give_mount(id)?);
             }
         }
-        let platform = state.config.platform();
         let mut config = ImageConfig {
-            architecture: platform.architecture,
-            os: platform.os,
-            variant: platform.variant,
+            architecture: platform.architecture.clone(),
+            os: platform.os.clone(),
+            variant: platform.variant.clone(),
             ..ImageConfig::default()
         };
         "layers".clone_into(&mut config.rootfs.kind);

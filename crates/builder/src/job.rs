@@ -1,11 +1,12 @@
-//! A build from request to image: what is shared by its stages.
+//! A build for one platform, from request to image: what is shared by its stages.
 
 use crate::cache::{Answer, Cache};
 use crate::error::{Error, Result};
 use crate::evaluate::{Given, State};
 use crate::exchange::Exchange;
 use crate::graph::{Graph, graph};
-use crate::request::{Output, Request};
+use crate::many::chosen;
+use crate::request::{Place, Request};
 use crate::step::Desk;
 use crate::worker::{Cancel, Event, Images, Progress, Worker};
 use crate::{squash, stage};
@@ -15,6 +16,7 @@ use dockerfile::{Checks, Dockerfile};
 use oci::{Descriptor, Platform};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::ops::Deref;
 use std::os::fd::AsFd as _;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -24,19 +26,6 @@ const EPOCH: &str = "SOURCE_DATE_EPOCH";
 /// The argument that stands for the file's own `# check=`.
 const CHECKS: &str = "BUILDKIT_DOCKERFILE_CHECK";
 
-/// What came of a build.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Built {
-    /// The image; `None` if none was to be made.
-    pub image: Option<Descriptor>,
-    /// Its configuration.
-    pub config: oci::ImageConfig,
-    /// The image of the cache that was to be given away: stored, not recorded.
-    pub cache: Option<Descriptor>,
-    /// Build arguments that nothing used.
-    pub unused: Vec<String>,
-}
-
 /// How far a stage is.
 #[derive(Debug)]
 enum Slot {
@@ -45,27 +34,49 @@ enum Slot {
     Failed,
 }
 
-/// A build going on.
-pub(crate) struct Job<'a> {
+/// What the jobs of a build have in common.
+pub(crate) struct Shared<'a> {
     pub(crate) request: &'a Request,
     pub(crate) file: &'a Dockerfile,
-    pub(crate) given: Given,
-    /// The bases of all stages, variables expanded.
-    pub(crate) bases: Vec<String>,
     pub(crate) cache: &'a Cache,
     pub(crate) worker: &'a dyn Worker,
     pub(crate) images: &'a dyn Images,
     pub(crate) cancel: &'a Cancel,
+    pub(crate) progress: &'a dyn Progress,
+    pub(crate) exchange: &'a Exchange,
     /// The latest time that anything may have (seconds since 1970).
     pub(crate) epoch: Option<i64>,
-    pub(crate) exchange: Exchange,
-    progress: &'a dyn Progress,
+}
+
+/// A build for one platform.
+pub(crate) struct Job<'a> {
+    shared: &'a Shared<'a>,
+    /// The platform that was asked for.
+    pub(crate) platform: Option<Platform>,
+    pub(crate) given: Given,
+    /// The bases of all stages, variables expanded.
+    pub(crate) bases: Vec<String>,
     graph: Graph,
     slots: Mutex<BTreeMap<usize, Slot>>,
     changed: Condvar,
-    total: usize,
-    /// The order in which parallel stages are told.
+    /// The names of the stages.
     names: Vec<String>,
+    /// What tells them from those of other platforms.
+    prefix: String,
+    /// How many steps come before, of other jobs.
+    steps_before: usize,
+    /// How many stages.
+    stages_before: usize,
+    /// How many steps all jobs have.
+    total: usize,
+}
+
+impl<'a> Deref for Job<'a> {
+    type Target = Shared<'a>;
+
+    fn deref(&self) -> &Shared<'a> {
+        self.shared
+    }
 }
 
 impl std::fmt::Debug for Job<'_> {
@@ -74,69 +85,8 @@ impl std::fmt::Debug for Job<'_> {
     }
 }
 
-/// Builds an image.
-///
-/// Blocks; stages are built on threads of their own. The caller holds a lease of the store.
-///
-/// # Errors
-///
-/// The first thing that goes wrong. What was finished stays in the cache.
-pub fn build(
-    request: &Request,
-    cache: &Cache,
-    worker: &dyn Worker,
-    images: &dyn Images,
-    progress: &dyn Progress,
-    cancel: &Cancel,
-) -> Result<Built> {
-    let file = checked(request)?;
-    let platform = request.platform.clone().unwrap_or_else(Platform::host);
-    let given = Given::new(&file, &request.arguments, &platform, &request.target)?;
-    let mut bases = Vec::new();
-    for stage in &file.stages {
-        bases.push(given.expand(&stage.base, file.escape).map_err(|message| Error::Step {
-            line: stage.line,
-            text: stage.text.clone(),
-            message,
-        })?);
-    }
-    let graph = graph(&file, &request.target, &bases, &|name| request.contexts.contains_key(name))?;
-    let stages = graph.needs.keys().filter_map(|index| file.stages.get(*index));
-    let total = stages.map(|stage| stage.steps.len() + 1).sum();
-    let names = file
-        .stages
-        .iter()
-        .enumerate()
-        .map(|(index, stage)| stage.name.clone().unwrap_or_else(|| format!("stage-{index}")));
-    let slots = graph.needs.keys().map(|index| (*index, Slot::Building)).collect();
-    let names = names.collect();
-    let job = Job {
-        request,
-        file: &file,
-        given,
-        bases,
-        cache,
-        worker,
-        images,
-        cancel,
-        epoch: epoch(request)?,
-        exchange: Exchange::default(),
-        progress,
-        graph,
-        slots: Mutex::new(slots),
-        changed: Condvar::new(),
-        total,
-        names,
-    };
-    let mut state = job.stages()?;
-    if request.squash {
-        job.squash(&mut state)?;
-    }
-    job.finish(&state)
-}
-
 /// Reads the Dockerfile; warnings fail the build if it says so itself (`# check=error=true`) or the argument does.
-fn checked(request: &Request) -> Result<Dockerfile> {
+pub(crate) fn checked(request: &Request) -> Result<Dockerfile> {
     let mut file = Dockerfile::parse(&request.dockerfile)?;
     if let Some(Some(text)) = request.arguments.get(CHECKS) {
         file.checks = Checks::parse(text).map_err(Error::Invalid)?;
@@ -152,13 +102,78 @@ fn checked(request: &Request) -> Result<Dockerfile> {
     Ok(file)
 }
 
-fn epoch(request: &Request) -> Result<Option<i64>> {
+pub(crate) fn epoch(request: &Request) -> Result<Option<i64>> {
     let text = request.arguments.get(EPOCH).cloned().flatten().filter(|text| !text.is_empty());
     let parse = |text: String| {
         text.parse()
             .map_err(|_error| Error::Invalid(format!("invalid {EPOCH}: {text:?} is no number of seconds")))
     };
     text.map(parse).transpose()
+}
+
+impl<'a> Job<'a> {
+    /// Finds out what is to be built for a platform.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with arguments, bases and stages.
+    pub(crate) fn new(shared: &'a Shared<'a>, platform: Option<Platform>, several: bool) -> Result<Self> {
+        let Shared { request, file, .. } = shared;
+        let target = platform.clone().unwrap_or_else(Platform::host);
+        let given = Given::new(file, &request.arguments, &target, &request.target)?;
+        let mut bases = Vec::new();
+        for stage in &file.stages {
+            bases.push(given.expand(&stage.base, file.escape).map_err(|message| Error::Step {
+                line: stage.line,
+                text: stage.text.clone(),
+                message,
+            })?);
+        }
+        let graph = graph(file, &request.target, &bases, &|name| request.contexts.contains_key(name))?;
+        let name = |(index, stage): (usize, &dockerfile::Stage)| {
+            stage.name.clone().unwrap_or_else(|| format!("stage-{index}"))
+        };
+        let slots = graph.needs.keys().map(|index| (*index, Slot::Building)).collect();
+        Ok(Self {
+            shared,
+            given,
+            bases,
+            graph,
+            slots: Mutex::new(slots),
+            changed: Condvar::new(),
+            names: file.stages.iter().enumerate().map(name).collect(),
+            prefix: if several { format!("{target} ") } else { String::new() },
+            platform,
+            steps_before: 0,
+            stages_before: 0,
+            total: 0,
+        })
+    }
+
+    /// Gives its steps and stages their numbers.
+    pub(crate) fn number(&mut self, steps_before: usize, stages_before: usize, total: usize) {
+        (self.steps_before, self.stages_before, self.total) = (steps_before, stages_before, total);
+    }
+
+    /// How many steps it has.
+    pub(crate) fn steps(&self) -> usize {
+        let stages = self.graph.needs.keys().filter_map(|index| self.file.stages.get(*index));
+        stages.map(|stage| stage.steps.len() + 1).sum()
+    }
+
+    /// The platform it is for.
+    pub(crate) fn platform(&self) -> Platform {
+        self.platform.clone().unwrap_or_else(Platform::host)
+    }
+
+    /// Builds everything.
+    pub(crate) fn make(&self) -> Result<State> {
+        let mut state = self.stages()?;
+        if self.request.squash {
+            self.squash(&mut state)?;
+        }
+        Ok(state)
+    }
 }
 
 impl Job<'_> {
@@ -227,12 +242,13 @@ impl Job<'_> {
         let before = self.graph.needs.keys().take_while(|other| **other < index);
         let steps =
             before.filter_map(|other| self.file.stages.get(*other)).map(|stage| stage.steps.len() + 1);
-        steps.sum::<usize>() + 1
+        self.steps_before + steps.sum::<usize>() + 1
     }
 
     /// Tells that a step begins.
     pub(crate) fn begin(&self, stage: usize, step: usize, text: &str) {
-        let name = self.names.get(stage).cloned().unwrap_or_default();
+        let name = self.shown_name(stage);
+        let stage = self.stages_before + stage;
         self.tell(Event::Begin { step, total: self.total, stage, name, text: text.to_owned() });
     }
 
@@ -243,6 +259,11 @@ impl Job<'_> {
     /// The name of a stage.
     pub(crate) fn stage_name(&self, stage: usize) -> &str {
         self.names.get(stage).map_or("", String::as_str)
+    }
+
+    /// The name of a stage among those of all platforms.
+    pub(crate) fn shown_name(&self, stage: usize) -> String {
+        format!("{}{}", self.prefix, self.stage_name(stage))
     }
 
     /// Writes a time as images have it; none is later than the fixed one.
@@ -289,8 +310,8 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// Makes the image.
-    fn finish(&self, state: &State) -> Result<Built> {
+    /// Makes the image; it is stored, not recorded.
+    pub(crate) fn finish(&self, state: &State) -> Result<Descriptor> {
         let mut config = state.config.clone();
         config.config.labels.extend(self.request.labels.clone());
         let never = self.time(0);
@@ -305,18 +326,8 @@ impl Job<'_> {
         }
         config.created = Some(created);
         self.inline(state, &mut config)?;
-        let image = match self.request.output {
-            Output::Image => {
-                let store = self.cache.store();
-                let annotations = self.request.annotations.clone();
-                let target = store.put_image(&config, state.layers.clone(), annotations)?;
-                store.images().record(&target, &self.request.names)?;
-                Some(target)
-            }
-            Output::Nothing | Output::Files(_) => None,
-        };
-        let cache = self.give(state)?;
-        Ok(Built { image, config, cache, unused: self.unused() })
+        let annotations = chosen(&self.request.annotations, Place::Manifest, Some(&self.platform()));
+        Ok(self.cache.store().put_image(&config, state.layers.clone(), annotations)?)
     }
 
     /// When an image of metadata on nothing was first made.
@@ -329,22 +340,22 @@ impl Job<'_> {
         };
         Ok(self.time(found.created))
     }
+}
 
-    /// Build arguments that no stage declares.
-    fn unused(&self) -> Vec<String> {
-        let all = self.file.stages.iter().flat_map(|stage| &stage.steps).chain(&self.file.arguments);
-        let mut declared: Vec<&str> = Vec::new();
-        for step in all {
-            if let dockerfile::Instruction::Arg(list) = &step.instruction {
-                declared.extend(list.iter().map(|argument| argument.name.as_str()));
-            }
+/// Build arguments that no stage declares.
+pub(crate) fn unused(request: &Request, file: &Dockerfile) -> Vec<String> {
+    let all = file.stages.iter().flat_map(|stage| &stage.steps).chain(&file.arguments);
+    let mut declared: Vec<&str> = Vec::new();
+    for step in all {
+        if let dockerfile::Instruction::Arg(list) = &step.instruction {
+            declared.extend(list.iter().map(|argument| argument.name.as_str()));
         }
-        let known = |name: &str| {
-            declared.contains(&name)
-                || dockerfile::PROXY_VARIABLES.contains(&name)
-                || name.starts_with("BUILDKIT_")
-                || name == EPOCH
-        };
-        self.request.arguments.keys().filter(|name| !known(name)).cloned().collect()
     }
+    let known = |name: &str| {
+        declared.contains(&name)
+            || dockerfile::PROXY_VARIABLES.contains(&name)
+            || name.starts_with("BUILDKIT_")
+            || name == EPOCH
+    };
+    request.arguments.keys().filter(|name| !known(name)).cloned().collect()
 }

@@ -25,6 +25,7 @@ mod exchange;
 mod git;
 mod graph;
 mod job;
+mod many;
 mod owner;
 mod place;
 mod request;
@@ -43,8 +44,10 @@ pub use context::read_context;
 pub use error::{Error, Result};
 pub use exchange::RECORDS as CACHE_RECORDS;
 pub use git::GitSource;
-pub use job::{Built, build};
-pub use request::{AllowedDevices, CacheFrom, CacheTo, Context, KnownFiles, Named, Output, Request, Secret};
+pub use many::{Built, build};
+pub use request::{
+    AllowedDevices, Annotation, CacheFrom, CacheTo, Context, KnownFiles, Named, Place, Request, Secret,
+};
 pub use source::{Digests, Listed, Received, Source};
 pub use worker::{
     CacheImage, Cancel, Event, FoundDevice, Images, MountSource, Process, ProcessMount, Progress, Ran,

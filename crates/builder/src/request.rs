@@ -27,8 +27,10 @@ pub struct Request {
     pub no_cache_filter: Vec<String>,
     /// The mode of the network of commands; empty for the default one.
     pub network: String,
-    /// The platform.
-    pub platform: Option<oci::Platform>,
+    /// The platforms; none at all for whatever the bases are.
+    pub platforms: Vec<oci::Platform>,
+    /// Whether one platform makes an index, too (`BUILDKIT_MULTI_PLATFORM`).
+    pub index: bool,
     /// Secrets by name.
     pub secrets: BTreeMap<String, Secret>,
     /// Sockets of agents by name.
@@ -43,8 +45,8 @@ pub struct Request {
     pub squash: bool,
     /// Names of the image.
     pub names: Vec<oci::Reference>,
-    /// Further free-form facts of the image's manifest (`--annotation`).
-    pub annotations: BTreeMap<String, String>,
+    /// Further free-form facts (`--annotation`).
+    pub annotations: Vec<Annotation>,
     /// Caches from elsewhere, asked in this order.
     pub cache_from: Vec<CacheFrom>,
     /// Whether the image tells how it was made, so that it serves as a cache itself.
@@ -55,8 +57,6 @@ pub struct Request {
     pub keep_cache: bool,
     /// Whether to tell why steps miss the cache.
     pub explain: bool,
-    /// Where the result goes.
-    pub output: Output,
 }
 
 /// Devices that commands may use though their descriptions do not allow it themselves.
@@ -72,6 +72,30 @@ impl Default for AllowedDevices {
     fn default() -> Self {
         Self::Named(Vec::new())
     }
+}
+
+/// A free-form fact of a document of the image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Annotation {
+    /// Of which.
+    pub place: Place,
+    /// Of that platform's alone.
+    pub platform: Option<oci::Platform>,
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+}
+
+/// Which document of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// A platform's manifest.
+    Manifest,
+    /// The descriptor of one in the index.
+    Descriptor,
+    /// The index.
+    Index,
 }
 
 /// A cache from elsewhere.
@@ -135,16 +159,4 @@ impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Secret")
     }
-}
-
-/// Where the result of a build goes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Output {
-    /// Into the image store.
-    #[default]
-    Image,
-    /// Nowhere: it is only built.
-    Nothing,
-    /// The files of the last stage, as an archive at this path.
-    Files(PathBuf),
 }

@@ -93,7 +93,7 @@ fn base(job: &Job<'_>, index: usize) -> Result<State> {
             Some(parsed)
         }
     };
-    let platform = platform.or_else(|| job.request.platform.clone());
+    let platform = platform.or_else(|| job.platform.clone());
     if let Some(earlier) = base_stage(job.file, &name, index) {
         let earlier = job.wait(earlier)?;
         let mut state = State::on(earlier.config.clone(), earlier.layers.clone(), escape);
@@ -173,7 +173,7 @@ impl Job<'_> {
         if image == "scratch" {
             return Ok(Tree::Layers(Vec::new()));
         }
-        let image = self.images.find(&image, self.request.platform.as_ref())?;
+        let image = self.images.find(&image, self.platform.as_ref())?;
         Ok(Tree::Layers(image.diff_ids))
     }
 

@@ -186,7 +186,8 @@ impl Job<'_> {
     fn slot(&self, at: At<'_>) -> String {
         let name = self.request.names.first().map(ToString::to_string).unwrap_or_default();
         let first = self.first_step(at.stage);
-        brief(&format!("{name}\0{}\0{}", self.stage_name(at.stage), at.number - first))
+        let stage = self.shown_name(at.stage);
+        brief(&format!("{name}\0{stage}\0{}", at.number - first))
     }
 
     /// Adds a step's layer to the image.

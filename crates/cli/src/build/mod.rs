@@ -3,10 +3,12 @@
 //! The context is filtered by its `.dockerignore` and listed; what the daemon does not have of it is packed while it is sent. What a query cannot carry (secrets, further
 //! contexts) goes before it in the same body, which the daemon's `routes/build/own.rs` describes.
 
+mod annotation;
 mod cache;
 mod check;
 mod context;
 mod listing;
+mod platform;
 mod result;
 mod show;
 
@@ -32,7 +34,10 @@ pub(crate) const FLAGS: &[Flag] = &[
         "allow",
         "Allow extra privileged entitlement (e.g., \"network.host\", \"security.insecure\", \"device=NAME\")",
     ),
-    list("annotation", "Add annotation to the image (format: \"[manifest:]key=value\")"),
+    list(
+        "annotation",
+        "Add annotation to the image (format: \"[manifest[PLATFORM]:|index:|manifest-descriptor:]key=value\")",
+    ),
     list("build-arg", "Set build-time variables"),
     list("build-context", "Additional build contexts (e.g., name=path)"),
     list("cache-from", "External cache sources (e.g., \"user/app:cache\", \"type=local,src=path/to/dir\")"),
@@ -67,7 +72,7 @@ pub(crate) const FLAGS: &[Flag] = &[
     switch("no-cache", "Do not use cache when building the image"),
     list("no-cache-filter", "Do not cache specified stages"),
     list("output", "Output destination (format: \"type=local,dest=path\")").short('o'),
-    text("platform", "Set platform if server is multi-platform capable"),
+    list("platform", "Set target platform for build"),
     text("progress", "Set type of progress output (\"auto\", \"plain\", \"tty\", \"rawjson\", \"quiet\")")
         .default("auto"),
     switch("pull", "Always attempt to pull a newer version of the image"),
@@ -117,7 +122,8 @@ struct Document {
     /// The name of the list that the archive completes.
     #[serde(skip_serializing_if = "Option::is_none")]
     listed: Option<String>,
-    annotations: BTreeMap<String, String>,
+    platforms: Vec<String>,
+    annotations: Vec<annotation::Annotation>,
     cache_from: Vec<cache::Source>,
     cache_inline: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -136,7 +142,8 @@ pub(crate) fn run(cli: &Cli, matches: &Matches) -> Result<()> {
             "invalid isolation ({isolation}): linux only supports 'default'"
         )));
     }
-    let outputs = result::Outputs::parse(matches)?;
+    let targets = platform::Targets::parse(matches)?;
+    let outputs = result::Outputs::parse(matches, &targets)?;
     let caches = cache::Caches::parse(matches)?;
     let mut document = Document {
         events: true,
@@ -148,7 +155,8 @@ pub(crate) fn run(cli: &Cli, matches: &Matches) -> Result<()> {
         no_cache_filter: matches.list("no-cache-filter").to_vec(),
         allow: matches.list("allow").to_vec(),
         explain: matches.switch("explain"),
-        annotations: annotations(matches)?,
+        annotations: annotation::parse(matches.list("annotation"), targets.is_index)?,
+        platforms: targets.platforms.clone(),
         cache_from: caches.sources.clone(),
         cache_inline: caches.inline,
         cache_to: caches.target.clone(),
@@ -216,7 +224,6 @@ fn query<'a>(cli: &'a Cli, matches: &Matches, remote: &str, dockerfile: &str) ->
         .flag("pull", matches.switch("pull"))
         .flag("squash", matches.switch("squash"))
         .query_if_set("target", matches.text("target"))
-        .query_if_set("platform", matches.text("platform"))
         .query_if_set("cgroupparent", matches.text("cgroup-parent"))
         .query_if_set("cpusetcpus", matches.text("cpuset-cpus"))
         .query_if_set("cpusetmems", matches.text("cpuset-mems"));
@@ -277,26 +284,6 @@ fn arguments(cli: &Cli, matches: &Matches) -> Result<BTreeMap<String, Option<Str
         arguments.entry(name).or_insert(Some(value));
     }
     Ok(arguments)
-}
-
-/// `--annotation [manifest:]NAME=VALUE`
-fn annotations(matches: &Matches) -> Result<BTreeMap<String, String>> {
-    let mut all = BTreeMap::new();
-    for text in matches.list("annotation") {
-        let (name, value) = text
-            .split_once('=')
-            .ok_or_else(|| Error::message(format!("invalid annotation {text:?}, expected key=value")))?;
-        let name = match name.split_once(':') {
-            None => name,
-            Some(("manifest", name)) => name,
-            Some((place, _)) => {
-                let text = format!("annotations of type {place:?} need an index, which one image has not");
-                return Err(Error::message(text));
-            }
-        };
-        all.insert(name.to_owned(), value.to_owned());
-    }
-    Ok(all)
 }
 
 /// `--secret id=NAME[,src=FILE][,env=VARIABLE]`

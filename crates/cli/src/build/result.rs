@@ -1,5 +1,6 @@
 //! What is done with a built image: files, archives, a registry, notes of it.
 
+use super::platform::{self, Targets};
 use crate::error::{Error, Result};
 use crate::flags::Matches;
 use crate::images;
@@ -22,16 +23,24 @@ enum Output {
     /// The files of the image as an archive; `None` is standard output.
     Tar(Option<PathBuf>),
     /// The image as an archive, which both Docker and the OCI's tools read.
-    Archive(Option<PathBuf>),
+    Archive {
+        /// Where; `None` is standard output.
+        path: Option<PathBuf>,
+        /// Whether it is for Docker, which wants one platform.
+        docker: bool,
+    },
 }
 
 /// All that is asked for.
 #[derive(Debug)]
-pub(super) struct Outputs(Vec<Output>);
+pub(super) struct Outputs<'a> {
+    all: Vec<Output>,
+    targets: &'a Targets,
+}
 
-impl Outputs {
+impl<'a> Outputs<'a> {
     /// Reads `--output` and `--push`.
-    pub(super) fn parse(matches: &Matches) -> Result<Self> {
+    pub(super) fn parse(matches: &Matches, targets: &'a Targets) -> Result<Self> {
         let mut outputs: Vec<Output> =
             matches.list("output").iter().map(|text| parse(text)).collect::<Result<_>>()?;
         if matches.switch("load") {
@@ -43,12 +52,18 @@ impl Outputs {
         if outputs.contains(&Output::Registry) && matches.list("tag").is_empty() {
             return Err(Error::message("tag is needed when pushing to registry"));
         }
-        Ok(Self(outputs))
+        if targets.is_index
+            && outputs.iter().any(|output| matches!(output, Output::Archive { docker: true, .. }))
+        {
+            let text = "type=docker with dest has no place for several platforms: use type=oci";
+            return Err(Error::message(text));
+        }
+        Ok(Self { all: outputs, targets })
     }
 
     /// Does it.
     pub(super) fn finish(&self, cli: &Cli, matches: &Matches, id: &str) -> Result<()> {
-        for output in &self.0 {
+        for output in &self.all {
             match output {
                 Output::Image => {}
                 Output::Registry => {
@@ -56,12 +71,9 @@ impl Outputs {
                         push(cli, tag)?;
                     }
                 }
-                Output::Local(folder) => {
-                    let folder = folder.clone();
-                    files(cli, id, |source| crate::containers::copy::unpack_tree(source, &folder))?;
-                }
-                Output::Tar(path) => files(cli, id, |source| copy(source, path.as_deref()))?,
-                Output::Archive(path) => {
+                Output::Local(folder) => self.local(cli, id, folder)?,
+                Output::Tar(path) => self.tar(cli, id, path.as_deref())?,
+                Output::Archive { path, .. } => {
                     let names = matches.list("tag");
                     let mut request = cli.client()?.request("GET", "/images/get");
                     for name in names {
@@ -75,8 +87,8 @@ impl Outputs {
                 }
             }
         }
-        let only_files = !self.0.is_empty()
-            && self.0.iter().all(|output| matches!(output, Output::Local(_) | Output::Tar(_)));
+        let only_files = !self.all.is_empty()
+            && self.all.iter().all(|output| matches!(output, Output::Local(_) | Output::Tar(_)));
         if only_files && matches.list("tag").is_empty() {
             // The image was a means; its layers stay in the cache.
             images::request(cli, "DELETE", id, "")?.done()?;
@@ -91,6 +103,37 @@ impl Outputs {
             "image.name": matches.list("tag").join(","),
         });
         write("metadata-file", format!("{metadata:#}\n"))
+    }
+
+    /// The files in a folder; those of several platforms in folders of their own.
+    fn local(&self, cli: &Cli, id: &str, folder: &Path) -> Result<()> {
+        use crate::containers::copy::unpack_tree;
+        let mut parts = self.targets.split().peekable();
+        if parts.peek().is_none() {
+            return files(cli, id, "", |source| unpack_tree(source, folder));
+        }
+        parts.try_for_each(|(platform, name)| {
+            files(cli, id, platform, |source| unpack_tree(source, &folder.join(name)))
+        })
+    }
+
+    /// The files as an archive.
+    fn tar(&self, cli: &Cli, id: &str, path: Option<&Path>) -> Result<()> {
+        let mut parts = self.targets.split().peekable();
+        if parts.peek().is_none() {
+            return files(cli, id, "", |source| copy(source, path));
+        }
+        let shown = || path.map_or("standard output".into(), |path| path.display().to_string());
+        let failed = |error| Error::file("write", shown())(error);
+        let writer: Box<dyn Write> = match path {
+            Some(path) => Box::new(File::create(path).map_err(failed)?),
+            None => Box::new(io::stdout().lock()),
+        };
+        let mut archive = tar::Builder::new(io::BufWriter::new(writer));
+        for (platform, name) in parts {
+            files(cli, id, platform, |source| platform::add(source, &name, &mut archive).map_err(failed))?;
+        }
+        archive.into_inner().and_then(|mut writer| writer.flush()).map_err(failed)
     }
 }
 
@@ -116,7 +159,7 @@ fn parse(text: &str) -> Result<Output> {
         }
         "tar" => Ok(Output::Tar(target)),
         "docker" if target.is_none() => Ok(Output::Image),
-        "docker" | "oci" => Ok(Output::Archive(target)),
+        "docker" | "oci" => Ok(Output::Archive { path: target, docker: kind == "docker" }),
         "image" if !push => Ok(Output::Image),
         "image" | "registry" => Ok(Output::Registry),
         other => Err(Error::message(format!("unknown type of --output: {other:?}"))),
@@ -142,20 +185,9 @@ fn copy(source: &mut dyn Read, path: Option<&Path>) -> Result<()> {
 }
 
 /// Hands the files of an image to `take`, as an archive.
-fn files(cli: &Cli, id: &str, take: impl FnOnce(&mut dyn Read) -> Result<()>) -> Result<()> {
-    let request = json!({ "Image": id, "Cmd": ["-"], "NetworkDisabled": true });
-    let created: api::container::CreateResponse =
-        cli.client()?.request("POST", "/containers/create").json(&request).decode()?;
-    let path = format!("/containers/{}", created.id);
-    let taken = cli
-        .client()?
-        .request("GET", format!("{path}/export"))
-        .send()
-        .map_err(Error::from)
-        .and_then(|mut response| take(&mut response));
-    let removed = cli.client()?.request("DELETE", path).query("force", "1").done();
-    taken?;
-    Ok(removed?)
+fn files(cli: &Cli, id: &str, platform: &str, take: impl FnOnce(&mut dyn Read) -> Result<()>) -> Result<()> {
+    let request = cli.client()?.request("GET", "/build/files").query("image", id);
+    take(&mut request.query_if_set("platform", platform).send()?)
 }
 
 fn push(cli: &Cli, tag: &str) -> Result<()> {
@@ -178,7 +210,7 @@ mod tests {
             ("out", Output::Local("out".into())),
             ("type=local,dest=out", Output::Local("out".into())),
             ("type=tar,dest=-", Output::Tar(None)),
-            ("type=oci,dest=x.tar", Output::Archive(Some("x.tar".into()))),
+            ("type=oci,dest=x.tar", Output::Archive { path: Some("x.tar".into()), docker: false }),
             ("type=docker", Output::Image),
             ("type=image,push=true", Output::Registry),
         ] {

@@ -5,6 +5,7 @@
 
 mod exchange;
 mod fetch;
+mod files;
 mod gc;
 mod offers;
 mod prune;
@@ -22,8 +23,8 @@ use api::host_config::HostConfig;
 use api::progress::Message;
 use base::Kind;
 pub use builder::{
-    AllowedDevices, Built, CacheFrom, CacheTo, Cancel, Context, Error as BuildError, Event, KnownFiles,
-    Listed, Named, Output, Progress, Received, Request, Secret, Stream,
+    AllowedDevices, Annotation, Built, CacheFrom, CacheTo, Cancel, Context, Error as BuildError, Event,
+    KnownFiles, Listed, Named, Place, Progress, Received, Request, Secret, Stream,
 };
 use builder::{Cache, Process, Ran};
 use distribution::Credentials;
@@ -170,9 +171,7 @@ impl Builds {
             remotes: std::sync::Mutex::default(),
         };
         let mut built = builder::build(request, &self.cache, &worker, &finder, progress, cancel)?;
-        if let Some(image) = &built.image {
-            self.images.built(&image.digest, &request.names);
-        }
+        self.images.built(&built.image.digest, &request.names);
         if let Some(target) = &built.cache {
             let given = exchange::give(&self.images, target, &around);
             Handle::current().block_on(given).map_err(to_builder)?;

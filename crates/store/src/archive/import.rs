@@ -4,8 +4,8 @@ use crate::Store;
 use crate::Tee;
 use crate::error::{Error, Result};
 use oci::{
-    Compression, ContainerDefaults, Descriptor, Digest, History, ImageConfig, Manifest, Platform, Reference,
-    RootFs, media_type,
+    Compression, ContainerDefaults, Descriptor, Digest, History, ImageConfig, Index, Manifest, Platform,
+    Reference, RootFs, media_type,
 };
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -130,5 +130,21 @@ impl Store {
             platform: Some(config.platform()),
             ..Descriptor::of(media_type::OCI_MANIFEST, &manifest)
         })
+    }
+
+    /// Stores an index of manifests that are here, and does not record it, as [`Self::put_image`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn put_index(
+        &self,
+        manifests: Vec<Descriptor>,
+        annotations: BTreeMap<String, String>,
+    ) -> Result<Descriptor> {
+        let index = Index { annotations, ..Index::new(manifests) };
+        let bytes = serde_json::to_vec(&index).map_err(|error| Error::Load(error.to_string()))?;
+        self.blobs().put(&bytes)?;
+        Ok(Descriptor::of(media_type::OCI_INDEX, &bytes))
     }
 }

@@ -7,6 +7,7 @@ mod options;
 mod own;
 mod report;
 
+use super::image::{download, parse_platform};
 use super::progress::{self, Teller};
 use super::{Services, blocking, now, route};
 use crate::http::router::Route;
@@ -34,6 +35,17 @@ pub(super) fn routes() -> Vec<Route<Handler<Services>>> {
         route(Method::POST, "/build", |s, call| Box::pin(build(Arc::clone(&s.engine), call))),
         route(Method::POST, "/build/cancel", |s, call| Box::pin(cancel(Arc::clone(&s.engine), call))),
         route(Method::POST, "/build/context", |s, call| Box::pin(list(Arc::clone(&s.engine), call))),
+        route(Method::GET, "/build/files", |s, call| {
+            let engine = Arc::clone(&s.engine);
+            Box::pin(async move {
+                let platform = call.query.some("platform").map(parse_platform).transpose()?;
+                download("application/x-tar", move |sink| {
+                    let image = call.query.get("image");
+                    engine.builds.files(image, platform.as_ref(), sink).map_err(Failure::from)
+                })
+                .await
+            })
+        }),
         route(Method::POST, "/build/prune", |s, call| Box::pin(prune(Arc::clone(&s.engine), call))),
     ]
 }
@@ -172,8 +184,7 @@ fn run(
     if let Some(cache) = &built.cache {
         report.cache(&cache.digest);
     }
-    let Some(image) = built.image else { return Ok(()) };
-    report.built(&image.digest, &request.names);
+    report.built(&built.image.digest, &request.names);
     Ok(())
 }
 

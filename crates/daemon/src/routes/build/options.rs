@@ -54,12 +54,13 @@ pub(super) fn parse(call: &Call) -> Result<Parsed, Failure> {
     let arguments: BTreeMap<String, Option<String>> = json(call, "buildargs")?;
     let request = Request {
         target: query.get("target").to_owned(),
+        index: is_on(&arguments, "BUILDKIT_MULTI_PLATFORM"),
         cache_inline: is_on(&arguments, "BUILDKIT_INLINE_CACHE"),
         arguments,
         labels: json(call, "labels")?,
         no_cache: query.flag("nocache"),
         network: query.get("networkmode").to_owned(),
-        platform,
+        platforms: platform.into_iter().collect(),
         squash: query.flag("squash"),
         cache_from: json::<Vec<String>>(call, "cachefrom")?.into_iter().map(CacheFrom::Image).collect(),
         names,

@@ -12,10 +12,11 @@
 //! So secrets are in memory alone, on either side.
 
 use crate::http::Failure;
+use crate::routes::image::parse_platform;
 use base64::Engine as _;
 use engine::builds::{
-    AllowedDevices, CacheFrom, CacheTo, Context, ContextFolder, KnownFiles, Listed, Named, Received, Request,
-    Secret,
+    AllowedDevices, Annotation, CacheFrom, CacheTo, Context, ContextFolder, KnownFiles, Listed, Named, Place,
+    Received, Request, Secret,
 };
 use oci::Reference;
 use serde::{Deserialize, Serialize};
@@ -60,8 +61,10 @@ pub(super) struct Own {
     explain: bool,
     /// The name of a list that the archive completes (`POST /build/context`).
     pub(super) listed: Option<String>,
-    /// Facts of the image's manifest.
-    annotations: BTreeMap<String, String>,
+    /// What the image is built for.
+    platforms: Vec<String>,
+    /// Facts of the image's documents.
+    annotations: Vec<Fact>,
     /// Caches: images by name, or numbers of folders `caches/NUMBER` in the archive.
     cache_from: Vec<CacheSource>,
     cache_inline: bool,
@@ -85,6 +88,39 @@ pub(super) struct Missing {
     pub(super) id: String,
     /// The numbers of the entries that are to be sent.
     pub(super) missing: Vec<usize>,
+}
+
+/// A fact of one of the image's documents.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fact {
+    place: FactOf,
+    /// The platform, if it is of one alone.
+    #[serde(default)]
+    platform: String,
+    name: String,
+    value: String,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "kebab-case")]
+enum FactOf {
+    Manifest,
+    ManifestDescriptor,
+    Index,
+}
+
+impl Fact {
+    fn read(&self) -> Result<Annotation, Failure> {
+        let place = match self.place {
+            FactOf::Manifest => Place::Manifest,
+            FactOf::ManifestDescriptor => Place::Descriptor,
+            FactOf::Index => Place::Index,
+        };
+        let only = Some(self.platform.as_str()).filter(|text| !text.is_empty());
+        let platform = only.map(parse_platform).transpose()?;
+        Ok(Annotation { place, platform, name: self.name.clone(), value: self.value.clone() })
+    }
 }
 
 /// A cache from elsewhere.
@@ -179,7 +215,9 @@ impl Own {
         request.agents.clone_from(&self.agents);
         request.no_cache_filter.clone_from(&self.no_cache_filter);
         request.explain = self.explain;
-        request.annotations.clone_from(&self.annotations);
+        request.platforms =
+            self.platforms.iter().map(|text| parse_platform(text)).collect::<Result<_, _>>()?;
+        request.annotations = self.annotations.iter().map(Fact::read).collect::<Result<_, _>>()?;
         request.cache_inline |= self.cache_inline;
         if let Some(target) = &self.cache_to {
             request.cache_to = Some(CacheTo { all: target.all, mounts: target.mounts });
