@@ -199,27 +199,34 @@ fn get(engine: &Engine, port: &str) -> String {
 }
 
 #[test]
-fn many_ports_are_published_at_once() {
+fn a_thousand_ports_are_one_element() {
     let engine = Engine::with_busybox();
-    let serve = "echo many > /index.html; exec httpd -f -p 80 -h /";
-    engine
-        .wharf(&[
-            "run",
-            "-d",
-            "--name",
-            "many",
-            "-p",
-            "20000:80",
-            "-p",
-            "21000-21299:81-380",
-            "busybox",
-            "sh",
-            "-c",
-            serve,
-        ])
-        .ok();
+    let page =
+        |port: &str| engine.run("curl", &["-s", "-m", "2", &format!("http://10.99.0.2:{port}/")]).stdout;
+    let serve = "echo many > /index.html; httpd -p 8500 -h /; exec httpd -f -p 80 -h /";
+    let ports = ["-p", "20000:80", "-p", "21000-21299:51-350", "-p", "8000-8999:8000-8999"];
+    let rest = ["busybox", "sh", "-c", serve];
+    engine.wharf(&[&["run", "-d", "--name", "many"], &ports[..], &rest].concat()).ok();
     until("the server", PATIENCE, || (get(&engine, "20000") == "many\n").then_some(()));
-    assert_eq!(engine.wharf(&["port", "many"]).ok().lines().count(), 602);
+    assert_eq!(engine.wharf(&["port", "many"]).ok().lines().count(), 2602);
+    let elements = |map: &str| {
+        let listed = engine.run("nft", &["list", "map", "inet", "wharf", map]).ok();
+        let (_, elements) = listed.split_once("elements = {").unwrap_or_default();
+        elements.matches(" : ").count()
+    };
+    assert_eq!((elements("ranges4"), elements("shifted4"), elements("ports4-any")), (1, 1, 1));
+    for port in ["20000", "21029", "8500"] {
+        assert_eq!(page(port), "many\n", "{port} by the host's address");
+        assert_eq!(get(&engine, port), "many\n", "{port} by loopback");
+    }
+    // One of them goes, in the middle, and comes back; the others do not notice.
+    engine.wharf(&["update", "--publish-rm", "8500", "many"]).ok();
+    assert_eq!((page("8500"), get(&engine, "8500"), elements("ranges4")), (String::new(), String::new(), 2));
+    assert_eq!(page("21029"), "many\n");
+    engine.wharf(&["update", "--publish-add", "8500:8500", "many"]).ok();
+    assert_eq!(page("8500"), "many\n");
+    engine.wharf(&["rm", "-f", "many"]).ok();
+    assert_eq!((elements("ranges4"), elements("shifted4"), elements("ports4-any")), (0, 0, 0));
 }
 
 #[test]

@@ -72,3 +72,53 @@ fn modes() {
     let hosts = engine.wharf(&["exec", "one", "cat", "/etc/hosts"]).ok();
     assert!(hosts.starts_with("127.0.0.1\tlocalhost\n"), "{hosts}");
 }
+
+#[test]
+fn networks_of_a_configuration() {
+    let engine = Engine::with_busybox();
+    let create =
+        |flags: &[&str], name: &str| both(&engine, &[&["network", "create"], flags, &[name]].concat());
+    let subnet = ["--config-only", "--subnet", "10.77.0.0/24", "--label", "a=b", "-o"];
+    let mtu = "com.docker.network.driver.mtu=1400";
+    engine.wharf(&[&["network", "create"], &subnet[..], &[mtu, "cfg"]].concat()).ok();
+    let shown = |name: &str| {
+        let format = "{{.Driver}} {{.ConfigOnly}} {{.ConfigFrom.Network}} {{(index .IPAM.Config 0).Subnet}} {{.Labels}}";
+        both(&engine, &["network", "inspect", "-f", format, name]).line()
+    };
+    assert_eq!(shown("cfg"), "null true  10.77.0.0/24 map[a:b]");
+    for (flags, words) in [
+        (
+            &["--config-only", "--internal"][..],
+            "configuration network can only contain network specific fields",
+        ),
+        (&["--config-only", "--config-from", "cfg"], "a configuration network cannot depend on another"),
+        (&["--config-from", "nosuch"], "configuration network \"nosuch\" does not exist"),
+        (
+            &["--config-from", "cfg", "--subnet", "10.78.0.0/24"],
+            "user specified configurations are not supported",
+        ),
+        (&["--config-from", "cfg", "-o", "a=b"], "network driver options are not supported"),
+    ] {
+        let refused = create(flags, "wrong");
+        assert!(refused.stderr.contains(words), "{flags:?}: {}", refused.stderr);
+    }
+    engine.wharf(&["network", "create", "--config-from", "cfg", "net"]).ok();
+    assert_eq!(shown("net"), "bridge false cfg 10.77.0.0/24 map[a:b]");
+    let link =
+        engine.wharf(&["run", "--rm", "--network", "net", "busybox", "ip", "addr", "show", "eth0"]).ok();
+    assert!(link.contains("mtu 1400") && link.contains("10.77.0.2/24"), "{link}");
+    assert!(create(&["--config-from", "cfg"], "second").stderr.contains("overlaps"));
+    assert!(
+        create(&["--config-from", "net"], "third").stderr.contains("configuration network \"net\" does not")
+    );
+    let refused = engine.wharf(&["run", "--rm", "--network", "cfg", "busybox", "true"]).stderr;
+    assert!(refused.contains("cannot create endpoint on configuration-only network"), "{refused}");
+    let refused = both(&engine, &["network", "rm", "cfg"]).stderr;
+    assert!(
+        refused.contains("error while removing network: configuration network \"cfg\" is in use"),
+        "{refused}"
+    );
+    let pruned = engine.wharf(&["network", "prune", "-f"]).ok();
+    assert!(pruned.contains("net") && !pruned.contains("cfg"), "{pruned}");
+    engine.wharf(&["network", "rm", "cfg"]).ok();
+}

@@ -2,7 +2,7 @@
 
 use crate::http::Failure;
 use api::Filters;
-use api::network::{self as answer, EndpointResource, Ipam, IpamConfig};
+use api::network::{self as answer, ConfigReference, EndpointResource, Ipam, IpamConfig};
 use base::Timestamp;
 use engine::container::record::Container;
 use engine::container::state::State;
@@ -23,22 +23,25 @@ pub fn network(record: &Network, attached: &[Arc<Container>]) -> answer::Network
             .map(|(name, address)| (name.clone(), address.to_string()))
             .collect(),
     });
+    let own = Ipam {
+        driver: "default".to_owned(),
+        options: None,
+        config: (!record.subnets.is_empty()).then(|| subnets.collect()),
+    };
+    let has_ipv4 = record.subnets.is_empty() || record.subnets.iter().any(|subnet| !subnet.subnet.is_ipv6());
     answer::Network {
         name: record.name.clone(),
         id: record.id.clone(),
         created: Timestamp::from_nanos(record.created).to_string(),
         scope: "local".to_owned(),
         driver: record.driver.as_str().to_owned(),
-        enable_ipv4: record.subnets.is_empty()
-            || record.subnets.iter().any(|subnet| !subnet.subnet.is_ipv6()),
+        enable_ipv4: record.template.as_ref().map_or(has_ipv4, |template| template.ipv4),
         enable_ipv6: record.ipv6,
-        ipam: Ipam {
-            driver: "default".to_owned(),
-            options: None,
-            config: (!record.subnets.is_empty()).then(|| subnets.collect()),
-        },
+        ipam: record.template.as_ref().map_or(own, |template| template.ipam.clone()),
         internal: record.internal,
         attachable: record.attachable,
+        config_from: ConfigReference { network: record.config_from.clone() },
+        config_only: record.template.is_some(),
         containers: attached.iter().filter_map(|container| resource(record, container)).collect(),
         options: Some(record.options.clone()),
         labels: Some(record.labels.clone()),
@@ -118,6 +121,8 @@ mod tests {
             options: Default::default(),
             labels: Default::default(),
             device: "docker0".to_owned(),
+            template: None,
+            config_from: String::new(),
         }
     }
 

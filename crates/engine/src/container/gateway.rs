@@ -24,6 +24,7 @@ impl Containers {
         let mut places: Vec<Place> = Vec::new();
         for (name, endpoint) in &container.endpoints {
             let network = self.networks.get(name)?;
+            network.check_endpoint()?;
             if network.driver.has_interfaces() {
                 places.push((network, endpoint.clone()));
             }

@@ -42,6 +42,7 @@ impl Containers {
         if mode == "none" && container.state.is_alive() && network.driver == Driver::Null {
             return forbidden("container cannot be connected to multiple networks with one of the networks in private (none) mode".to_owned());
         }
+        network.check_endpoint()?;
         if container.endpoints.contains_key(&network.name) {
             return forbidden(format!(
                 "endpoint with name {} already exists in network {}",

@@ -9,6 +9,7 @@ mod plan;
 mod publish;
 mod realise;
 pub mod record;
+mod template;
 
 pub use attach::{Attach, interface_name};
 pub use publish::{Open, PortWish};
@@ -17,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::events::{Events, random_id};
 use crate::settings::Settings;
 use ::network::endpoint::MacvlanMode;
-use ::network::firewall::{Firewall, Link, Mapping};
+use ::network::firewall::{Firewall, Link, Redirections};
 use ::network::ipam::{self, AddressPool, Pool};
 use ::network::{IpNet, PortAllocator, Protocol, bridge, host};
 use api::network::CreateRequest;
@@ -85,7 +86,7 @@ struct State {
     /// The hardware addresses of bridges, by name: one that somebody deletes comes back with the same.
     hardware: BTreeMap<String, ::network::Mac>,
     /// The open ports, as the packet filter has them.
-    mappings: Vec<Mapping>,
+    redirections: Redirections,
     /// The exceptions where containers do not reach each other, as the packet filter has them.
     links: Vec<Link>,
 }
@@ -276,7 +277,17 @@ impl Networks {
             pools: &self.pools,
             options: &self.settings.bridge.network_options,
         };
-        let mut network = plan::plan(request, random_id().to_string(), now(), &around)?;
+        template::check(request)?;
+        let id = random_id().to_string();
+        if request.config_only {
+            let network = self.save(template::record(request, id, now(), &around)?)?;
+            self.tell(&network, "create", None);
+            return Ok(network.id.clone());
+        }
+        let mut network = match template::source(request) {
+            Some(name) => plan::plan(&self.configured(request, name)?, id, now(), &around)?,
+            None => plan::plan(request, id, now(), &around)?,
+        };
         self.share_parent(&mut network)?;
         let made = self.realise(&network);
         let network = match made.and_then(|()| self.save(network.clone())) {
@@ -294,6 +305,15 @@ impl Networks {
         }
         self.tell(&network, "create", None);
         Ok(network.id.clone())
+    }
+
+    /// Returns the request with what the configuration `name` says.
+    fn configured(&self, request: &CreateRequest, name: &str) -> Result<CreateRequest> {
+        let network = self.find(name);
+        let found = network.as_ref().and_then(|network| Some((network, network.template.as_ref()?)));
+        let (network, template) = found
+            .ok_or_else(|| Error::not_found(format!("configuration network {name:?} does not exist")))?;
+        Ok(template::applied(request, network, template))
     }
 
     /// Checks whether the parent of a macvlan or ipvlan network may have one more, and notes whether it is to be made.
@@ -352,6 +372,12 @@ impl Networks {
                 ),
             ));
         }
+        if network.template.is_some() && self.list().iter().any(|other| other.config_from == network.name) {
+            return Err(Error::known(
+                Kind::Forbidden,
+                format!("error while removing network: configuration network {:?} is in use", network.name),
+            ));
+        }
         self.forget(&network)?;
         self.sync_firewall()?;
         self.unmake(&network)?;
@@ -359,7 +385,8 @@ impl Networks {
         Ok(())
     }
 
-    /// Removes the networks of the user's that no container is on and that `wanted` names. Returns their names.
+    /// Removes the networks of the user's that no container is on and that `wanted` names, but for configurations. Returns
+    /// their names.
     ///
     /// # Errors
     ///
@@ -367,7 +394,7 @@ impl Networks {
     pub fn prune(&self, wanted: impl Fn(&Network) -> bool) -> Result<Vec<String>> {
         let mut removed = Vec::new();
         for network in self.list().iter().filter(|network| !network.is_predefined() && wanted(network)) {
-            if !self.members(&network.id).is_empty() {
+            if !self.members(&network.id).is_empty() || network.template.is_some() {
                 continue;
             }
             match self.remove(&network.id) {

@@ -1,7 +1,7 @@
 //! From a request to a network's record: names, subnets, gateways. Pure.
 
-use super::driver;
 use super::record::{Driver, GatewayMode, Network, Subnet};
+use super::{driver, template};
 use crate::error::{Error, Result};
 use api::StringMap;
 use api::network::{CreateRequest, IpamConfig};
@@ -35,18 +35,7 @@ pub(super) fn plan(
     created: i64,
     around: &Surroundings<'_>,
 ) -> Result<Network> {
-    if request.name.trim().is_empty() {
-        return Err(Error::invalid("network name is required"));
-    }
-    if request.name.contains(['/', ':']) || request.name.starts_with('-') {
-        return Err(Error::invalid(format!("invalid network name {:?}", request.name)));
-    }
-    if matches!(request.name.as_str(), "bridge" | "host" | "none" | "default") {
-        return Err(Error::known(
-            Kind::Forbidden,
-            format!("operation is not permitted on predefined {} network ", request.name),
-        ));
-    }
+    check_name(&request.name)?;
     let driver = driver_of(request)?;
     let ipam = request.ipam.clone().unwrap_or_default();
     if !matches!(ipam.driver.as_str(), "" | "default") {
@@ -77,7 +66,26 @@ pub(super) fn plan(
         options,
         labels: request.labels.clone().unwrap_or_default(),
         device,
+        template: None,
+        config_from: template::source(request).unwrap_or_default().to_owned(),
     })
+}
+
+/// Checks a new network's name.
+pub(super) fn check_name(name: &str) -> Result<()> {
+    if name.trim().is_empty() {
+        return Err(Error::invalid("network name is required"));
+    }
+    if name.contains(['/', ':']) || name.starts_with('-') {
+        return Err(Error::invalid(format!("invalid network name {name:?}")));
+    }
+    if matches!(name, "bridge" | "host" | "none" | "default") {
+        return Err(Error::known(
+            Kind::Forbidden,
+            format!("operation is not permitted on predefined {name} network "),
+        ));
+    }
+    Ok(())
 }
 
 /// Checks gateway modes.
@@ -122,9 +130,6 @@ fn driver_of(request: &CreateRequest) -> Result<Driver> {
             Kind::Unavailable,
             "This node is not a swarm manager: there is no routing mesh",
         ));
-    }
-    if request.config_only || request.config_from.as_ref().is_some_and(|from| !from.network.is_empty()) {
-        return Err(Error::known(Kind::NotImplemented, "configuration-only networks are not supported"));
     }
     Ok(driver)
 }
@@ -176,7 +181,7 @@ fn device(driver: Driver, options: &StringMap, loose: bool, id: &str) -> Result<
     }
 }
 
-/// Returns one of `host` and `none`, which have nothing to plan.
+/// Returns a network that has nothing to plan: `host`, `none`, or a configuration.
 pub(super) fn builtin(name: &str, driver: Driver, id: String, created: i64) -> Network {
     Network {
         id,
@@ -190,10 +195,16 @@ pub(super) fn builtin(name: &str, driver: Driver, id: String, created: i64) -> N
         options: StringMap::new(),
         labels: StringMap::new(),
         device: String::new(),
+        template: None,
+        config_from: String::new(),
     }
 }
 
-fn subnets(driver: Driver, configs: &[IpamConfig], around: &Surroundings<'_>) -> Result<Vec<Subnet>> {
+pub(super) fn subnets(
+    driver: Driver,
+    configs: &[IpamConfig],
+    around: &Surroundings<'_>,
+) -> Result<Vec<Subnet>> {
     let mut found: Vec<Subnet> = Vec::new();
     for config in configs {
         if config.subnet.is_empty() {

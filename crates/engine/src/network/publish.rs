@@ -121,7 +121,7 @@ impl Networks {
             drop(state.ports.allocate(port.protocol, &[port.host.ip()], &exact));
         }
         let mappings = member.map_or_else(Vec::new, |member| self.mappings(&state, member, published));
-        state.mappings.extend(mappings);
+        state.redirections.change(&[], mappings);
     }
 
     /// Closes ports of a container.
@@ -140,26 +140,15 @@ impl Networks {
     ///
     /// Fails if the packet filter cannot be changed.
     pub fn move_ports(&self, to: Option<&Member>, published: &[Published]) -> Result<()> {
-        let is_one = |mapping: &Mapping| {
-            let host = SocketAddr::new(mapping.host_ip, mapping.host_port);
-            published.iter().any(|port| port.host == host && port.protocol == mapping.protocol)
-        };
         let mut firewall = self.firewall.as_ref().map(lock);
         let mut state = self.state();
         let open = to.map_or_else(Vec::new, |member| self.mappings(&state, member, published));
-        let (closed, mut kept): (Vec<Mapping>, Vec<Mapping>) =
-            std::mem::take(&mut state.mappings).into_iter().partition(is_one);
-        kept.extend(open.iter().copied());
-        state.mappings = kept;
+        let ports: Vec<_> = published.iter().map(|port| (port.protocol, port.host)).collect();
+        let change = state.redirections.change(&ports, open);
         drop(state);
         let Some(firewall) = &mut firewall else { return Ok(()) };
-        if !closed.is_empty() {
-            firewall.unpublish(&closed)?;
-        }
-        if !open.is_empty()
-            && let Err(error) = firewall.publish(&open)
-        {
-            self.state().mappings.retain(|mapping| !open.contains(mapping));
+        if let Err(error) = firewall.change(&change) {
+            self.state().redirections.undo(&change);
             return Err(error.into());
         }
         Ok(())
@@ -191,6 +180,7 @@ impl Networks {
                 host_port: port.host.port(),
                 container_ip: target(host_ip)?.address(),
                 container_port: port.container_port,
+                more: 0,
                 way,
             })
         };

@@ -209,7 +209,7 @@ impl Networks {
         let closed = state.networks.values().filter(|network| network.driver.has_bridge() && !network.icc());
         let members = closed.filter_map(|network| state.members.get(&network.id));
         Contents {
-            mappings: state.mappings.clone(),
+            mappings: state.redirections.all(),
             links: state.links.clone(),
             closed: members
                 .flat_map(|members| members.values())

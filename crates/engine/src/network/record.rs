@@ -1,6 +1,9 @@
 //! A network as it is stored (database bucket `networks`).
 
+use crate::error::{Error, Result};
 use api::StringMap;
+use api::network::Ipam;
+use base::Kind;
 use network::IpNet;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -116,12 +119,41 @@ pub struct Network {
     /// The device that was made for it: the bridge, or the parent of a macvlan or ipvlan network if there was none. Empty
     /// without.
     pub device: String,
+    /// What makes it a configuration that others are made of; then there is nothing of it in the kernel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<Template>,
+    /// The name of the configuration it was made of.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub config_from: String,
+}
+
+/// What a configuration says of the networks made of it, besides options, labels and IPv6.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Template {
+    /// Whether they have IPv4 subnets.
+    pub ipv4: bool,
+    /// Their subnets, as the user said.
+    pub ipam: Ipam,
 }
 
 impl Network {
     /// Says whether it is one of `bridge`, `host` and `none`.
     pub fn is_predefined(&self) -> bool {
         matches!(self.name.as_str(), "bridge" | "host" | "none")
+    }
+
+    /// Checks whether it is one that containers can be on.
+    ///
+    /// # Errors
+    ///
+    /// It is forbidden on a configuration.
+    pub fn check_endpoint(&self) -> Result<()> {
+        match self.template {
+            None => Ok(()),
+            Some(_) => {
+                Err(Error::known(Kind::Forbidden, "cannot create endpoint on configuration-only network"))
+            }
+        }
     }
 
     /// Returns the link of the host that a macvlan or ipvlan network is said to use.

@@ -1,10 +1,11 @@
 //! From the plan to messages for the kernel.
 
 use super::plan::{Content, Rule, Set, Side, Statement, Table};
+use super::ports::{Kind, direct_set, loopback_set};
 use crate::IpNet;
 use crate::ip::{bits, octets};
 use crate::netlink::nft::{
-    Conntrack, Element, ElementData, Expressions, Header, Lookup, Meta, Register, Transaction,
+    Conntrack, Element, ElementData, Expressions, Header, Lookup, Meta, NatPorts, Register, Transaction,
 };
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -28,7 +29,7 @@ pub(super) fn write(transaction: &mut Transaction, table: &Table) {
         transaction.chain(chain.name, chain.hook);
     }
     for set in &table.sets {
-        transaction.set(set.name, set.key, set.target);
+        transaction.set(set.name, set.key, set.ranges, set.target);
     }
     for chain in table.chains.iter().filter(|chain| chain.rules.is_some()) {
         transaction.flush_chain(chain.name);
@@ -51,13 +52,12 @@ pub(super) fn write(transaction: &mut Transaction, table: &Table) {
 fn elements(set: &Set) -> Vec<Element> {
     match &set.content {
         Content::Kept => Vec::new(),
-        Content::Names(names) => {
-            names.iter().map(|name| Element { key: padded(name), data: ElementData::Nothing }).collect()
-        }
+        Content::Names(names) => names.iter().map(|name| Element::member(padded(name))).collect(),
         Content::Pairs(pairs) => pairs
             .iter()
             .map(|(name, verdict)| Element {
                 key: [padded(name), padded(name)].concat(),
+                last: None,
                 data: ElementData::Verdict(verdict.clone()),
             })
             .collect(),
@@ -96,14 +96,21 @@ fn statement(rule: &mut Expressions<'_, '_>, statement: &Statement) {
         }
         Statement::Established => any_bit(rule, Conntrack::State, STATE_ESTABLISHED_RELATED),
         Statement::WasDestinationNat => any_bit(rule, Conntrack::Status, STATUS_DESTINATION_NAT),
-        Statement::LoopbackPort => {
+        Statement::LoopbackPort { ranges } => {
             port_key(rule, false, false);
-            rule.lookup(super::plan::LOOPBACK_PORTS, first, Lookup::Member);
+            rule.lookup(loopback_set(*ranges), first, Lookup::Member);
         }
-        Statement::PublishedPort { ipv6, any } => {
-            port_key(rule, *ipv6, *any);
-            rule.lookup(super::plan::ports_map(*ipv6, *any), first, Lookup::Value(first));
-            rule.destination_nat(*ipv6, first, first.behind(u32::from(address_length(*ipv6))));
+        Statement::PublishedPort(map) => {
+            let ipv6 = map.ipv6();
+            port_key(rule, ipv6, map.any());
+            rule.lookup(map.name(), first, Lookup::Value(first));
+            let port = first.behind(u32::from(address_length(ipv6)));
+            let ports = match map.kind() {
+                Kind::Single => NatPorts::One(port),
+                Kind::Range => NatPorts::Kept,
+                Kind::Shifted => NatPorts::Shifted { first: port, last: port.behind(4) },
+            };
+            rule.destination_nat(ipv6, first, ports);
         }
         Statement::EtherType(number) => {
             rule.meta(first, Meta::EtherType);
@@ -117,7 +124,7 @@ fn statement(rule: &mut Expressions<'_, '_>, statement: &Statement) {
         }
         Statement::DirectPort { ipv6 } => {
             port_key(rule, *ipv6, false);
-            rule.lookup(super::plan::direct_set(*ipv6), first, Lookup::Member);
+            rule.lookup(direct_set(*ipv6), first, Lookup::Member);
         }
         Statement::Masquerade => rule.masquerade(),
         Statement::Verdict(verdict) => rule.verdict(verdict),

@@ -9,16 +9,18 @@
 
 mod encode;
 mod plan;
+mod ports;
 #[cfg(test)]
 mod tests;
 
 pub use plan::USER_CHAIN;
+pub use ports::{Change, Mapping, Redirections, Way};
 
-use crate::ip::octets;
-use crate::netlink::nft::{self, Element, ElementData, Transaction};
+use crate::netlink::nft::{self, Element, Transaction};
 use crate::netlink::{Failure, Socket, conntrack};
 use crate::{Error, IpNet, Protocol};
-use std::net::{IpAddr, Ipv4Addr};
+use ports::elements;
+use std::net::Ipv4Addr;
 
 /// The name of our table.
 pub(crate) const TABLE: &str = "wharf";
@@ -39,35 +41,6 @@ pub struct NetworkRules {
     pub icc: bool,
     /// Whether the network is cut off from everything but the host (`--internal`).
     pub internal: bool,
-}
-
-/// A published port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Mapping {
-    /// The protocol.
-    pub protocol: Protocol,
-    /// The host's address; `0.0.0.0` or `::` for all of a family.
-    pub host_ip: IpAddr,
-    /// The host's port.
-    pub host_port: u16,
-    /// The container's address.
-    pub container_ip: IpAddr,
-    /// The container's port.
-    pub container_port: u16,
-    /// By which addresses it is reached.
-    pub way: Way,
-}
-
-/// By which addresses a published port is reached from outside.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub enum Way {
-    /// The host's.
-    #[default]
-    Host,
-    /// The container's own (gateway mode `routed`).
-    Container,
-    /// Both (`allow-direct-routing`).
-    Both,
 }
 
 /// A container that may speak to another where containers do not reach each other, on one port.
@@ -190,8 +163,7 @@ impl Firewall {
             .collect();
         pairs.sort_unstable();
         pairs.dedup();
-        let pairs: Vec<Element> =
-            pairs.into_iter().map(|key| Element { key, data: ElementData::Nothing }).collect();
+        let pairs: Vec<Element> = pairs.into_iter().map(Element::member).collect();
         transaction.flush_set(plan::NEIGHBOURS);
         transaction.add_elements(plan::NEIGHBOURS, &pairs);
         if let Some(closed) = closed {
@@ -204,45 +176,53 @@ impl Firewall {
 
     /// Opens the ports, all or none.
     ///
-    /// Loopback addresses and pairs of different families have no rule: the listener on the host serves them. UDP flows
-    /// that began before are forgotten, so that their next packet meets the new rule.
-    ///
     /// # Errors
-    /// [`Error::Firewall`], with `EEXIST` if a port leads elsewhere already.
+    /// As [`Firewall::change`].
     pub fn publish(&mut self, mappings: &[Mapping]) -> Result<(), Error> {
-        let mut transaction = Transaction::new(TABLE);
-        for (set, element) in mappings.iter().flat_map(elements) {
-            transaction.add_elements(set, &[element]);
-        }
-        self.commit(transaction, "publish ports")?;
-        self.forget_flows(mappings)
+        self.change(&Change { closed: Vec::new(), open: mappings.to_vec() })
     }
 
     /// Closes the ports; those that are closed already are no error.
     ///
     /// # Errors
-    /// [`Error::Firewall`].
+    /// As [`Firewall::change`].
     pub fn unpublish(&mut self, mappings: &[Mapping]) -> Result<(), Error> {
-        let elements: Vec<(&str, Element)> = mappings.iter().flat_map(elements).collect();
+        self.change(&Change { closed: mappings.to_vec(), open: Vec::new() })
+    }
+
+    /// Closes ports, and opens others, in one step.
+    ///
+    /// Loopback addresses and pairs of different families have no rule: the listener on the host serves them. UDP flows
+    /// that began before are forgotten, so that their next packet meets the new rule.
+    ///
+    /// # Errors
+    /// [`Error::Firewall`], with `EEXIST` if a port leads elsewhere already; nothing has changed then, but that ports
+    /// are closed if others of them were closed before.
+    pub fn change(&mut self, change: &Change) -> Result<(), Error> {
+        let closed: Vec<(&str, Element)> = change.closed.iter().flat_map(elements).collect();
         let mut transaction = Transaction::new(TABLE);
-        for (set, element) in &elements {
+        for (set, element) in &closed {
             transaction.delete_elements(set, std::slice::from_ref(element));
         }
+        add_all(&mut transaction, &change.open);
         match transaction.commit(&mut self.socket) {
-            // One is missing, so none was deleted: one by one then.
+            // One is missing, so nothing was changed: one by one then.
             Err(failure) if nft::is_missing(&failure) => {
-                for (set, element) in &elements {
+                for (set, element) in &closed {
                     let mut transaction = Transaction::new(TABLE);
                     transaction.delete_elements(set, std::slice::from_ref(element));
                     match transaction.commit(&mut self.socket) {
                         Err(failure) if nft::is_missing(&failure) => {}
-                        result => result.map_err(word("unpublish a port"))?,
+                        result => result.map_err(word("close a port"))?,
                     }
                 }
+                let mut transaction = Transaction::new(TABLE);
+                add_all(&mut transaction, &change.open);
+                self.commit(transaction, "publish ports")?;
             }
-            result => result.map_err(word("unpublish ports"))?,
+            result => result.map_err(word("change published ports"))?,
         }
-        self.forget_flows(mappings)
+        self.forget_flows(change.closed.iter().chain(&change.open))
     }
 
     /// Makes these, and no others, the published ports, links and closed ports (after a restart of the daemon, or when
@@ -253,21 +233,10 @@ impl Firewall {
     pub fn replace(&mut self, contents: &Contents) -> Result<(), Error> {
         let Contents { mappings, links, closed } = contents;
         let mut transaction = Transaction::new(TABLE);
-        for (ipv6, any) in [(false, false), (false, true), (true, false), (true, true)] {
-            transaction.flush_set(plan::ports_map(ipv6, any));
+        for set in ports::sets() {
+            transaction.flush_set(set.name);
         }
-        for ipv6 in [false, true] {
-            transaction.flush_set(plan::direct_set(ipv6));
-        }
-        transaction.flush_set(plan::LOOPBACK_PORTS);
-        // Few large messages: one for each run of elements of the same map.
-        let mut elements: Vec<(&str, Element)> = mappings.iter().flat_map(elements).collect();
-        elements.sort_by_key(|(set, _)| *set);
-        for run in elements.chunk_by(|(a, _), (b, _)| a == b) {
-            let Some((set, _)) = run.first() else { continue };
-            let run: Vec<Element> = run.iter().map(|(_, element)| element.clone()).collect();
-            transaction.add_elements(set, &run);
-        }
+        add_all(&mut transaction, mappings);
         write_links(&mut transaction, links);
         self.commit(transaction, "replace ports")?;
         self.write_bridge_contents(links, Some(closed))
@@ -294,16 +263,12 @@ impl Firewall {
         transaction.commit(&mut self.socket).map_err(word(operation))
     }
 
-    fn forget_flows(&mut self, mappings: &[Mapping]) -> Result<(), Error> {
-        let udp = |ipv6: bool| {
-            mappings
-                .iter()
-                .filter(move |mapping| mapping.protocol == Protocol::Udp && mapping.host_ip.is_ipv6() == ipv6)
-                .map(|mapping| (mapping.host_ip, mapping.host_port))
-                .collect::<Vec<_>>()
-        };
-        for ipv6 in [false, true] {
-            let destinations = udp(ipv6);
+    fn forget_flows<'a>(&mut self, mappings: impl Iterator<Item = &'a Mapping>) -> Result<(), Error> {
+        let (six, four): (Vec<&Mapping>, Vec<&Mapping>) =
+            mappings.filter(|mapping| mapping.protocol == Protocol::Udp).partition(|m| m.host_ip.is_ipv6());
+        for (ipv6, mappings) in [(false, four), (true, six)] {
+            let destinations: Vec<_> =
+                mappings.iter().map(|mapping| (mapping.host_ip, mapping.host_ports())).collect();
             if !destinations.is_empty() {
                 conntrack::forget_udp(&mut self.socket, ipv6, &destinations).map_err(word("forget flows"))?;
             }
@@ -312,12 +277,23 @@ impl Firewall {
     }
 }
 
+/// Adds what opens ports, in few large messages: one for each map.
+fn add_all(transaction: &mut Transaction, mappings: &[Mapping]) {
+    let mut elements: Vec<(&str, Element)> = mappings.iter().flat_map(elements).collect();
+    elements.sort_by_key(|(set, _)| *set);
+    for run in elements.chunk_by(|(a, _), (b, _)| a == b) {
+        let Some((set, _)) = run.first() else { continue };
+        let run: Vec<Element> = run.iter().map(|(_, element)| element.clone()).collect();
+        transaction.add_elements(set, &run);
+    }
+}
+
 fn word(operation: &'static str) -> impl FnOnce(Failure) -> Error {
     move |failure| failure.into_error(|refused| Error::Firewall { operation, errno: refused.errno })
 }
 
 fn name(port: &str) -> Element {
-    Element { key: encode::padded(port), data: ElementData::Nothing }
+    Element::member(encode::padded(port))
 }
 
 fn write_links(transaction: &mut Transaction, links: &[Link]) {
@@ -329,54 +305,10 @@ fn write_links(transaction: &mut Transaction, links: &[Link]) {
             &[link.protocol.number(), 0, 0, 0],
             &[high, low, 0, 0],
         ];
-        Element { key: key.concat(), data: ElementData::Nothing }
+        Element::member(key.concat())
     };
     let mut elements: Vec<Element> = links.iter().map(element).collect();
     elements.dedup();
     transaction.flush_set(plan::LINKS);
     transaction.add_elements(plan::LINKS, &elements);
-}
-
-/// Returns the elements that open a port, and the maps or sets they go into.
-fn elements(mapping: &Mapping) -> impl Iterator<Item = (&'static str, Element)> {
-    let host = (mapping.way != Way::Container).then(|| element(mapping)).flatten();
-    host.into_iter().chain(direct(mapping))
-}
-
-/// Returns the element that opens a port at the container's own address.
-fn direct(mapping: &Mapping) -> Option<(&'static str, Element)> {
-    let ipv6 = mapping.container_ip.is_ipv6();
-    if mapping.way == Way::Host || mapping.host_ip.is_loopback() || mapping.host_ip.is_ipv6() != ipv6 {
-        return None;
-    }
-    let [high, low] = mapping.container_port.to_be_bytes();
-    let mut key = vec![mapping.protocol.number(), 0, 0, 0];
-    key.extend(octets(mapping.container_ip));
-    key.extend([high, low, 0, 0]);
-    Some((plan::direct_set(ipv6), Element { key, data: ElementData::Nothing }))
-}
-
-/// Returns the element that leads from the host's port to the container's.
-fn element(mapping: &Mapping) -> Option<(&'static str, Element)> {
-    let ipv6 = mapping.host_ip.is_ipv6();
-    let port = |port: u16| {
-        let [high, low] = port.to_be_bytes();
-        vec![high, low, 0, 0]
-    };
-    let protocol = vec![mapping.protocol.number(), 0, 0, 0];
-    let key = |any: bool| {
-        let address = if any { Vec::new() } else { octets(mapping.host_ip) };
-        [protocol.clone(), address, port(mapping.host_port)].concat()
-    };
-    if mapping.host_ip.is_loopback() {
-        // The kernel itself drops packets from outside to ::1.
-        return (!ipv6)
-            .then(|| (plan::LOOPBACK_PORTS, Element { key: key(false), data: ElementData::Nothing }));
-    }
-    if mapping.container_ip.is_ipv6() != ipv6 {
-        return None;
-    }
-    let any = mapping.host_ip.is_unspecified();
-    let value = [octets(mapping.container_ip), port(mapping.container_port)].concat();
-    Some((plan::ports_map(ipv6, any), Element { key: key(any), data: ElementData::Value(value) }))
 }

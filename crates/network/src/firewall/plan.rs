@@ -1,5 +1,6 @@
 //! Which rules there should be: a pure function from the networks to a value that prints as nft would.
 
+use super::ports::{self, PortsMap, direct_set, loopback_set};
 use super::{NetworkRules, TABLE};
 use crate::IpNet;
 use crate::netlink::nft::{Hook, Point, Target, Type, Verdict};
@@ -13,7 +14,6 @@ pub(super) const INTERNAL: &str = "internal";
 /// The bridges whose containers are reached by their own addresses.
 const OPEN: [&str; 2] = ["open4", "open6"];
 pub(super) const INTRA: &str = "intra";
-pub(super) const LOOPBACK_PORTS: &str = "loopback-ports";
 /// Who reaches whom on which port where containers of a network do not reach each other (`--link`).
 pub(super) const LINKS: &str = "links";
 /// Who of those asks for whose hardware address.
@@ -32,21 +32,6 @@ const BRIDGED: i32 = -200;
 const ETHERTYPE_IP: u16 = 0x0800;
 const ETHERTYPE_ARP: u16 = 0x0806;
 
-/// The map that holds the ports published on one address, or on all, of a family.
-pub(super) fn ports_map(ipv6: bool, any: bool) -> &'static str {
-    match (ipv6, any) {
-        (false, false) => "ports4",
-        (false, true) => "ports4-any",
-        (true, false) => "ports6",
-        (true, true) => "ports6-any",
-    }
-}
-
-/// The set that holds the ports reached by the containers' own addresses of a family.
-pub(super) fn direct_set(ipv6: bool) -> &'static str {
-    if ipv6 { "direct6" } else { "direct4" }
-}
-
 /// Our table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Table {
@@ -60,6 +45,8 @@ pub(super) struct Table {
 pub(super) struct Set {
     pub(super) name: &'static str,
     pub(super) key: &'static [Type],
+    /// Whether an element is a range.
+    pub(super) ranges: bool,
     pub(super) target: Target,
     pub(super) content: Content,
 }
@@ -108,9 +95,9 @@ pub(super) enum Statement {
     /// `ct status dnat`
     WasDestinationNat,
     /// `meta l4proto . ip daddr . th dport @loopback-ports`
-    LoopbackPort,
+    LoopbackPort { ranges: bool },
     /// `dnat ip to meta l4proto . ip daddr . th dport map @ports4`
-    PublishedPort { ipv6: bool, any: bool },
+    PublishedPort(PortsMap),
     /// `meta protocol ip`
     EtherType(u16),
     /// `ip saddr . ip daddr . meta l4proto . th dport @links`, or for answers the other way round.
@@ -151,6 +138,7 @@ pub(super) fn bridge_table() -> Table {
             Set {
                 name: NEIGHBOURS,
                 key: &[Type::Ipv4, Type::Ipv4],
+                ranges: false,
                 target: Target::Nothing,
                 content: Content::Kept,
             },
@@ -185,8 +173,8 @@ fn inbound() -> Chain {
         vec![S::Established, verdict(Verdict::Accept)],
         vec![from(BRIDGES), verdict(Verdict::Drop)],
         vec![S::WasDestinationNat, verdict(Verdict::Accept)],
-        reached(S::DirectPort { ipv6: false }),
-        reached(S::DirectPort { ipv6: true }),
+        reached(false),
+        reached(true),
         vec![S::Family { ipv6: false }, to(OPEN[0]), verdict(Verdict::Accept)],
         vec![S::Family { ipv6: true }, to(OPEN[1]), verdict(Verdict::Accept)],
         vec![verdict(Verdict::Drop)],
@@ -195,9 +183,8 @@ fn inbound() -> Chain {
 }
 
 /// A port that is reached by the container's own address.
-fn reached(port: Statement) -> Vec<Statement> {
-    let ipv6 = port == Statement::DirectPort { ipv6: true };
-    vec![Statement::Family { ipv6 }, port, Statement::Verdict(Verdict::Accept)]
+fn reached(ipv6: bool) -> Vec<Statement> {
+    vec![Statement::Family { ipv6 }, Statement::DirectPort { ipv6 }, Statement::Verdict(Verdict::Accept)]
 }
 
 /// What passes between containers that do not reach each other: links, and one `further` rule.
@@ -212,6 +199,7 @@ fn links_set() -> Set {
     Set {
         name: LINKS,
         key: &[Type::Ipv4, Type::Ipv4, Type::Protocol, Type::Port],
+        ranges: false,
         target: Target::Nothing,
         content: Content::Kept,
     }
@@ -222,7 +210,8 @@ fn names(networks: &[NetworkRules], wanted: impl Fn(&NetworkRules) -> bool) -> V
 }
 
 fn names_set(name: &'static str, names: Vec<String>) -> Set {
-    Set { name, key: &[Type::InterfaceName], target: Target::Nothing, content: Content::Names(names) }
+    let content = Content::Names(names);
+    Set { name, key: &[Type::InterfaceName], ranges: false, target: Target::Nothing, content }
 }
 
 fn sets(networks: &[NetworkRules]) -> Vec<Set> {
@@ -230,23 +219,7 @@ fn sets(networks: &[NetworkRules]) -> Vec<Set> {
         let verdict = if network.icc { Verdict::Accept } else { Verdict::Goto("between") };
         (network.bridge.clone(), verdict)
     });
-    let ports = |ipv6: bool, any: bool| {
-        let key: &'static [Type] = match (ipv6, any) {
-            (_, true) => &[Type::Protocol, Type::Port],
-            (false, false) => &[Type::Protocol, Type::Ipv4, Type::Port],
-            (true, false) => &[Type::Protocol, Type::Ipv6, Type::Port],
-        };
-        let value: &'static [Type] = if ipv6 { &[Type::Ipv6, Type::Port] } else { &[Type::Ipv4, Type::Port] };
-        Set { name: ports_map(ipv6, any), key, target: Target::Value(value), content: Content::Kept }
-    };
-    let direct = |ipv6: bool| {
-        let key: &'static [Type] = match ipv6 {
-            false => &[Type::Protocol, Type::Ipv4, Type::Port],
-            true => &[Type::Protocol, Type::Ipv6, Type::Port],
-        };
-        Set { name: direct_set(ipv6), key, target: Target::Nothing, content: Content::Kept }
-    };
-    vec![
+    let mut sets = vec![
         names_set(BRIDGES, names(networks, |_| true)),
         names_set(INTERNAL, names(networks, |network| network.internal)),
         names_set(OPEN[0], names(networks, |network| network.open[0])),
@@ -254,23 +227,14 @@ fn sets(networks: &[NetworkRules]) -> Vec<Set> {
         Set {
             name: INTRA,
             key: &[Type::InterfaceName, Type::InterfaceName],
+            ranges: false,
             target: Target::Verdict,
             content: Content::Pairs(pairs.collect()),
         },
         links_set(),
-        direct(false),
-        direct(true),
-        ports(false, false),
-        ports(false, true),
-        ports(true, false),
-        ports(true, true),
-        Set {
-            name: LOOPBACK_PORTS,
-            key: &[Type::Protocol, Type::Ipv4, Type::Port],
-            target: Target::Nothing,
-            content: Content::Kept,
-        },
-    ]
+    ];
+    sets.extend(ports::sets());
+    sets
 }
 
 fn chains(networks: &[NetworkRules]) -> Vec<Chain> {
@@ -284,22 +248,11 @@ fn chains(networks: &[NetworkRules]) -> Vec<Chain> {
     let verdict = S::Verdict;
     let from = |set| S::NameIn { side: Side::Input, set };
     let to = |set| S::NameIn { side: Side::Output, set };
-    let published = |ipv6, any| vec![S::Family { ipv6 }, S::PublishedPort { ipv6, any }];
+    let published = |map: PortsMap| vec![S::Family { ipv6: map.ipv6() }, S::PublishedPort(map)];
     vec![
         Chain { name: USER_CHAIN, hook: None, rules: None },
         // Ports bound on loopback are for this host alone, even where route_localnet is on (CVE-2020-8558).
-        base(
-            "raw-prerouting",
-            "filter",
-            Point::Prerouting,
-            RAW,
-            vec![vec![
-                S::Name { side: Side::Input, equal: false, name: "lo".into() },
-                S::Family { ipv6: false },
-                S::LoopbackPort,
-                verdict(Verdict::Drop),
-            ]],
-        ),
+        base("raw-prerouting", "filter", Point::Prerouting, RAW, [false, true].map(loopback_only).into()),
         // Containers reach published ports through the listener on the host: their packets are not redirected, since the
         // answer of a sibling would not pass here.
         base(
@@ -313,16 +266,7 @@ fn chains(networks: &[NetworkRules]) -> Vec<Chain> {
             ],
         ),
         base("output", "nat", Point::Output, DESTINATION_NAT, output()),
-        Chain {
-            name: "published",
-            hook: None,
-            rules: rules(vec![
-                published(false, false),
-                published(false, true),
-                published(true, false),
-                published(true, true),
-            ]),
-        },
+        Chain { name: "published", hook: None, rules: rules(PortsMap::all().map(published).collect()) },
         base("postrouting", "nat", Point::Postrouting, SOURCE_NAT, masquerading(networks)),
         base(
             "forward",
@@ -342,6 +286,16 @@ fn chains(networks: &[NetworkRules]) -> Vec<Chain> {
             hook: None,
             rules: rules(vec![vec![from(INTERNAL), verdict(Verdict::Drop)], vec![verdict(Verdict::Accept)]]),
         },
+    ]
+}
+
+/// A port of loopback is for this host alone.
+fn loopback_only(ranges: bool) -> Vec<Statement> {
+    vec![
+        Statement::Name { side: Side::Input, equal: false, name: "lo".into() },
+        Statement::Family { ipv6: false },
+        Statement::LoopbackPort { ranges },
+        Statement::Verdict(Verdict::Drop),
     ]
 }
 
@@ -388,6 +342,9 @@ impl fmt::Display for Set {
             Target::Nothing => {}
             Target::Verdict => f.write_str(" : verdict")?,
             Target::Value(parts) => write!(f, " : {}", join(parts))?,
+        }
+        if self.ranges {
+            f.write_str("; flags interval")?;
         }
         let elements: Vec<String> = match &self.content {
             Content::Kept => Vec::new(),
@@ -438,12 +395,13 @@ impl fmt::Display for Statement {
             Self::DestinationIsHost => f.write_str("fib daddr type local"),
             Self::Established => f.write_str("ct state established,related"),
             Self::WasDestinationNat => f.write_str("ct status dnat"),
-            Self::LoopbackPort => write!(f, "meta l4proto . ip daddr . th dport @{LOOPBACK_PORTS}"),
-            Self::PublishedPort { ipv6, any } => {
-                let ip = ip_word(*ipv6);
-                let daddr = if *any { String::new() } else { format!(" . {ip} daddr") };
-                let map = ports_map(*ipv6, *any);
-                write!(f, "dnat {ip} to meta l4proto{daddr} . th dport map @{map}")
+            Self::LoopbackPort { ranges } => {
+                write!(f, "meta l4proto . ip daddr . th dport @{}", loopback_set(*ranges))
+            }
+            Self::PublishedPort(map) => {
+                let ip = ip_word(map.ipv6());
+                let daddr = if map.any() { String::new() } else { format!(" . {ip} daddr") };
+                write!(f, "dnat {ip} to meta l4proto{daddr} . th dport map @{}", map.name())
             }
             Self::EtherType(number) => write!(f, "meta protocol {number:#06x}"),
             Self::Link { answer: false } => {

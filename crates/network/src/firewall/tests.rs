@@ -1,6 +1,8 @@
 //! The rule set as nft would print it.
 
 use super::*;
+use crate::netlink::nft::ElementData;
+use std::net::SocketAddr;
 
 fn networks() -> Vec<NetworkRules> {
     let open = NetworkRules {
@@ -22,9 +24,7 @@ fn networks() -> Vec<NetworkRules> {
     vec![open, closed]
 }
 
-#[test]
-fn the_rules_of_two_networks() {
-    let expect = r#"table inet wharf {
+const RULES_OF_TWO: &str = r#"table inet wharf {
 	set bridges { type ifname; elements = { "docker0", "br-1" } }
 	set internal { type ifname; elements = { "br-1" } }
 	set open4 { type ifname }
@@ -35,14 +35,20 @@ fn the_rules_of_two_networks() {
 	set direct6 { type inet_proto . ipv6_addr . inet_service }
 	map ports4 { type inet_proto . ipv4_addr . inet_service : ipv4_addr . inet_service }
 	map ports4-any { type inet_proto . inet_service : ipv4_addr . inet_service }
+	map ranges4 { type inet_proto . ipv4_addr . inet_service : ipv4_addr; flags interval }
+	map shifted4 { type inet_proto . ipv4_addr . inet_service : ipv4_addr . inet_service . inet_service; flags interval }
 	map ports6 { type inet_proto . ipv6_addr . inet_service : ipv6_addr . inet_service }
 	map ports6-any { type inet_proto . inet_service : ipv6_addr . inet_service }
+	map ranges6 { type inet_proto . ipv6_addr . inet_service : ipv6_addr; flags interval }
+	map shifted6 { type inet_proto . ipv6_addr . inet_service : ipv6_addr . inet_service . inet_service; flags interval }
 	set loopback-ports { type inet_proto . ipv4_addr . inet_service }
+	set loopback-ranges { type inet_proto . ipv4_addr . inet_service; flags interval }
 	chain wharf-user {
 	}
 	chain raw-prerouting {
 		type filter hook prerouting priority -300; policy accept;
 		iifname != "lo" meta nfproto ipv4 meta l4proto . ip daddr . th dport @loopback-ports drop
+		iifname != "lo" meta nfproto ipv4 meta l4proto . ip daddr . th dport @loopback-ranges drop
 	}
 	chain prerouting {
 		type nat hook prerouting priority -100; policy accept;
@@ -58,8 +64,12 @@ fn the_rules_of_two_networks() {
 	chain published {
 		meta nfproto ipv4 dnat ip to meta l4proto . ip daddr . th dport map @ports4
 		meta nfproto ipv4 dnat ip to meta l4proto . th dport map @ports4-any
+		meta nfproto ipv4 dnat ip to meta l4proto . ip daddr . th dport map @ranges4
+		meta nfproto ipv4 dnat ip to meta l4proto . ip daddr . th dport map @shifted4
 		meta nfproto ipv6 dnat ip6 to meta l4proto . ip6 daddr . th dport map @ports6
 		meta nfproto ipv6 dnat ip6 to meta l4proto . th dport map @ports6-any
+		meta nfproto ipv6 dnat ip6 to meta l4proto . ip6 daddr . th dport map @ranges6
+		meta nfproto ipv6 dnat ip6 to meta l4proto . ip6 daddr . th dport map @shifted6
 	}
 	chain postrouting {
 		type nat hook postrouting priority 100; policy accept;
@@ -96,7 +106,10 @@ fn the_rules_of_two_networks() {
 	}
 }
 "#;
-    assert_eq!(plan::table(&networks()).to_string(), expect);
+
+#[test]
+fn the_rules_of_two_networks() {
+    assert_eq!(plan::table(&networks()).to_string(), RULES_OF_TWO);
 }
 
 #[test]
@@ -129,9 +142,10 @@ fn where_a_port_goes() {
             host_port: 8080,
             container_ip: container.parse().unwrap(),
             container_port: 80,
+            more: 0,
             way: Way::Host,
         };
-        let got = element(&mapping).map(|(set, element)| {
+        let got = ports::element(&mapping).map(|(set, element)| {
             let data = match element.data {
                 ElementData::Value(data) => data,
                 _ => Vec::new(),
@@ -152,4 +166,90 @@ fn where_a_port_goes() {
     check("::1", "fd00::2", None);
     let six = [[0xfd, 0].as_slice(), &[0; 13], &[2, 0, 80, 0, 0]].concat();
     check("::", "fd00::2", Some(("ports6-any", any.0, &six)));
+}
+
+fn run(host: &str, container: &str, more: u16) -> Mapping {
+    let (host, container): (SocketAddr, SocketAddr) = (host.parse().unwrap(), container.parse().unwrap());
+    Mapping {
+        protocol: Protocol::Tcp,
+        host_ip: host.ip(),
+        host_port: host.port(),
+        container_ip: container.ip(),
+        container_port: container.port(),
+        more,
+        way: Way::Host,
+    }
+}
+
+#[test]
+fn a_run_of_ports_is_one_element() {
+    let mut books = Redirections::default();
+    let single =
+        |host: u16, container: u16| run(&format!("0.0.0.0:{host}"), &format!("172.17.0.2:{container}"), 0);
+    let change = books.change(&[], (8000..=8999).rev().map(|port| single(port, port)).collect());
+    assert_eq!(change.open, [run("0.0.0.0:8000", "172.17.0.2:8000", 999)]);
+    let (set, element) = ports::element(&change.open[0]).unwrap();
+    assert_eq!(set, "ranges4");
+    assert_eq!(element.key, [6, 0, 0, 0, 0, 0, 0, 0, 0x1f, 0x40, 0, 0]);
+    assert_eq!(element.last, Some(vec![6, 0, 0, 0, 255, 255, 255, 255, 0x23, 0x27, 0, 0]));
+    // Two parts of it go, and the rest goes on.
+    let gone =
+        ["0.0.0.0:8100", "0.0.0.0:8101", "0.0.0.0:8500"].map(|at| (Protocol::Tcp, at.parse().unwrap()));
+    let change = books.change(&gone, Vec::new());
+    assert_eq!(change.closed, [run("0.0.0.0:8000", "172.17.0.2:8000", 999)]);
+    let rest = [("8000", 99), ("8102", 397), ("8501", 498)];
+    let rest = rest.map(|(port, more)| run(&format!("0.0.0.0:{port}"), &format!("172.17.0.2:{port}"), more));
+    assert_eq!(change.open, rest);
+    assert_eq!(books.all(), rest);
+    books.undo(&change);
+    assert_eq!(books.all(), [run("0.0.0.0:8000", "172.17.0.2:8000", 999)]);
+    // What is on another address or leads elsewhere does not belong to it.
+    let change = books.change(&[], vec![single(9000, 80), single(9001, 82), single(9002, 83)]);
+    assert_eq!(
+        change.open,
+        [run("0.0.0.0:9000", "172.17.0.2:80", 0), run("0.0.0.0:9001", "172.17.0.2:82", 1)]
+    );
+    assert_eq!(
+        books.change(&[(Protocol::Udp, "0.0.0.0:9000".parse().unwrap())], Vec::new()),
+        Change::default()
+    );
+}
+
+#[test]
+fn runs_that_lead_to_other_numbers_are_exact() {
+    // What the kernel does with the two ports of an element.
+    let kernel = |port: u16, low: u16, high: u16| {
+        u32::from(low) + u32::from(port) % (u32::from(high) - u32::from(low) + 1)
+    };
+    let check = |host: u16, container: u16, more: u16, elements: usize| {
+        let mut books = Redirections::default();
+        let whole = run(&format!("192.0.2.1:{host}"), &format!("172.17.0.2:{container}"), more);
+        let open = books.change(&[], vec![whole]).open;
+        assert_eq!(open.len(), elements, "{host} {container} {more}");
+        for (set, element) in open.iter().filter_map(ports::element) {
+            let (ElementData::Value(value), Some(last)) = (element.data, element.last) else { continue };
+            assert_eq!(set, "shifted4");
+            let number = |bytes: &[u8], at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
+            for port in number(&element.key, 8)..=number(&last, 8) {
+                let expected = u32::from(port) - u32::from(host) + u32::from(container);
+                assert_eq!(
+                    kernel(port, number(&value, 4), number(&value, 8)),
+                    expected,
+                    "{host} {container}"
+                );
+            }
+        }
+    };
+    for (host, container, more, elements) in [
+        (8000, 80, 999, 1),
+        (80, 8000, 999, 1),
+        (60000, 50000, 5535, 1),
+        (2, 65530, 5, 1),
+        (1, 2, 65533, 1),
+        (65000, 1, 535, 1),
+        (1000, 900, 1199, 2),
+        (2, 1, 65000, 16),
+    ] {
+        check(host, container, more, elements);
+    }
 }

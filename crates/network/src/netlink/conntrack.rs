@@ -7,6 +7,7 @@ use super::message::{ACK, Attributes, Batch, DUMP};
 use super::{Failure, Refused, Socket};
 use rustix::io::Errno;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
 // The subsystem's number (1) in the high byte.
 const NEW: u16 = 0x0100;
@@ -19,7 +20,7 @@ const UDP: u8 = 17;
 pub(crate) fn forget_udp(
     socket: &mut Socket,
     ipv6: bool,
-    destinations: &[(IpAddr, u16)],
+    destinations: &[(IpAddr, RangeInclusive<u16>)],
 ) -> Result<(), Failure> {
     let header = [if ipv6 { 10 } else { 2 }, 0, 0, 0];
     let mut request = Batch::new();
@@ -48,7 +49,7 @@ pub(crate) fn forget_udp(
 }
 
 /// Returns the original tuple of a flow if it is one of those.
-fn matching(payload: &[u8], destinations: &[(IpAddr, u16)]) -> Option<Vec<u8>> {
+pub(super) fn matching(payload: &[u8], destinations: &[(IpAddr, RangeInclusive<u16>)]) -> Option<Vec<u8>> {
     let find = |bytes, skip, wanted| {
         Attributes::behind(bytes, skip).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
     };
@@ -62,6 +63,8 @@ fn matching(payload: &[u8], destinations: &[(IpAddr, u16)]) -> Option<Vec<u8>> {
         Some(v4) => (*v4.first_chunk::<4>()?).into(),
         None => (*find(addresses, 0, 4)?.first_chunk::<16>()?).into(),
     };
-    let meant = |(ip, number): &(IpAddr, u16)| *number == port && (ip.is_unspecified() || *ip == address);
+    let meant = |(ip, ports): &(IpAddr, RangeInclusive<u16>)| {
+        ports.contains(&port) && (ip.is_unspecified() || *ip == address)
+    };
     destinations.iter().any(meant).then(|| tuple.to_vec())
 }

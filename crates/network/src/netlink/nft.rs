@@ -31,7 +31,12 @@ const DATA_VALUE: u16 = 1;
 const DATA_VERDICT: u16 = 2;
 /// The data type of a verdict map.
 const VERDICT_TYPE: u32 = 0xffff_ff00;
+// linux/netfilter/nf_tables.h: NFT_SET_INTERVAL, NFT_SET_MAP, NFT_SET_CONCAT.
+const SET_HAS_INTERVALS: u32 = 4;
 const SET_IS_MAP: u32 = 8;
+const SET_IS_CONCATENATED: u32 = 0x80;
+/// `linux/netfilter/nf_nat.h`: `NF_NAT_RANGE_PROTO_OFFSET`.
+const NAT_BY_OFFSET: u32 = 1 << 5;
 /// Elements in one message: an attribute holds 64 KiB, an element at most some 150 bytes.
 const ELEMENTS_A_MESSAGE: usize = 400;
 
@@ -97,6 +102,16 @@ impl Type {
         }
     }
 
+    /// The length without padding.
+    fn size(self) -> u32 {
+        match self {
+            Self::Protocol => 1,
+            Self::Port => 2,
+            Self::Ipv4 => 4,
+            Self::Ipv6 | Self::InterfaceName => 16,
+        }
+    }
+
     /// The length in a register, a multiple of four.
     fn length(self) -> u32 {
         match self {
@@ -121,7 +136,16 @@ pub(crate) enum Target {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Element {
     pub(crate) key: Vec<u8>,
+    /// The last key, of a range (in each part by itself).
+    pub(crate) last: Option<Vec<u8>>,
     pub(crate) data: ElementData,
+}
+
+impl Element {
+    /// One that leads to nothing.
+    pub(crate) fn member(key: Vec<u8>) -> Self {
+        Self { key, last: None, data: ElementData::Nothing }
+    }
 }
 
 /// What an element leads to.
@@ -205,14 +229,16 @@ impl Transaction {
         });
     }
 
-    /// Makes a set or map if it does not exist.
-    pub(crate) fn set(&mut self, name: &str, key: &[Type], target: Target) {
+    /// Makes a set or map if it does not exist; one of ranges has a key of several parts.
+    pub(crate) fn set(&mut self, name: &str, key: &[Type], ranges: bool, target: Target) {
         let table = self.table;
         let id = u32::try_from(self.batch.len()).unwrap_or(u32::MAX);
         self.add(NEW_SET, CREATE, |message| {
             message.text(1, table);
             message.text(2, name);
-            message.big(3, if target == Target::Nothing { 0 } else { SET_IS_MAP });
+            let kind = if target == Target::Nothing { 0 } else { SET_IS_MAP };
+            let more = if ranges { SET_HAS_INTERVALS | SET_IS_CONCATENATED } else { 0 };
+            message.big(3, kind | more);
             message.big(4, concatenated(key));
             message.big(5, key.iter().map(|part| part.length()).sum());
             match target {
@@ -227,6 +253,15 @@ impl Transaction {
                 }
             }
             message.big(10, id);
+            if ranges {
+                message.nest(9, |description| {
+                    description.nest(2, |parts| {
+                        for part in key {
+                            parts.nest(LIST_ELEMENT, |one| one.big(1, part.size()));
+                        }
+                    });
+                });
+            }
         });
     }
 
@@ -309,6 +344,9 @@ fn write_element(nest: &mut Writer<'_>, element: &Element) {
         ElementData::Nothing => {}
         ElementData::Verdict(verdict) => nest.nest(2, |data| write_verdict(data, verdict)),
         ElementData::Value(value) => nest.nest(2, |data| data.bytes(DATA_VALUE, value)),
+    }
+    if let Some(last) = &element.last {
+        nest.nest(10, |key| key.bytes(DATA_VALUE, last));
     }
 }
 
@@ -465,13 +503,21 @@ impl Expressions<'_, '_> {
         });
     }
 
-    /// Sends the connection to the address and port in these registers.
-    pub(crate) fn destination_nat(&mut self, ipv6: bool, address: Register, port: Register) {
+    /// Sends the connection to the address and, unless it keeps its own, to the port in these registers.
+    pub(crate) fn destination_nat(&mut self, ipv6: bool, address: Register, ports: NatPorts) {
         self.expression("nat", |data| {
             data.big(1, 1);
             data.big(2, if ipv6 { 10 } else { 2 });
             data.big(3, address.0);
-            data.big(5, port.0);
+            match ports {
+                NatPorts::Kept => {}
+                NatPorts::One(port) => data.big(5, port.0),
+                NatPorts::Shifted { first, last } => {
+                    data.big(5, first.0);
+                    data.big(6, last.0);
+                    data.big(7, NAT_BY_OFFSET);
+                }
+            }
         });
     }
 
@@ -502,6 +548,17 @@ impl Expressions<'_, '_> {
             data.nest(2, |nest| write_verdict(nest, verdict));
         });
     }
+}
+
+/// To which port a connection is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NatPorts {
+    /// The one it was for.
+    Kept,
+    /// The one in this register.
+    One(Register),
+    /// `first + port % (last - first + 1)`: the kernel counts from a base that `nf_tables` leaves at nought.
+    Shifted { first: Register, last: Register },
 }
 
 /// Where the result of a look-up goes.

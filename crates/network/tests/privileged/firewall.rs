@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use network::bridge::{self, Bridge};
-use network::firewall::{Contents, Firewall, Mapping, NetworkRules, Way};
+use network::firewall::{Contents, Firewall, Mapping, NetworkRules, Redirections, Way};
 use network::{Error, Protocol};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
@@ -27,6 +27,7 @@ pub(crate) fn mapping(protocol: Protocol, host: &str, container: &str) -> Mappin
         host_port: host.port(),
         container_ip: container.ip(),
         container_port: container.port(),
+        more: 0,
         way: Way::Host,
     }
 }
@@ -138,6 +139,61 @@ fn only_published_ports_are_reached_from_outside() {
         assert_eq!(tcp_from(&site.neighbour, "192.0.2.1:8081").unwrap(), "::ffff:192.0.2.2");
         site.firewall.replace(&Contents::default()).unwrap();
         assert!(tcp_dropped(&site.neighbour, "192.0.2.1:8081"));
+    });
+}
+
+#[test]
+#[ignore = "root: network namespaces, links and nftables"]
+fn a_thousand_ports_are_one_element_that_leads_to_the_right_ones() {
+    on_private_host(|| {
+        let mut site = site(&["192.0.2.1", "fd00:2::1"]);
+        let run = |protocol, host: &str, container: &str, more| Mapping {
+            more,
+            ..mapping(protocol, host, container)
+        };
+        let ports = [
+            run(Protocol::Tcp, "0.0.0.0:50", "172.17.0.2:50", 999),
+            run(Protocol::Tcp, "0.0.0.0:8050", "172.17.0.2:50", 999),
+            run(Protocol::Tcp, "192.0.2.1:20", "172.17.0.3:70", 20),
+            run(Protocol::Tcp, "[::]:60000", "[fd00:17::2]:60", 5000),
+            run(Protocol::Tcp, "[fd00:2::1]:50", "[fd00:17::3]:50", 999),
+            run(Protocol::Udp, "0.0.0.0:5343", "172.17.0.2:43", 20),
+            run(Protocol::Tcp, "127.0.0.1:9050", "172.17.0.2:50", 999),
+        ];
+        let mut books = Redirections::default();
+        let change = books.change(&[], ports.to_vec());
+        assert_eq!(change.open.len(), ports.len());
+        site.firewall.change(&change).unwrap();
+        site.firewall.publish(&ports).unwrap();
+        let listed = nft(&["list", "table", "inet", "wharf"]);
+        for element in [
+            "tcp . 0.0.0.0/0 . 50-1049 : 172.17.0.2",
+            "tcp . 0.0.0.0/0 . 8050-9049",
+            "tcp . 127.0.0.1 . 9050-10049",
+        ] {
+            assert_eq!(listed.matches(element).count(), 1, "{element} in {listed}");
+        }
+        let from_neighbour = |address| tcp_from(&site.neighbour, address).unwrap();
+        for address in ["192.0.2.1:80", "192.0.2.1:8080", "192.0.2.1:30"] {
+            assert_eq!(from_neighbour(address), "::ffff:192.0.2.2", "{address}");
+        }
+        for address in ["[fd00:2::1]:60020", "[fd00:2::1]:80"] {
+            assert_eq!(from_neighbour(address), "fd00:2::2", "{address}");
+        }
+        assert_eq!(run_in(&site.neighbour, || ask_udp("192.0.2.1:5353", PATIENCE)).unwrap(), "192.0.2.2");
+        assert_eq!(ask_tcp("192.0.2.1:8080", PATIENCE).unwrap(), "::ffff:192.0.2.1");
+        // One port of many goes, in one step; the others go on.
+        let change = books.change(&[(Protocol::Tcp, addr("0.0.0.0:8080"))], Vec::new());
+        assert_eq!((change.closed.len(), change.open.len()), (1, 2));
+        site.firewall.change(&change).unwrap();
+        assert!(tcp_dropped(&site.neighbour, "192.0.2.1:8080"));
+        assert_eq!(from_neighbour("192.0.2.1:80"), "::ffff:192.0.2.2");
+        site.firewall
+            .change(&books.change(&[], vec![mapping(Protocol::Tcp, "0.0.0.0:8080", "172.17.0.3:80")]))
+            .unwrap();
+        assert_eq!(from_neighbour("192.0.2.1:8080"), "::ffff:192.0.2.2");
+        site.firewall.replace(&Contents { mappings: books.all(), ..Contents::default() }).unwrap();
+        assert_eq!(from_neighbour("192.0.2.1:30"), "::ffff:192.0.2.2");
     });
 }
 
