@@ -18,6 +18,8 @@ pub mod firewall;
 pub mod host;
 mod ip;
 pub mod ipam;
+#[doc(hidden)]
+pub mod judge;
 mod mac;
 mod netlink;
 pub mod netns;

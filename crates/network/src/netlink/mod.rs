@@ -244,5 +244,22 @@ impl AsFd for Socket {
 /// Returns the error of an `NLMSG_ERROR` payload; `None` is an acknowledgement.
 fn errno(payload: &[u8]) -> Option<Errno> {
     let code = payload.first_chunk::<4>().map_or(-libc::EPROTO, |bytes| i32::from_ne_bytes(*bytes));
-    (code != 0).then(|| Errno::from_raw_os_error(code.wrapping_neg()))
+    // The kernel's numbers end at MAX_ERRNO (linux/err.h).
+    let known = (1..=4095).contains(&code.wrapping_neg());
+    (code != 0).then(|| if known { Errno::from_raw_os_error(-code) } else { Errno::PROTO })
+}
+
+/// What [`crate::judge::netlink`] does.
+pub(crate) fn judge(bytes: &[u8]) {
+    let mut messages = 0;
+    for answer in Answers::new(bytes) {
+        messages += 1;
+        route::judge(&answer);
+        conntrack::matching(answer.payload, &[(std::net::Ipv4Addr::UNSPECIFIED.into(), 0..=u16::MAX)]);
+        nft::takes_away("wharf", &answer);
+        errno(answer.payload);
+        let attributes = message::Attributes::behind(answer.payload, 4).count();
+        assert!(attributes * 4 <= answer.payload.len(), "{attributes} attributes of {answer:?}");
+    }
+    assert!(messages * 16 <= bytes.len(), "{messages} messages of {} bytes", bytes.len());
 }

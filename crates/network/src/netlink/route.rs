@@ -260,15 +260,16 @@ pub(crate) fn peers(socket: &mut Socket, index: u32) -> Result<Vec<IpAddr>, Fail
     let mut found = Vec::new();
     socket.dump(&request, |kind, payload| {
         if kind == RTM_NEWNEIGH && u32_at(payload, 4) == Some(index) {
-            let value = |wanted| {
-                Attributes::behind(payload, 12).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
-            };
-            if value(NDA_LLADDR) == Some(&[0; 6]) {
-                found.extend(value(NDA_DST).and_then(address));
-            }
+            found.extend(parse_peer(payload));
         }
     })?;
     Ok(found)
+}
+
+fn parse_peer(payload: &[u8]) -> Option<IpAddr> {
+    let value =
+        |wanted| Attributes::behind(payload, 12).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
+    if value(NDA_LLADDR) == Some(&[0; 6]) { value(NDA_DST).and_then(address) } else { None }
 }
 
 /// Makes a link a port of the bridge `master`.
@@ -482,6 +483,16 @@ fn parse_route(payload: &[u8]) -> Option<IpNet> {
         _ => return None,
     };
     IpNet::new(destination, prefix)
+}
+
+/// Reads a message as each of those that are asked for.
+pub(super) fn judge(answer: &Answer<'_>) {
+    let link = parse_link(answer.payload);
+    assert!(link.is_none_or(|link| link.name.len() <= 3 * answer.payload.len()), "{answer:?}");
+    parse_address(answer.payload);
+    parse_route(answer.payload);
+    parse_peer(answer.payload);
+    gone_link(answer);
 }
 
 fn address(bytes: &[u8]) -> Option<IpAddr> {

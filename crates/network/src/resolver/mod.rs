@@ -358,6 +358,42 @@ impl Settings {
     }
 }
 
+/// What [`crate::judge::dns`] does.
+pub(crate) fn judge(bytes: &[u8]) {
+    let mut stream = bytes.to_vec();
+    let messages = connection::take_messages(&mut stream);
+    let length: usize = messages.iter().map(|message| message.len() + 2).sum();
+    assert_eq!(length + stream.len(), bytes.len(), "TCP: messages of other bytes than came");
+    let query = match message::parse(bytes) {
+        Ok(query) => query,
+        Err(Unreadable::Ignore) => return,
+        Err(Unreadable::Malformed(id)) => {
+            return assert_eq!(bytes.first_chunk(), Some(&id), "the answer to what is malformed");
+        }
+    };
+    let addresses: Vec<std::net::IpAddr> = (0..200_u8)
+        .flat_map(|host| [[10, 0, 0, host].into(), [0xfd, 0, 0, 0, 0, 0, 0, u16::from(host)].into()])
+        .collect();
+    let mut settings = Settings::default();
+    for address in &addresses {
+        settings.names.add(query.name.as_deref().unwrap_or("web"), *address);
+        settings.names.add_pointer(*address, &"name.".repeat(60));
+    }
+    for keep_single_labels in [false, true] {
+        settings.keep_single_labels = keep_single_labels;
+        // Without servers outside there is an answer to everything.
+        let answer = settings.answer(&query);
+        let answer = answer.unwrap_or_else(|| unreachable!("no answer to {query:?}"));
+        assert!(query.is_answered_by(query.id, &answer), "{query:?} {answer:?}");
+        let short = query.fit_udp(answer.clone());
+        assert!(query.is_answered_by(query.id, &short), "{query:?} {short:?}");
+        assert!(
+            short == answer || short.len() <= bytes.len(),
+            "cut down to more than the question: {short:?}"
+        );
+    }
+}
+
 /// Several addresses take turns in being first.
 fn rotated(addresses: &[std::net::IpAddr]) -> Vec<std::net::IpAddr> {
     let mut addresses = addresses.to_vec();
