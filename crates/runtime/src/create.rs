@@ -8,7 +8,7 @@ use crate::listener::Agent;
 use crate::prepare::{self, Extras, Prepared, UserNamespace, Wishes};
 use crate::process::Program;
 use crate::step::Step;
-use crate::{Error, Launch, fault, hooks, net_devices};
+use crate::{Error, Launch, fault, hooks, inspect, net_devices};
 use cgroups::systemd::{Instance, Scope};
 use cgroups::{Cgroup, Hierarchy, Manager};
 use oci::runtime::{DeviceRule, Hook, Hooks, Linux, Resources, State, Status};
@@ -20,7 +20,8 @@ use sys::namespace::Visit;
 use sys::process::Idle;
 use sys::raw::{self, Cloned};
 
-/// An init that stands ready before its program: mounts, cgroup and namespaces are done. Dropping it is [`Created::abort`].
+/// An init that stands ready before its program: mounts, cgroup and namespaces are done. Dropping it ends the init;
+/// [`Created::abort`] removes its cgroup too.
 #[derive(Debug)]
 pub struct Created {
     child: ChildProcess,
@@ -57,6 +58,11 @@ pub fn create(launch: Launch) -> Result<Created, Error> {
     let path = path.ok_or_else(|| Error::spec("the container has no cgroup path"))?;
     let hierarchy = Manager::detect().map_err(Error::Cgroup)?;
     let identity = launch.identity.clone();
+    let state = identity.as_ref().map(|identity| identity.state(&launch.spec, Status::Creating, None));
+    let extras = Extras { state: state.clone(), ..Extras::default() };
+    prepare::refuse(&launch.spec, &extras)?;
+    let root = prepare::open_root(&launch.rootfs)?;
+    inspect::inspect(&launch.spec, root.as_fd())?;
     let (cgroup, holder) = if launch.systemd {
         let id = identity.as_ref().map(|identity| identity.id.as_str()).unwrap_or_default();
         let scope = Scope::parse(&path, id, Instance::System)
@@ -69,12 +75,10 @@ pub fn create(launch: Launch) -> Result<Created, Error> {
     } else {
         (Cgroup::create(&hierarchy, &path).map_err(Error::Cgroup)?, None)
     };
-    let state = identity.as_ref().map(|identity| identity.state(&launch.spec, Status::Creating, None));
     let seccomp = launch.spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
     let agent = Agent::of(seccomp, state.as_ref());
     let hooks = launch.spec.hooks.clone().unwrap_or_default();
-    let extras = Extras { state: state.clone(), ..Extras::default() };
-    let made = build(launch, (&cgroup, None), &extras);
+    let made = build(launch, root, (&cgroup, None), &extras);
     drop(holder);
     if let Err(error) = &made {
         // The first error is the one to tell.
@@ -112,7 +116,8 @@ pub(crate) fn create_detached(
     listener: &OwnedFd,
     extras: &Extras,
 ) -> Result<Detached, Error> {
-    let (mut child, terminal, _) = build(launch, (cgroup, Some(listener.as_fd())), extras)?;
+    let root = prepare::open_root(&launch.rootfs)?;
+    let (mut child, terminal, _) = build(launch, root, (cgroup, Some(listener.as_fd())), extras)?;
     // It lives on by itself.
     drop(child.pidfd.take());
     Ok(Detached { pid: child.pid, terminal })
@@ -135,6 +140,7 @@ type Built = (ChildProcess, Option<OwnedFd>, Program);
 
 fn build(
     launch: Launch,
+    root: OwnedFd,
     (cgroup, listener): (&Cgroup, Option<BorrowedFd<'_>>),
     extras: &Extras,
 ) -> Result<Built, Error> {
@@ -144,7 +150,7 @@ fn build(
     let oom_score_adj = spec.process.as_ref().and_then(|process| process.oom_score_adj);
     fault::pass()?;
     let wishes = Wishes { spec: &spec, linux, rootfs: &rootfs, user: user.as_ref(), create_cwd };
-    let prepared = prepare::container(wishes, stdio, root_switch, cgroup, extras)?;
+    let prepared = prepare::container(wishes, root, stdio, root_switch, cgroup, extras)?;
     let into = cgroup.descriptor().map_err(Error::Cgroup)?;
     fault::pass()?;
     let mut child = clone(&prepared, into.as_ref().map(AsFd::as_fd), listener)?;

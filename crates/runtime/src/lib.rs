@@ -28,6 +28,7 @@ mod exec;
 mod fault;
 mod finish;
 mod hooks;
+mod inspect;
 mod listener;
 #[doc(hidden)]
 pub mod measure;

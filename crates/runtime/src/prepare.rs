@@ -87,9 +87,10 @@ pub(crate) struct Wishes<'a> {
     pub(crate) create_cwd: bool,
 }
 
-/// Opens and lays out everything for a container whose cgroup is made already.
+/// Opens and lays out everything for a container whose `root` is open and whose cgroup is made already.
 pub(crate) fn container(
     wishes: Wishes<'_>,
+    root: OwnedFd,
     stdio: Stdio,
     root_switch: RootSwitch,
     cgroup: &Cgroup,
@@ -99,9 +100,7 @@ pub(crate) fn container(
     let process = spec.process.as_ref().ok_or_else(|| Error::spec("process property must not be empty"))?;
     let none = Hooks::default();
     let hooks = spec.hooks.as_ref().unwrap_or(&none);
-    refuse(spec, linux, extras)?;
     let mut namespaces = Namespaces::sort(linux, extras)?;
-    let root = open_root(rootfs)?;
     let files = Files::read(root.as_fd());
     let streams = process::streams(stdio)?;
     let own = |kind| linux.namespaces.iter().find(|namespace| namespace.kind == kind);
@@ -186,7 +185,9 @@ fn enter_root(hooks: &Hooks, linux: &Linux, pivot: bool) -> Result<Vec<Step>, Er
 }
 
 /// Refuses what this does not do, or cannot for this caller.
-fn refuse(spec: &Spec, linux: &Linux, extras: &Extras) -> Result<(), Error> {
+pub(crate) fn refuse(spec: &Spec, extras: &Extras) -> Result<(), Error> {
+    let none = Linux::default();
+    let linux = spec.linux.as_ref().unwrap_or(&none);
     let unsupported = |what: &str| Err(Error::Unsupported(what.to_owned()));
     if linux.intel_rdt.is_some() {
         return unsupported("linux.intelRdt");
@@ -217,7 +218,8 @@ fn host_path(rootfs: &Rootfs) -> Result<CString, Error> {
     }
 }
 
-fn open_root(rootfs: &Rootfs) -> Result<OwnedFd, Error> {
+/// Opens the root file system, detached and cut off from the host.
+pub(crate) fn open_root(rootfs: &Rootfs) -> Result<OwnedFd, Error> {
     let root = match rootfs {
         Rootfs::Path(path) => sys::mount::bind(path, true),
         Rootfs::Overlay(overlay) => {

@@ -112,7 +112,7 @@ fn environment(process: &Process, user: &User, files: &Files) -> Result<Vec<CStr
 }
 
 /// Returns whether `name` is a path, and what to try: Go's `LookPath`.
-fn candidates(name: &str, environment: &[String]) -> (bool, Vec<String>) {
+pub(crate) fn candidates(name: &str, environment: &[String]) -> (bool, Vec<String>) {
     if name.contains('/') {
         return (true, vec![name.to_owned()]);
     }

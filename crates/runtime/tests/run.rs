@@ -4,7 +4,7 @@ mod common;
 
 use common::{Bench, Output, Switch, pipes};
 use oci::runtime::{Memory, Mount, Namespace, NamespaceKind, Pids, Resources, Rlimit};
-use runtime::{ImageUser, Stdio};
+use runtime::{ImageUser, Launch, Stdio};
 use std::os::fd::AsFd;
 
 fn both(test: impl Fn(&Bench)) {
@@ -405,8 +405,7 @@ fn hooks_are_run_in_order_and_a_listener_is_given_away() {
             text
         });
         let identity = runtime::Identity { id: "named".into(), bundle: bench.base.clone() };
-        let launch =
-            runtime::Launch { identity: Some(identity.clone()), ..bench.launch(spec.clone(), pipes().0) };
+        let launch = Launch { identity: Some(identity.clone()), ..bench.launch(spec.clone(), pipes().0) };
         let init = runtime::create(launch).unwrap().start().unwrap();
         let told = waiting.join().unwrap();
         assert!(told.contains("seccompFd") && told.contains(&format!("\"pid\":{}", init.pid)), "{told}");
@@ -448,4 +447,32 @@ fn network_devices_come_with_their_addresses_or_stay() {
         assert!(!ip("link show").contains(" one"));
     });
     outcome.unwrap();
+}
+
+#[test]
+#[ignore = "root: mounts a root file system"]
+fn what_is_missing_is_told_before_the_cgroup_is_made() {
+    both(|bench| {
+        let missing = |spec: oci::runtime::Spec| {
+            let (stdio, _) = pipes();
+            // A cgroup that cannot be: to make it would be the error.
+            let launch = Launch { cgroup: Some("/../x".to_owned()), ..bench.launch(spec, stdio) };
+            runtime::create(launch).unwrap_err().to_string()
+        };
+        let missed = missing(bench.spec(&["nosuch"]));
+        assert_eq!(missed, "exec: \"nosuch\": executable file not found in $PATH");
+        let mut spec = bench.spec(&["true"]);
+        let bind = Mount {
+            destination: "/data".into(),
+            kind: Some("bind".into()),
+            source: Some("/nonexistent".into()),
+            ..Default::default()
+        };
+        spec.mounts.push(bind);
+        let missed = missing(spec);
+        let expect = "error mounting \"/nonexistent\" to rootfs at \"/data\": no such file or directory";
+        assert_eq!(missed, expect);
+        let otherwise = missing(bench.spec(&["true"]));
+        assert_eq!(otherwise, "invalid cgroup path \"/../x\"");
+    });
 }

@@ -333,14 +333,18 @@ fn a_listener_is_asked_about_calls() {
     );
 }
 
-/// Has a bundle with one change refused, and nothing left.
+/// Has a bundle with one change refused before anything is made.
 fn check(change: fn(&mut Bundle), expect: &str) {
     let mut bundle = Bundle::new();
     change(&mut bundle);
     bundle.write();
-    let said = bundle.runtime(&["create", "c"]);
-    assert!(said.code == 1 && said.stderr.contains(expect), "{expect}: {said:?}");
-    assert!(bundle.runtime(&["list", "--quiet"]).ok().is_empty(), "{expect}");
+    // A place for the state that cannot be made: to make it would be the error.
+    for root in ["state", "config.json/state"] {
+        let root = bundle.beside(root).display().to_string();
+        let said = bundle.runtime(&["--root", &root, "create", "c"]);
+        assert!(said.code == 1 && said.stderr.contains(expect), "{expect}: {said:?}");
+    }
+    assert!(!bundle.beside("state").exists(), "{expect}");
 }
 
 #[test]
@@ -391,6 +395,21 @@ fn what_is_wrong_is_told_before_anything_is_made() {
             std::os::unix::fs::symlink("/tmp", bundle.inside("proc")).expect("a link");
         },
         "failed: mounts[0]: error mounting \"proc\" to rootfs at \"/proc\"",
+    );
+    check(
+        |bundle| {
+            let options = json!(["bind"]);
+            let file =
+                json!({ "destination": "/etc/passwd", "type": "none", "source": "/", "options": options });
+            bundle.push("/mounts", file);
+        },
+        "failed: mounts[6]: error mounting \"/\" to rootfs at \"/etc/passwd\": not a directory",
+    );
+    check(
+        |bundle| {
+            bundle.arguments(&["/etc"]);
+        },
+        "failed: process.args[0]: exec: \"/etc\": is a directory",
     );
 }
 

@@ -8,7 +8,7 @@ use crate::create::{create_detached, start_detached};
 use crate::listener::Agent;
 use crate::prepare::Extras;
 use crate::process::Program;
-use crate::{Error, Launch, RootSwitch, Rootfs, Stdio, hooks, validate};
+use crate::{Error, Launch, RootSwitch, Rootfs, Stdio, hooks, inspect, prepare, validate};
 use oci::runtime::{NamespaceKind, Spec, State, Status};
 use rustix::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -88,6 +88,7 @@ fn make(globals: &Globals, flags: &Parsed, detach: bool) -> Result<Made, Failure
     let mut spec = load_spec(&bundle)?;
     console::check(flags, spec.process.as_ref().is_some_and(|process| process.terminal), detach)?;
     let mounts: Vec<String> = spec.mounts.iter().map(|mount| mount.destination.clone()).collect();
+    inspect(&spec, &bundle).map_err(|error| placed(error.into(), &mounts))?;
     let unprivileged = unprivileged::is_needed();
     let manager = group::manager(globals.systemd)?;
     if let Some(manager) = &manager {
@@ -111,10 +112,22 @@ fn make(globals: &Globals, flags: &Parsed, detach: bool) -> Result<Made, Failure
     if made.is_err() {
         std::fs::remove_dir_all(&directory).ok();
     }
-    made.map_err(|failure| match culprit(failure.as_ref(), &mounts) {
+    made.map_err(|failure| placed(failure, &mounts))
+}
+
+/// Looks at the root before anything is made.
+fn inspect(spec: &Spec, bundle: &Path) -> Result<(), Error> {
+    let root = spec.root.as_ref().map(|root| bundle.join(&root.path)).unwrap_or_default();
+    let root = sys::path::open_directory(&root).map_err(Error::Root)?;
+    inspect::inspect(spec, root.as_fd())
+}
+
+/// Says where in the document the failure has its reason, if that is known.
+fn placed(failure: Failure, mounts: &[String]) -> Failure {
+    match culprit(failure.as_ref(), mounts) {
         Some(place) => format!("{place}: {}", super::words(failure.as_ref())).into(),
         None => failure,
-    })
+    }
 }
 
 /// Names the place in the document of what only the kernel or the image could find out.
@@ -155,6 +168,7 @@ fn build(
         unprivileged: unprivileged.then(unprivileged::maker),
         left: true,
     };
+    prepare::refuse(&spec, &extras)?;
     let Group { cgroup, path, systemd, holder } = Group::make(&spec, id, manager, &extras)?;
     let listener = sys::socket::listen_seqpacket(&record::socket(directory))?;
     sys::socket::set_nonblocking(listener.as_fd(), false)?;
