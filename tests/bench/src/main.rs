@@ -10,6 +10,7 @@ mod build;
 mod files;
 mod images;
 mod memory;
+mod net;
 mod peer;
 mod registries;
 mod rows;
@@ -21,6 +22,9 @@ use rows::ROWS;
 fn main() {
     if std::env::args().any(|argument| argument == runtime::INSIDE) {
         return runtime::inside();
+    }
+    if std::env::args().any(|argument| argument == net::INSIDE) {
+        return net::inside();
     }
     let wanted: Vec<String> =
         std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
@@ -38,11 +42,18 @@ fn main() {
     println!("| row | {} | ratio |", names.join(" | "));
     println!("|---|{}---|", "--:|".repeat(names.len()));
     let chosen = |name: &str| wanted.is_empty() || wanted.iter().any(|want| name.contains(want.as_str()));
-    for row in ROWS.iter().chain(build::ROWS).chain(files::ROWS).filter(|row| chosen(row.name)) {
+    for row in
+        ROWS.iter().chain(build::ROWS).chain(files::ROWS).chain(net::ROWS).filter(|row| chosen(row.name))
+    {
         let result = rows::measure(row, &peers);
         println!("{result}");
     }
-    let tables = [images::table(&peers, &chosen), registries::table(&chosen), files::jobs(&peers, &chosen)];
+    let tables = [
+        images::table(&peers, &chosen),
+        registries::table(&chosen),
+        files::jobs(&peers, &chosen),
+        net::table(&peers, &chosen),
+    ];
     for line in tables.into_iter().flatten() {
         println!("{line}");
     }

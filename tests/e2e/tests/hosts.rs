@@ -141,6 +141,35 @@ fn modes_of_macvlan() {
     }
 }
 
+#[test]
+fn containers_of_two_hosts_over_routed_bridges() {
+    let flags = |bridge: &'static str| ["--bip", bridge, "--ip-masq=false"];
+    let (one, other) = two_hosts(&flags("192.168.4.1/24"), &flags("192.168.5.1/24"));
+    let follow = |engine: &Engine, line: &str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        engine.run(words[0], &words[1..]).ok()
+    };
+    follow(&one, &format!("ip route add 192.168.5.0/24 via {SECOND}"));
+    follow(&other, &format!("ip route add 192.168.4.0/24 via {FIRST}"));
+    run(&one, "ca", &[]);
+    other.wharf(&["run", "-d", "--name", "cb", "busybox", "httpd", "-f", "-vv", "-p", "80"]).ok();
+    assert!(!reaches(&one, "ca", "192.168.5.2"), "only what is let in is reached from another host");
+    let let_in = |engine: &Engine, from: &str, to: &str| {
+        follow(engine, &format!("nft add rule inet wharf wharf-user ip saddr {from} ip daddr {to} accept"));
+    };
+    let_in(&one, "192.168.5.0/24", "192.168.4.0/24");
+    let_in(&other, "192.168.4.0/24", "192.168.5.0/24");
+    until("the other host's container", PATIENCE, || reaches(&one, "ca", "192.168.5.2").then_some(()));
+    assert!(reaches(&other, "cb", "192.168.4.2"));
+    // They see each other under their own addresses.
+    let ask = "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 2 192.168.5.2 80";
+    until("the page", PATIENCE, || {
+        one.wharf(&["exec", "ca", "sh", "-c", ask]).stdout.contains("404").then_some(())
+    });
+    let log = other.wharf(&["logs", "cb"]);
+    assert!(log.stderr.contains("192.168.4.2"), "{log:?}");
+}
+
 /// Whether this kernel has links of a kind.
 fn has_kind(engine: &Engine, arguments: &[&str]) -> bool {
     engine.run("ip", arguments).code == 0

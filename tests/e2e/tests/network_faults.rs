@@ -1,5 +1,8 @@
 //! A daemon that dies in the middle of connecting, disconnecting and publishing; and many of these in a row.
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 use testkit::Engine;
 
 /// Another engine's interface, by a name as ours are.
@@ -58,16 +61,74 @@ fn nothing_stays_half_connected() {
     );
 }
 
+/// The kernel's objects of the engine's namespaces that connecting makes: interfaces inside and outside, addresses, routes,
+/// neighbours, rules, and what the daemon and the supervisors hold open.
+fn objects(engine: &Engine) -> Vec<(String, usize)> {
+    let lines = |output: testkit::Output| output.ok().lines().count();
+    let count = |program: &str, arguments: &str| {
+        lines(engine.run(program, &arguments.split(' ').collect::<Vec<_>>()))
+    };
+    let inside = |arguments: &str| {
+        let command = [&["exec", "box", "ip"], arguments.split(' ').collect::<Vec<_>>().as_slice()].concat();
+        lines(engine.wharf(&command))
+    };
+    let open: usize = engine
+        .namespaces()
+        .processes()
+        .iter()
+        .filter_map(|process| std::fs::read_dir(format!("/proc/{process}/fd")).ok())
+        .map(Iterator::count)
+        .sum();
+    [
+        ("interfaces", count("ip", "-o link")),
+        ("addresses", count("ip", "-o addr")),
+        // Those of IPv6 come and go with the kernel's own proofs that addresses are unique.
+        ("routes", count("ip", "-4 route show table all")),
+        ("forwarding entries", count("bridge", "fdb show")),
+        ("rules and elements", count("nft", "-s list ruleset")),
+        ("interfaces inside", inside("-o link")),
+        ("routes inside", inside("route")),
+        ("open files", open),
+    ]
+    .map(|(name, number)| (name.to_owned(), number))
+    .into()
+}
+
+/// How many cycles: as many as fit in some seconds, or `WHARF_TEST_CYCLES`.
+fn cycles() -> usize {
+    std::env::var("WHARF_TEST_CYCLES").ok().and_then(|text| text.parse().ok()).unwrap_or(300)
+}
+
 #[test]
 fn many_cycles_leave_nothing() {
     let engine = Engine::with_busybox();
     engine.wharf(&["network", "create", "net"]).ok();
-    engine.wharf(&["run", "-d", "--name", "box", "busybox", "sleep", "1000"]).ok();
-    let before = (interfaces(&engine), engine.run("nft", &["-s", "list", "ruleset"]).ok());
-    for _ in 0..20 {
-        engine.wharf(&["network", "connect", "net", "box"]).ok();
-        engine.wharf(&["network", "disconnect", "net", "box"]).ok();
+    engine.wharf(&["run", "-d", "--name", "box", "-p", "8080:80", "busybox", "sleep", "1000"]).ok();
+    let post = |path: &str, body: &str| {
+        let mut stream = UnixStream::connect(engine.folder().join("wharf.sock")).expect("connect");
+        let length = body.len();
+        let head = "Host: wharf\r\nConnection: close\r\nContent-Type: application/json";
+        write!(stream, "POST {path} HTTP/1.1\r\n{head}\r\nContent-Length: {length}\r\n\r\n{body}")
+            .expect("ask");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("answer");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
+    };
+    let cycle = || {
+        post("/networks/net/connect", r#"{"Container": "box"}"#);
+        post("/networks/net/disconnect", r#"{"Container": "box"}"#);
+    };
+    // What is made once and kept.
+    (0..5).for_each(|_| cycle());
+    let before = (interfaces(&engine), objects(&engine));
+    let (count, begin) = (cycles(), Instant::now());
+    (0..count).for_each(|_| cycle());
+    println!("{count} cycles in {:.1} s: {:?}", begin.elapsed().as_secs_f64(), objects(&engine));
+    // The last request's connection may still be closing.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while before.1 != objects(&engine) && Instant::now() < deadline {
+        std::thread::yield_now();
     }
-    assert_eq!((interfaces(&engine), engine.run("nft", &["-s", "list", "ruleset"]).ok()), before);
+    assert_eq!((interfaces(&engine), objects(&engine)), before);
     assert_eq!(engine.wharf(&["network", "rm", "net"]).code, 0);
 }

@@ -2,7 +2,10 @@
 
 use serde_json::json;
 use std::io::{Read, Write};
+use std::net::UdpSocket;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use testkit::{Engine, image, until};
 
@@ -140,6 +143,85 @@ fn networks_have_no_ipv6_unless_asked_for() {
     assert_eq!(engine.wharf(&["run", "--rm", "busybox", "sh", "-c", script]).ok(), "1\n");
     let accepted = engine.run("cat", &["/proc/sys/net/ipv6/conf/docker0/accept_ra"]).line();
     assert_eq!(accepted, "0", "router advertisements on the bridge");
+}
+
+#[test]
+fn router_advertisements_of_a_container_move_nobody() {
+    // CVE-2020-13401.
+    let engine = Engine::with_busybox();
+    engine.wharf(&["network", "create", "--ipv6", "--subnet", "fd70::/64", "six"]).ok();
+    let run = ["run", "-d", "--network", "six", "--name"];
+    for name in ["attacker", "victim"] {
+        engine.wharf(&[&run[..], &[name, "busybox", "sleep", "1000"]].concat()).ok();
+    }
+    // A router of the prefix fd66::/64 that lives for half an hour, said to all on the link; hop limit 255 as it has to be.
+    let advertisement = r#"
+        use Socket; socket(S, 10, SOCK_RAW, 58) or die "socket: $!";
+        setsockopt(S, 41, 18, pack("i", 255)) or die "hops: $!";
+        my $packet = pack("C2 n C2 n N2", 134, 0, 0, 64, 0, 1800, 0, 0)
+            . pack("C4 N3", 3, 4, 64, 0xc0, 3600, 3600, 0) . pack("H32", "fd66" . "0" x 28);
+        my ($index) = `cat /proc/net/if_inet6` =~ /^\S+ (\S+) \S+ 20 \S+ +eth0$/m or die "no link-local address";
+        my $all = pack("S n N", 10, 0, 0) . pack("H32", "ff02" . "0" x 27 . "1") . pack("L", hex $index);
+        for (1..5) { send(S, $packet, 0, $all) or die "send: $!"; select(undef, undef, undef, 0.05); }
+        print "sent\n";"#;
+    let pid = engine.wharf(&["inspect", "-f", "{{.State.Pid}}", "attacker"]).line();
+    let listener = engine.wharf(&["inspect", "-f", "{{.State.Pid}}", "victim"]).line();
+    let inside = |pid: &str, command: &[&str]| {
+        engine.run("nsenter", &[&["-t", pid, "-n", "-m"][..], command].concat())
+    };
+    let script = ["-t", &pid, "-n", "perl", "-e", advertisement];
+    // The link-local address has to be proven unique first.
+    until("the advertisements", Duration::from_secs(10), || {
+        (engine.run("nsenter", &script).stdout == "sent\n").then_some(())
+    });
+    for shown in [
+        engine.run("ip", &["-6", "addr"]).ok(),
+        engine.run("ip", &["-6", "route", "show", "table", "all"]).ok(),
+        inside(&listener, &["ip", "-6", "addr"]).ok(),
+        inside(&listener, &["ip", "-6", "route"]).ok(),
+    ] {
+        assert!(!shown.contains("fd66:") && !shown.contains("proto ra"), "{shown}");
+    }
+    let reachable = engine.wharf(&["exec", "victim", "ping", "-6", "-c", "1", "-W", "1", "fd70::1"]);
+    assert_eq!(reachable.code, 0, "{reachable:?}");
+}
+
+#[test]
+fn names_of_an_internal_network_are_asked_of_nobody() {
+    // CVE-2024-29018: a server outside that would hear of them.
+    let engine = Engine::start_with(&["--dns", "10.99.0.1"]);
+    engine.load_busybox("busybox:latest");
+    let neighbour = engine.namespaces().neighbour();
+    let server = neighbour.within(|| UdpSocket::bind("10.99.0.1:53").unwrap());
+    let heard = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&heard);
+    // It ends with the process; nobody waits for it.
+    std::thread::spawn(move || {
+        let mut question = [0; 512];
+        while let Ok((length, client)) = server.recv_from(&mut question) {
+            count.fetch_add(1, Ordering::SeqCst);
+            let mut answer = question[..length].to_vec();
+            (answer[2], answer[3], answer[7]) = (0x81, 0x80, 1);
+            answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 77]);
+            server.send_to(&answer, client).unwrap();
+        }
+    });
+    engine.wharf(&["network", "create", "open"]).ok();
+    engine.wharf(&["network", "create", "--internal", "closed"]).ok();
+    let asks = |network: &str, server: &[&str]| {
+        let question =
+            ["run", "--rm", "--network", network, "busybox", "nslookup", "-type=a", "secret.example"];
+        engine.wharf(&[&question[..], server].concat()).stdout
+    };
+    until("the name server", Duration::from_secs(10), || {
+        asks("open", &[]).contains("192.0.2.77").then_some(())
+    });
+    let before = heard.load(Ordering::SeqCst);
+    for server in [&[][..], &["10.99.0.1"], &["10.99.0.2"]] {
+        let answer = asks("closed", server);
+        assert!(!answer.contains("192.0.2.77"), "{server:?}: {answer}");
+    }
+    assert_eq!(heard.load(Ordering::SeqCst), before, "the server outside was asked");
 }
 
 #[test]
