@@ -394,18 +394,39 @@ pub(crate) fn missing(finish: &Finish) -> Option<Errno> {
     }
 }
 
-/// Lets the user open its own pipes and terminal again through `/dev/stdout`, as runc does.
+/// Lets the user open its own pipes and terminal again through `/dev/stdout`, as runc does, and lets null devices be the
+/// container's.
 fn own_stdio(uid: u32) {
     for number in 0..3 {
         // SAFETY: descriptors 0 to 2 were set up above.
         let fd = unsafe { BorrowedFd::borrow_raw(number) };
         let Ok(status) = rustix::fs::fstat(fd) else { continue };
+        if is_null(&status) {
+            own_null(number);
+            continue;
+        }
         let is_terminal = rustix::termios::isatty(fd);
         let is_pipe = FileType::from_raw_mode(status.st_mode) == FileType::Fifo;
         if status.st_uid != uid && (is_terminal || is_pipe) {
             // A pipe of another file system may refuse; then it stays as it was.
             rustix::fs::fchown(fd, Some(Uid::from_raw(uid)), None).ok();
         }
+    }
+}
+
+fn is_null(status: &rustix::fs::Stat) -> bool {
+    FileType::from_raw_mode(status.st_mode) == FileType::CharacterDevice
+        && status.st_rdev == rustix::fs::makedev(1, 3)
+}
+
+/// Replaces the host's null device as a stream by the container's own, as runc does: the host's is on a mount that the container
+/// does not have, which CRIU cannot make again. What is no null device there is left alone.
+fn own_null(number: i32) {
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let Ok(own) = rustix::fs::open(c"/dev/null", flags, Mode::empty()) else { return };
+    if rustix::fs::fstat(&own).is_ok_and(|status| is_null(&status)) {
+        // SAFETY: nothing in this process owns descriptors 0 to 2 as more than a number. Failing, the old one stays.
+        unsafe { libc::dup2(own.as_raw_fd(), number) };
     }
 }
 
