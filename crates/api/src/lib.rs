@@ -9,6 +9,7 @@
 #![expect(missing_docs, reason = "the fields mirror Docker's documents; each type says which one")]
 #![expect(clippy::struct_excessive_bools, reason = "Docker's documents have many flags")]
 
+pub mod checkpoint;
 pub mod container;
 pub mod decode;
 pub mod error;

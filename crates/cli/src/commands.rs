@@ -7,7 +7,7 @@ use crate::images::{archive, list as image_list, manifest, pull, search, verbs a
 use crate::options::flags as run_flags;
 use crate::program::Cli;
 use crate::system::{check, df, dial, events, info, reload, version};
-use crate::{build, context, inspect, login, networks, prune, volumes};
+use crate::{build, checkpoints, context, inspect, login, networks, prune, volumes};
 
 /// How many arguments a command takes.
 #[derive(Debug, Clone, Copy)]
@@ -79,6 +79,23 @@ commands! {
         usage: "",
         about: "Remove build cache",
         flags: &[build::PRUNE_FLAGS], run: build::prune,
+    };
+    CHECKPOINT_CREATE = {
+        usage: "[OPTIONS] CONTAINER CHECKPOINT",
+        about: "Create a checkpoint from a running container",
+        flags: &[checkpoints::CREATE_FLAGS], args: Args::Exactly(2), run: checkpoints::create,
+    };
+    CHECKPOINT_LS = {
+        usage: "[OPTIONS] CONTAINER",
+        about: "List checkpoints for a container",
+        aliases: &["checkpoint ls", "checkpoint list"],
+        flags: &[checkpoints::FLAGS], args: Args::Exactly(1), run: checkpoints::ls,
+    };
+    CHECKPOINT_RM = {
+        usage: "[OPTIONS] CONTAINER CHECKPOINT",
+        about: "Remove a checkpoint",
+        aliases: &["checkpoint rm", "checkpoint remove"],
+        flags: &[checkpoints::FLAGS], args: Args::Exactly(2), run: checkpoints::rm,
     };
     COMMIT = {
         usage: "[OPTIONS] CONTAINER [REPOSITORY[:TAG]]",
@@ -463,6 +480,17 @@ commands! {
 
 /// Groups of commands, in the order of the overview.
 pub(crate) static GROUPS: &[Group] = &[
+    Group {
+        name: "checkpoint",
+        about: "Manage checkpoints",
+        commands: &[
+            ("create", &CHECKPOINT_CREATE),
+            ("list", &CHECKPOINT_LS),
+            ("ls", &CHECKPOINT_LS),
+            ("remove", &CHECKPOINT_RM),
+            ("rm", &CHECKPOINT_RM),
+        ],
+    },
     Group {
         name: "container",
         about: "Manage containers",

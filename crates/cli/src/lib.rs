@@ -9,6 +9,7 @@
 #![expect(clippy::error_impl_error, reason = "one Error per crate")]
 
 mod build;
+mod checkpoints;
 mod commands;
 mod config;
 mod containers;

@@ -17,23 +17,28 @@ pub const DAEMON: &str = r#"
     until wharf version > /run/version 2>&1; do sleep 0.1; done
 "#;
 
-/// Runs a script in a guest, for two minutes at most; `None` if there is none. Returns what it said.
+/// Runs a script in a guest with a disk, for two minutes at most; `None` if there is no guest. Returns what it said.
 ///
 /// # Panics
 ///
 /// Fails the test if the script fails.
 pub fn in_guest(disk: &Path, flags: &[&str], script: &str, arguments: &[&str]) -> Option<String> {
+    let disk = disk.display().to_string();
+    run(&[&["-t", "120", "-d", &disk], flags].concat(), script, arguments)
+}
+
+/// Runs a script in a guest as `flags` describe it; `None` if there is none. Returns what it said.
+///
+/// # Panics
+///
+/// Fails the test if the script fails.
+pub fn run(flags: &[&str], script: &str, arguments: &[&str]) -> Option<String> {
     let Some(guest) = std::env::var_os("WHARF_GUEST") else {
         skipped("WHARF_GUEST names no program that runs a command in a Linux guest");
         return None;
     };
     let mut command = Command::new(guest);
-    command
-        .args(["-t", "120", "-d"])
-        .arg(disk)
-        .args(flags)
-        .args(["--", "sh", "-c", script, "sh"])
-        .args(arguments);
+    command.args(flags).args(["--", "sh", "-c", script, "sh"]).args(arguments);
     command.env("WHARF", Engine::executable()).env("VM_ENV", "WHARF");
     let said = output(command);
     if said.code == 125 {

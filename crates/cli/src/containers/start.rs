@@ -11,11 +11,14 @@ use crate::signals::Forwarding;
 use crate::streams::{self, Attached, End};
 use crate::terminal;
 use api::inspect::InspectResponse;
+use client::Request;
 use std::thread;
 
 /// The flags of `start`.
 pub(crate) const FLAGS: &[Flag] = &[
     switch("attach", "Attach STDOUT/STDERR and forward signals").short('a'),
+    text("checkpoint", "Restore from this checkpoint"),
+    text("checkpoint-dir", "Use a custom checkpoint storage directory"),
     text("detach-keys", "Override the key sequence for detaching a container"),
     switch("interactive", "Attach container's STDIN").short('i'),
 ];
@@ -28,6 +31,12 @@ pub(crate) fn run(cli: &Cli, matches: &Matches) -> Result<()> {
         }
         let code = attached(cli, matches)?;
         return if code == 0 { Ok(()) } else { Err(Error::Exit(code)) };
+    }
+    if !matches.text("checkpoint").is_empty() {
+        if matches.args.len() > 1 {
+            return Err(Error::message("you cannot restore multiple containers at once"));
+        }
+        return Ok(start(cli, matches.arg(0), matches)?.done()?);
     }
     let mut failed = Vec::new();
     let result = each(&matches.args, |name| {
@@ -42,6 +51,13 @@ pub(crate) fn run(cli: &Cli, matches: &Matches) -> Result<()> {
         warn(format!("Error: failed to start containers: {}", failed.join(", ")));
     }
     result
+}
+
+/// The request that starts a container, from a checkpoint if one is given.
+fn start<'a>(cli: &'a Cli, name: &str, matches: &Matches) -> Result<Request<'a>> {
+    let asked = request(cli, "POST", name, "/start")?;
+    let asked = asked.query_if_set("checkpoint", matches.text("checkpoint"));
+    Ok(asked.query_if_set("checkpoint-dir", matches.text("checkpoint-dir")))
 }
 
 fn attached(cli: &Cli, matches: &Matches) -> Result<u8> {
@@ -61,9 +77,7 @@ fn attached(cli: &Cli, matches: &Matches) -> Result<u8> {
         let connection = waiting.closer();
         let stop_waiting = || connection.as_ref().map(client::Stream::close);
         let waiter = scope.spawn(move || waiting.bytes());
-        if let Err(error) =
-            request(cli, "POST", &id, "/start")?.query_if_set("detachKeys", detach_keys).done()
-        {
+        if let Err(error) = start(cli, &id, matches)?.query_if_set("detachKeys", detach_keys).done() {
             drop(stop_waiting());
             return Err(error.into());
         }

@@ -51,6 +51,11 @@ impl Call {
         self.parameters.get("name")
     }
 
+    /// Returns another parameter of the path.
+    pub fn parameter(&self, name: &str) -> &str {
+        self.parameters.get(name)
+    }
+
     /// Says whether the client speaks at least version 1.`minor`.
     pub fn at_least(&self, minor: u16) -> bool {
         self.version >= ApiVersion::new(1, minor)

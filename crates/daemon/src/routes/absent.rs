@@ -1,4 +1,4 @@
-//! What a daemon that is in no swarm, has no plugins and no checkpoints, and speaks no `BuildKit` answers.
+//! What a daemon that is in no swarm, has no plugins, and speaks no `BuildKit` answers.
 
 use super::{Services, route};
 use crate::http::router::Route;
@@ -58,8 +58,6 @@ pub(super) fn routes() -> Vec<Route<Handler<Services>>> {
         route(Method::POST, "/swarm/join", |_, _| refused(Kind::NotImplemented, NO_SWARM)),
         route(Method::POST, "/session", |_, _| refused(Kind::NotImplemented, NO_BUILDKIT)),
         route(Method::OPTIONS, "/{any...}", |_, _| Box::pin(async { Ok(body::empty(StatusCode::OK)) })),
-        route(Method::GET, "/containers/{name}/checkpoints", |_, _| no_checkpoints()),
-        route(Method::POST, "/containers/{name}/checkpoints", |_, _| no_checkpoints()),
         route(Method::GET, "/plugins/privileges", |_, _| refused(Kind::NotImplemented, NO_PLUGINS)),
         route(Method::POST, "/plugins/pull", |_, _| refused(Kind::NotImplemented, NO_PLUGINS)),
         route(Method::POST, "/plugins/create", |_, _| refused(Kind::NotImplemented, NO_PLUGINS)),
@@ -77,12 +75,6 @@ pub(super) fn routes() -> Vec<Route<Handler<Services>>> {
 
 const NO_BUILDKIT: &str =
     "BuildKit's protocol is not spoken here; build with DOCKER_BUILDKIT=0, or with wharf build";
-/// The runtime has checkpoints as commands of its own; the engine does not use them.
-pub(super) fn no_checkpoints() -> Pending {
-    refused(Kind::NotImplemented, NO_CHECKPOINTS)
-}
-
-const NO_CHECKPOINTS: &str = "checkpoints of the engine's containers are not supported";
 const NO_PLUGINS: &str = "plugins are not supported";
 const NO_SWARM: &str = "swarm mode is not supported";
 

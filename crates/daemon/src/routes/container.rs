@@ -14,7 +14,7 @@ use api::container::{
 };
 use base::Kind;
 use engine::Engine;
-use engine::container::{Container, ImageChoice, RemoveOptions, WaitCondition};
+use engine::container::{CheckpointName, Container, ImageChoice, RemoveOptions, WaitCondition};
 use http::{Method, StatusCode};
 use oci::ImageConfig;
 use std::sync::Arc;
@@ -66,9 +66,6 @@ pub(super) fn routes() -> Vec<Route<Handler<Services>>> {
             Box::pin(download("application/x-tar", move |sink| {
                 engine.containers.export(call.name(), sink).map_err(Failure::from)
             }))
-        }),
-        route(Method::DELETE, "/containers/{name}/checkpoints/{checkpoint}", |_, _| {
-            super::absent::no_checkpoints()
         }),
         route(Method::DELETE, "/containers/{name...}", |s, call| {
             Box::pin(remove(Arc::clone(&s.engine), call))
@@ -191,10 +188,12 @@ async fn start(engine: Arc<Engine>, call: Call) -> Answer {
             "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24",
         ));
     }
-    if call.query.some("checkpoint").or(call.query.some("checkpoint-dir")).is_some() {
-        return super::absent::no_checkpoints().await;
-    }
-    done(move || engine.containers.start(call.name())).await
+    done(move || {
+        let folder = call.query.some("checkpoint-dir").unwrap_or_default();
+        let checkpoint = call.query.some("checkpoint").map(|name| CheckpointName { name, folder });
+        engine.containers.start(call.name(), checkpoint)
+    })
+    .await
 }
 
 async fn stop(engine: Arc<Engine>, call: Call) -> Answer {

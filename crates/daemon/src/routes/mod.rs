@@ -4,6 +4,7 @@
 mod absent;
 mod archive;
 mod build;
+mod checkpoint;
 mod commit;
 mod container;
 mod debug;
@@ -78,6 +79,8 @@ fn route(method: Method, pattern: &'static str, handler: Handler<Services>) -> R
 pub(crate) fn all() -> Vec<Route<Handler<Services>>> {
     let mut all = Vec::new();
     all.extend(system::routes());
+    // Before the names of containers, which may have slashes.
+    all.extend(checkpoint::routes());
     all.extend(container::routes());
     all.extend(streams::routes());
     all.extend(archive::routes());

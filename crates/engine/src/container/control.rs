@@ -60,7 +60,7 @@ impl Containers {
         if matches!(state, State::Removing(_) | State::Dead(_)) {
             return Err(Error::conflict("container is marked for removal and cannot be started"));
         }
-        let started = self.start_now(&handle, 0);
+        let started = self.start_now(&handle, None);
         drop(operation);
         started?;
         self.tell(&handle.get(), "restart", &[]);

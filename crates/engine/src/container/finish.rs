@@ -87,7 +87,7 @@ impl Containers {
         if !matches!(handle.get().state, State::Exited(_)) {
             return;
         }
-        if let Err(error) = self.start_now(handle, 0) {
+        if let Err(error) = self.start_now(handle, None) {
             tracing::warn!(container = %handle.id, error = %base::chain(&error), "starting by restart policy");
         }
     }

@@ -8,6 +8,7 @@ mod attach;
 mod capabilities;
 mod cdi;
 mod changes;
+mod checkpoint;
 mod control;
 mod create;
 mod exec;
@@ -47,6 +48,7 @@ mod views;
 
 pub use archive::{Extract, PathStat};
 pub use attach::{AttachRequest, Attachment};
+pub use checkpoint::CheckpointName;
 pub use create::ImageChoice;
 pub use exec::{Exec, ExecState};
 pub use handle::{WaitCondition, Waited, Waiter};

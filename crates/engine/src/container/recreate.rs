@@ -133,7 +133,7 @@ impl Containers {
         }
         self.rename(&old, &recreation.old_name())?;
         self.rename(&new, &recreation.name)?;
-        if recreation.was_running { self.start(&new) } else { Ok(()) }
+        if recreation.was_running { self.start(&new, None) } else { Ok(()) }
     }
 
     /// Undoes as much as was done.
@@ -152,7 +152,7 @@ impl Containers {
             self.rename(&old, &recreation.name).unwrap_or_else(failed("renaming the old container"));
         }
         if recreation.was_running && !handle.get().state.is_alive() {
-            self.start(&old).unwrap_or_else(failed("starting the old container"));
+            self.start(&old, None).unwrap_or_else(failed("starting the old container"));
         }
     }
 

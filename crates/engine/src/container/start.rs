@@ -3,6 +3,7 @@
 //! The supervisor is spawned first and finds its way into the kernel while the network is made; one `Launch` message then
 //! carries everything. A failure gives back all that was taken, in reverse.
 
+use super::checkpoint::CheckpointName;
 use super::handle::Handle;
 use super::record::{Container, Endpoint, PublishedPort};
 use super::resolver::{dns_names, has_names};
@@ -15,19 +16,20 @@ use api::network::EndpointSettings;
 use base::{Kind, Rollback};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 use store::Durability;
 use supervisor::protocol as say;
 use supervisor::{Connection, EventStream, StartError, Started};
 
 impl Containers {
-    /// Starts a container.
+    /// Starts a container; from a checkpoint it goes on where that was made.
     ///
     /// # Errors
     ///
     /// [`Kind::NotModified`] if it runs; Docker's text if it cannot be started. A container with automatic removal that
     /// cannot be started is removed.
-    pub fn start(self: &Arc<Self>, name: &str) -> Result<()> {
+    pub fn start(self: &Arc<Self>, name: &str, checkpoint: Option<CheckpointName<'_>>) -> Result<()> {
         let handle = self.find(name)?;
         let operation = handle.operate();
         let container = handle.get();
@@ -43,7 +45,9 @@ impl Containers {
             }
             State::Created(_) | State::Exited(_) => {}
         }
-        let outcome = self.start_now(&handle, 0);
+        let restore =
+            checkpoint.map(|wanted| self.existing_checkpoint(&container, name, wanted)).transpose()?;
+        let outcome = self.start_now(&handle, restore);
         if outcome.is_err() && container.host.auto_remove {
             drop(operation);
             if let Err(error) = self.remove_quietly(&handle) {
@@ -53,16 +57,16 @@ impl Containers {
         outcome
     }
 
-    /// Starts a container whose operation is held. `restart_count` is what the policy has counted so far.
-    pub(super) fn start_now(self: &Arc<Self>, handle: &Handle, restart_count: u32) -> Result<()> {
-        match self.launch(handle, restart_count) {
+    /// Starts a container whose operation is held, from the image of a checkpoint if there is one.
+    pub(super) fn start_now(self: &Arc<Self>, handle: &Handle, restore: Option<PathBuf>) -> Result<()> {
+        match self.launch(handle, restore) {
             Ok(Launched { started, stream, told }) => {
                 let running = Run { pid: started.pid, started_at: started.started_at.as_nanos() };
                 let container = handle.note(self.store.database(), |container| {
                     container.state = next(container.state.clone(), Change::Started(running))
                         .map_err(|error| unfit(&error))?;
                     container.stopped_by_user = false;
-                    container.restart_count = restart_count;
+                    container.restart_count = 0;
                     container.health = super::finish::first_health(container);
                     Ok(())
                 })?;
@@ -97,7 +101,7 @@ impl Containers {
         }
     }
 
-    fn launch(self: &Arc<Self>, handle: &Handle, restart_count: u32) -> Result<Launched> {
+    fn launch(self: &Arc<Self>, handle: &Handle, restore: Option<PathBuf>) -> Result<Launched> {
         let container = handle.get();
         let exec_dir = self.settings.exec.container(&handle.id);
         handle.await_supervisor(&exec_dir);
@@ -123,7 +127,7 @@ impl Containers {
         let variables: Vec<String> = links.iter().flat_map(|link| link.variables.clone()).collect();
         let mut facts = self.facts(&container, &variables)?;
         facts.joined = joined;
-        let launch = self.describe(&container, &attached, &facts, netns.is_some(), restart_count)?;
+        let launch = self.describe(&container, &attached, &facts, netns.is_some(), restore)?;
         handle.await_clients();
         let waiting = std::mem::take(&mut handle.live().waiting);
         let mut launch = Box::new(launch);
@@ -158,7 +162,7 @@ impl Containers {
         }
         if let Some(other) = mode.strip_prefix("container:") {
             let pid = self.running_pid(other)?;
-            let path = std::path::PathBuf::from(format!("/proc/{pid}/ns/net"));
+            let path = PathBuf::from(format!("/proc/{pid}/ns/net"));
             let namespace = sys::namespace::open(&path).map_err(|error| {
                 Error::known(Kind::Internal, format!("join the network of {other}: {}", base::chain(&error)))
             })?;
@@ -299,7 +303,7 @@ impl Containers {
         attached: &Attached,
         facts: &spec::Facts,
         netns: bool,
-        restart_count: u32,
+        restore: Option<PathBuf>,
     ) -> Result<say::Launch> {
         let spec = spec::spec(container, facts)?;
         let mut groups = container.host.group_add.clone().unwrap_or_default();
@@ -334,10 +338,11 @@ impl Containers {
                 origin: super::logs::origin(container)?,
             },
             restart: super::finish::restart_policy(&container.host.restart_policy),
-            restart_count,
+            restart_count: 0,
             exec_dir: self.settings.exec.container(&container.id),
             ports: attached.ports.clone(),
             stop_signal: sys::signal::parse(&container.config.stop_signal),
+            restore,
         })
     }
 }

@@ -216,6 +216,7 @@ impl Containers {
         };
         let user = process.user.clone();
         Ok(say::Launch {
+            restore: None,
             systemd: self.settings.systemd_cgroups,
             runtime: None,
             id: container.id,

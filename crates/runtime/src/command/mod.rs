@@ -4,6 +4,7 @@
 //! `--root` is ours. The init of `create` is a child of this process and so of the caller when this process has ended; it
 //! waits on a socket in its state directory for `start`.
 
+mod adopt;
 mod arguments;
 mod checkpoint;
 mod console;
@@ -18,6 +19,7 @@ mod record;
 mod seal;
 mod unprivileged;
 
+pub use adopt::{Known, adopt};
 use arguments::{Flag, Parsed};
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,7 @@
 //! An OCI runtime that is another program (`--runtime NAME`), by the command line that runc has made and others share.
 //!
-//! Each operation is one run of the program: `create`, `start`, `exec`, `kill`, `pause`, `resume`, `update`, `delete`. What
+//! Each operation is one run of the program: `create`, `start`, `exec`, `kill`, `pause`, `resume`, `update`, `checkpoint`, `restore`,
+//! `delete`. What
 //! it complains of is the last error of the log that it is given. A process it has made becomes a child of this one, which
 //! is a subreaper: so its end is seen and its status read as that of a container of our own.
 
@@ -49,6 +50,8 @@ pub(crate) struct Order<'a> {
     pub(crate) create_cwd: bool,
     /// The network namespace.
     pub(crate) netns: Option<BorrowedFd<'a>>,
+    /// The image that it goes on from.
+    pub(crate) restore: Option<&'a Path>,
 }
 
 /// A process that the program has made.
@@ -69,20 +72,54 @@ impl Foreign {
             .map_err(Failure::system("become a subreaper"))?;
         sys::namespace::unshare(&[sys::namespace::Namespace::Mount]).map_err(failed())?;
         sys::mount::follow().map_err(failed())?;
-        Ok(Self { program: find(&runtime.path), runtime, bundle: bundle.to_owned(), id })
+        Ok(Self::reached(runtime, bundle, id))
     }
 
-    /// Mounts the root and has the container made; its program waits for [`Foreign::start`].
+    /// A container that exists already, for which nothing is to be made ready.
+    pub(crate) fn reached(runtime: ForeignRuntime, bundle: &Path, id: String) -> Self {
+        Self { program: find(&runtime.path), runtime, bundle: bundle.to_owned(), id }
+    }
+
+    /// Our own runtime, run as a program: for what its commands alone do.
+    pub(crate) fn own(bundle: &Path) -> ForeignRuntime {
+        ForeignRuntime {
+            path: "/proc/self/exe".into(),
+            arguments: vec!["runtime".to_owned()],
+            root: bundle.join("runtime"),
+        }
+    }
+
+    /// Mounts the root and has the container made; its program waits for [`Foreign::start`]. One that is restored from an
+    /// image goes on at once.
     pub(crate) fn create(&self, order: &Order<'_>, stdio: runtime::Stdio) -> Result<Made, Failure> {
         let rootfs = self.mount(order.rootfs)?;
-        let made = self.create_on(&rootfs, order, stdio);
+        let made = self.write_bundle(&rootfs, order).and_then(|()| {
+            let bundle = self.bundle.display().to_string();
+            match order.restore.map(|image| image.display().to_string()) {
+                None => self.make(&["create", "--bundle", &bundle], stdio),
+                Some(image) => {
+                    let places = ["--bundle", &bundle, "--image-path", &image, "--work-path", &bundle];
+                    self.make(&[&["restore", "--detach"], &places[..]].concat(), stdio)
+                }
+            }
+        });
         if made.is_err() {
             self.delete();
         }
         made
     }
 
-    fn create_on(&self, rootfs: &Path, order: &Order<'_>, stdio: runtime::Stdio) -> Result<Made, Failure> {
+    /// Writes the container's processes into an image; they end unless they are to go on.
+    pub(crate) fn checkpoint(&self, image: &Path, leave_running: bool) -> Result<(), Failure> {
+        let (image, work) = (image.display().to_string(), self.bundle.display().to_string());
+        let mut arguments = vec!["checkpoint", "--image-path", &image, "--work-path", &work];
+        if leave_running {
+            arguments.push("--leave-running");
+        }
+        self.call(&arguments)
+    }
+
+    fn write_bundle(&self, rootfs: &Path, order: &Order<'_>) -> Result<(), Failure> {
         let root = sys::path::open_directory(rootfs).map_err(Failure::call("open root"))?;
         let process = order.spec.process.as_ref();
         let cwd = process.map(|process| process.cwd.as_str()).filter(|cwd| cwd.starts_with('/'));
@@ -95,9 +132,7 @@ impl Foreign {
         let netns =
             order.netns.map(|netns| format!("/proc/{}/fd/{}", rustix::process::getpid(), netns.as_raw_fd()));
         let spec = document::rewrite(order.spec, Rewrite { rootfs, user, netns })?;
-        self.write("config.json", &spec)?;
-        let bundle = self.bundle.display().to_string();
-        self.make(&["create", "--bundle", &bundle], stdio)
+        self.write("config.json", &spec)
     }
 
     /// Lets the container's program begin.

@@ -53,6 +53,9 @@ pub struct Launch {
     pub stop_signal: Option<i32>,
     /// The health check.
     pub health: Option<Health>,
+    /// The folder with the image of a checkpoint (CRIU's): the first run goes on from there, later ones begin anew.
+    #[serde(default)]
+    pub restore: Option<PathBuf>,
 }
 
 /// An OCI runtime that is another program.

@@ -20,6 +20,7 @@ use base::{ExecId, Kind, Timestamp};
 use oci::runtime::{Process, Resources};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 /// What the daemon asks of a supervisor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,6 +61,13 @@ pub enum Request {
     Hold,
     /// Thaws them. `Conflict` if they are not frozen.
     Unpause,
+    /// Writes all processes into an image, by CRIU. Answered by [`Reply::Done`], before the end that follows is told.
+    Checkpoint {
+        /// The folder of the image; must exist.
+        image: PathBuf,
+        /// Whether they go on.
+        leave_running: bool,
+    },
     /// Changes the size of a terminal. No effect on a process without one.
     Resize {
         /// Whose terminal.

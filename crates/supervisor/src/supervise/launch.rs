@@ -157,6 +157,7 @@ impl Supervisor {
         let (stdio, mut ends) = stdio(terminal, self.launch.open_stdin)?;
         let mut created = self.create(stdio)?;
         let pid = created.pid();
+        let foreign = created.foreign();
         let master = created.take_terminal();
         if let Some(master) = master {
             ends = Ends::of_terminal(master).map_err(Failure::system("set up terminal"))?;
@@ -188,7 +189,7 @@ impl Supervisor {
             pid,
             pidfd: init.pidfd,
             cgroup: init.cgroup,
-            foreign: self.foreign.clone(),
+            foreign,
             mounts: None,
             memory: None,
             started_at,
@@ -227,9 +228,17 @@ impl Supervisor {
         }
     }
 
-    /// Makes the container, by our own runtime or by another.
-    fn create(&self, stdio: runtime::Stdio) -> Result<Created, Failure> {
-        let Some(foreign) = &self.foreign else {
+    /// Makes the container, by our own runtime or by another. Once only, it goes on from an image if there is one.
+    fn create(&mut self, stdio: runtime::Stdio) -> Result<Created, Failure> {
+        let image = self.launch.restore.take();
+        let restorer = match (&image, &self.foreign) {
+            (Some(_), None) => {
+                let (folder, id) = (self.launch.exec_dir.clone(), self.launch.id.to_string());
+                Some(Rc::new(Foreign::prepare(Foreign::own(&folder), &folder, id)?))
+            }
+            _ => None,
+        };
+        let Some(foreign) = restorer.as_ref().or(self.foreign.as_ref()) else {
             let created = runtime::create(self.runtime_launch(stdio)?);
             return created
                 .map(|made| Created::Ours(Box::new(made)))
@@ -241,6 +250,7 @@ impl Supervisor {
             user: self.launch.user.as_ref().map(image_user),
             create_cwd: self.launch.create_cwd,
             netns: self.netns.as_ref().map(AsFd::as_fd),
+            restore: image.as_deref(),
         };
         let made = foreign.create(&order, stdio)?;
         let linux = self.launch.spec.linux.as_ref();
@@ -255,7 +265,9 @@ impl Supervisor {
             .and_then(|path| Cgroup::open(&cgroups::Manager::detect()?, &path))
             .map_err(|error| Failure::new(&runtime::Error::Cgroup(error)));
         match cgroup {
-            Ok(cgroup) => Ok(Created::Foreign { foreign: Rc::clone(foreign), made, cgroup }),
+            Ok(cgroup) => {
+                Ok(Created::Foreign { foreign: Rc::clone(foreign), made, cgroup, runs: image.is_some() })
+            }
             Err(failure) => {
                 foreign.delete();
                 Err(failure)
@@ -293,7 +305,13 @@ impl Supervisor {
 /// A container whose program has not begun.
 enum Created {
     Ours(Box<runtime::Created>),
-    Foreign { foreign: Rc<Foreign>, made: Made, cgroup: Cgroup },
+    /// `runs` if it was restored.
+    Foreign {
+        foreign: Rc<Foreign>,
+        made: Made,
+        cgroup: Cgroup,
+        runs: bool,
+    },
 }
 
 impl Created {
@@ -301,6 +319,13 @@ impl Created {
         match self {
             Self::Ours(created) => created.pid(),
             Self::Foreign { made, .. } => made.pid,
+        }
+    }
+
+    fn foreign(&self) -> Option<Rc<Foreign>> {
+        match self {
+            Self::Ours(_) => None,
+            Self::Foreign { foreign, .. } => Some(Rc::clone(foreign)),
         }
     }
 
@@ -315,13 +340,15 @@ impl Created {
     fn start(self) -> Result<runtime::Init, Failure> {
         match self {
             Self::Ours(created) => created.start().map_err(|error| Failure::runtime(&error)),
-            Self::Foreign { foreign, made, cgroup } => match foreign.start() {
-                Ok(()) => Ok(runtime::Init { pid: made.pid, pidfd: made.pidfd, cgroup }),
-                Err(failure) => {
-                    foreign.delete();
-                    Err(failure)
+            Self::Foreign { foreign, made, cgroup, runs } => {
+                match if runs { Ok(()) } else { foreign.start() } {
+                    Ok(()) => Ok(runtime::Init { pid: made.pid, pidfd: made.pidfd, cgroup }),
+                    Err(failure) => {
+                        foreign.delete();
+                        Err(failure)
+                    }
                 }
-            },
+            }
         }
     }
 }

@@ -254,7 +254,8 @@ impl Supervisor {
         }
         self.end_hold();
         self.tick(Instant::now());
-        if self.foreign.is_some() {
+        let restored = matches!(&self.phase, Phase::Running(run) if run.foreign.is_some());
+        if self.foreign.is_some() || restored {
             self.reap_strangers();
         }
         Ok(())

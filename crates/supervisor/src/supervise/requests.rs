@@ -10,6 +10,7 @@ use crate::protocol::{
 use base::{ExecId, Kind};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 impl Supervisor {
@@ -24,6 +25,7 @@ impl Supervisor {
             Request::Pause => Some(self.pause(None)),
             Request::Hold => Some(self.pause(Some(index))),
             Request::Unpause => Some(self.unpause()),
+            Request::Checkpoint { image, leave_running } => Some(self.checkpoint(&image, leave_running)),
             Request::Resize { target, rows, columns } => Some(self.resize(target, rows, columns)),
             Request::Update(update) => Some(self.update(&update)),
             Request::Resolve(known) => Some(self.resolve(*known)),
@@ -111,6 +113,26 @@ impl Supervisor {
         }
         self.peers.tell(Event::Unpaused, &self.poller);
         Reply::Done
+    }
+
+    /// Nobody is served meanwhile: the container stands still as well.
+    fn checkpoint(&mut self, image: &Path, leave_running: bool) -> Reply {
+        let (folder, id) = (self.launch.exec_dir.clone(), self.launch.id.to_string());
+        let (spec, systemd) = (self.launch.spec.clone(), self.launch.systemd);
+        let run = match self.running() {
+            Ok(run) => run,
+            Err(refusal) => return refusal,
+        };
+        match run.checkpoint((&folder, id), (spec, systemd), image, leave_running) {
+            Ok(()) if leave_running => Reply::Done,
+            Ok(()) => {
+                // Its end is what was asked for.
+                run.by_user = true;
+                run.again = false;
+                Reply::Done
+            }
+            Err(failure) => failure.into_refusal(),
+        }
     }
 
     fn resize(&mut self, target: Target, rows: u16, columns: u16) -> Reply {

@@ -6,8 +6,9 @@ use crate::foreign::Foreign;
 use crate::poller::Number;
 use base::Timestamp;
 use cgroups::Cgroup;
-use oci::runtime::Resources;
+use oci::runtime::{NamespaceKind, Resources, Spec};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use sys::pidfd::Exit;
@@ -70,6 +71,40 @@ impl Run {
         }
         (self.paused, self.held_by) = (false, None);
         Ok(())
+    }
+
+    /// Writes the processes into an image; they end unless they are to go on.
+    ///
+    /// A container of our own runtime is made known to that runtime's commands first, which are run as a program.
+    pub(super) fn checkpoint(
+        &self,
+        (folder, id): (&Path, String),
+        (mut spec, systemd): (Spec, bool),
+        image: &Path,
+        leave_running: bool,
+    ) -> Result<(), Failure> {
+        if let Some(foreign) = &self.foreign {
+            return foreign.checkpoint(image, leave_running);
+        }
+        let linux = spec.linux.get_or_insert_default();
+        for namespace in linux.namespaces.iter_mut().filter(|one| one.kind == NamespaceKind::Network) {
+            namespace.path = Some(format!("/proc/{}/ns/net", self.pid));
+        }
+        let cgroup = self.cgroup.path().to_owned();
+        let known = runtime::command::Known {
+            id: id.clone(),
+            pid: self.pid,
+            bundle: folder.to_owned(),
+            spec,
+            cgroup,
+            systemd,
+        };
+        let program = Foreign::own(folder);
+        let root = program.root.clone();
+        let made = runtime::command::adopt(&root, known).map_err(Failure::io("prepare a checkpoint"));
+        let made = made.and_then(|()| Foreign::reached(program, folder, id).checkpoint(image, leave_running));
+        std::fs::remove_dir_all(&root).ok();
+        made
     }
 
     pub(super) fn apply(&self, resources: &Resources) -> Result<(), Failure> {

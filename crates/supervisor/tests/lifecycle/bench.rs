@@ -58,6 +58,7 @@ impl Bench {
             fs::create_dir_all(path).unwrap();
         }
         let launch = Launch {
+            restore: None,
             systemd: false,
             runtime: None,
             id,
