@@ -9,6 +9,7 @@ use rustix::fs::{
     fsetxattr, futimens, linkat, makedev, mkdirat, mknodat, openat, statat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -42,6 +43,22 @@ pub fn unpack(
     limits: Limits,
     reader: &mut dyn Read,
 ) -> Result<()> {
+    unpack_some(root, folder, owner, limits, None, reader)
+}
+
+/// Unpacks an archive of a build context, which may have these files and nothing else.
+pub(crate) fn unpack_only(root: BorrowedFd<'_>, only: &HashSet<&[u8]>, reader: &mut dyn Read) -> Result<()> {
+    unpack_some(root, "/", Some((0, 0)), Limits::default(), Some(only), reader)
+}
+
+fn unpack_some(
+    root: BorrowedFd<'_>,
+    folder: &str,
+    owner: Option<(u32, u32)>,
+    limits: Limits,
+    only: Option<&HashSet<&[u8]>>,
+    reader: &mut dyn Read,
+) -> Result<()> {
     let decoder = store::decompress(reader).map_err(broken)?;
     let mut archive = Reader::new(BufReader::with_capacity(1 << 16, decoder));
     let make = Make { uid: 0, gid: 0 };
@@ -54,6 +71,10 @@ pub fn unpack(
         count += 1;
         if count > limits.entries {
             return Err(Error::Invalid(format!("the archive has more than {} entries", limits.entries)));
+        }
+        if only.is_some_and(|only| entry.kind != Kind::File || !only.contains(entry.name.as_slice())) {
+            let name = shown(&entry.name);
+            return Err(Error::Invalid(format!("the archive's {name:?} was not asked for")));
         }
         place.entry(&entry, &mut archive)?;
     }

@@ -456,6 +456,17 @@ pub(crate) struct Mounted {
     pub(crate) is_new: bool,
 }
 
+impl Mounted {
+    /// What is in it is what was in it when it was counted.
+    pub(crate) fn has_not_changed(&self) {
+        let mut state = self.cache.state();
+        let count = state.entries.get(&self.key).map(|entry| entry.count);
+        if let (Some(count), Some(size)) = (count, state.sizes.get_mut(&self.key)) {
+            size.0 = count;
+        }
+    }
+}
+
 impl Drop for Mounted {
     fn drop(&mut self) {
         let mut state = self.cache.state();

@@ -7,7 +7,8 @@ use crate::evaluate::State;
 use crate::git::GitSource;
 use crate::job::Job;
 use crate::owner::{Modes, owner};
-use crate::request::KnownFiles;
+use crate::place::{self, Make};
+use crate::request::{Context, KnownFiles};
 use crate::stage::At;
 use crate::step::{Desk, Tree, brief, chain};
 use crate::transfer::{self, NewFile, Options};
@@ -15,6 +16,7 @@ use crate::tree::Count;
 use crate::tree::{self, Found};
 use dockerfile::{Add, Copy, Heredoc, Patterns, Source};
 use oci::{Digest, Hasher};
+use rustix::fs::Mode;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -110,10 +112,13 @@ impl Job<'_> {
         let found = self.cached(at, &inputs, state, |_claim| {
             let below = self.lower(&diff_ids)?;
             let options = self.options(&order, &desk, &below)?;
-            let root = desk.overlay(if copy.link { &[] } else { &below }, "upper", "work")?;
+            // What archives and several folders of sources have may lead through links of the layers below.
+            let plain = add.is_none() && !copy.parents;
+            let below = if copy.link { Vec::new() } else { below };
+            let (root, target) = destination(&desk, &below, &order.target, options.owner, plain)?;
             for item in items {
                 self.cancel.check()?;
-                item.put(root.as_fd(), &order, &options)?;
+                item.put(root.as_fd(), &target, &order, &options)?;
             }
             drop(root);
             self.adopt(&desk)
@@ -161,7 +166,11 @@ impl Job<'_> {
                     let count = Count { owners: order.keeps_owner, known: None };
                     self.cache.digest(&of, || tree::digest_of(found, count, &order.exclude))?
                 }
-                _ => item.digest(order, tree.and_then(Tree::known))?,
+                (Item::Tree { path, .. }, Some(Tree::Folder(Context { known: Some(known), .. }))) => {
+                    let of = known.part(path, &format!("{:?} {}", order.copy.exclude, order.keeps_owner));
+                    self.cache.digest(&of, || item.digest(order, Some(known)))?
+                }
+                _ => item.digest(order, None)?,
             };
             inputs.push((item.name(), digest.to_string()));
         }
@@ -254,6 +263,41 @@ fn inline(document: &Heredoc, state: &State) -> Result<Item> {
     Ok(Item::Inline { name: document.name.clone(), text })
 }
 
+/// Where files are written, and the target's path there: the layers with something writable on top, or that alone.
+///
+/// Writing through an overlay is several times slower than into its upper directory. A target that is not in the layers
+/// needs no overlay but to find it and to make what is above it.
+fn destination(
+    desk: &Desk,
+    below: &[std::path::PathBuf],
+    target: &str,
+    owner: Option<(u32, u32)>,
+    plain: bool,
+) -> Result<(OwnedFd, String)> {
+    let upper = || sys::path::open_directory(&desk.upper()).map_err(Error::system);
+    if below.is_empty() {
+        return Ok((upper()?, target.to_owned()));
+    }
+    let root = desk.overlay(below, "upper", "work")?;
+    if !plain {
+        return Ok((root, target.to_owned()));
+    }
+    let failed = || Error::name("create", target.as_bytes());
+    let (uid, gid) = owner.unwrap_or((0, 0));
+    let place =
+        place::find(root.as_fd(), target.as_bytes(), true, Some(Make { uid, gid })).map_err(failed())?;
+    let Some(path) = String::from_utf8(place.path.join(&b'/')).ok().filter(|_| place.stat.is_none()) else {
+        return Ok((root, target.to_owned()));
+    };
+    // A change that changes nothing: the folder is in the upper directory then, as it is below.
+    let stat = rustix::fs::fstat(&place.parent).map_err(failed())?;
+    rustix::fs::fchmod(&place.parent, Mode::from_raw_mode(stat.st_mode & 0o7777)).map_err(failed())?;
+    // Nobody may write to an upper directory that is mounted.
+    drop((place, root));
+    let folder = if target.ends_with('/') { "/" } else { "" };
+    Ok((upper()?, format!("/{path}{folder}")))
+}
+
 /// Expands the variables of a text in which quotes mean nothing.
 fn expand_document(text: &str, state: &State) -> Result<String, String> {
     let protected: String =
@@ -308,8 +352,7 @@ impl Item {
         }
     }
 
-    fn put(self, root: BorrowedFd<'_>, order: &Order<'_>, options: &Options) -> Result<()> {
-        let target = &order.target;
+    fn put(self, root: BorrowedFd<'_>, target: &str, order: &Order<'_>, options: &Options) -> Result<()> {
         match self {
             Self::Tree { found, .. } => match order.add {
                 None => transfer::copy(&found, root, target, options),
@@ -342,7 +385,7 @@ impl Item {
 /// Takes a local archive apart, as `ADD` does; says whether it was one.
 fn unpacked(found: &Found, add: &Add, root: BorrowedFd<'_>, target: &str) -> Result<bool> {
     let is_file =
-        found.place.stat.is_some_and(|stat| crate::place::kind(&stat) == rustix::fs::FileType::RegularFile);
+        found.place.stat.is_some_and(|stat| place::kind(&stat) == rustix::fs::FileType::RegularFile);
     if !is_file || add.unpack == Some(false) {
         return Ok(false);
     }

@@ -135,6 +135,11 @@ pub struct KnownFiles {
 }
 
 impl KnownFiles {
+    /// What tells the content of a part of the context from others, looked at in a certain way.
+    pub(crate) fn part(&self, path: &str, way: &str) -> String {
+        format!("{} {} {path} {way}", self.digests.id(), self.below)
+    }
+
     /// The digest of a file of the context.
     pub(crate) fn get(&self, path: &[Vec<u8>]) -> Option<&oci::Digest> {
         let path = String::from_utf8(path.join(&b'/')).ok()?;

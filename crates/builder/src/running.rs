@@ -208,7 +208,12 @@ impl Job<'_> {
                             let root = sys::path::open_directory(&context.folder).map_err(Error::system)?;
                             let found = tree::find(root.as_fd(), source)?;
                             let count = Count { owners: false, known: context.known.as_ref() };
-                            tree::digest_of(&found, count, &Patterns::default())?.to_string()
+                            let look = || tree::digest_of(&found, count, &Patterns::default());
+                            let digest = match &context.known {
+                                Some(known) => self.cache.digest(&known.part(source, "bind"), look)?,
+                                None => look()?,
+                            };
+                            digest.to_string()
                         }
                     };
                     format!("bind {digest} {}", mount.writable)

@@ -9,7 +9,7 @@
 //! its *stamp* is, a text of the client's: size, times and inode. The list is believed until the next boot only, since
 //! files are not synced. One build uses a folder at a time; another build of the same context gets one of its own.
 
-use crate::archive::{self, Limits};
+use crate::archive;
 use crate::cache::{Cache, Mounted};
 use crate::error::{Error, Result};
 use crate::place;
@@ -19,10 +19,10 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
-use std::io::Read;
+use std::io::{BufRead as _, BufReader, Read};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Where the kernel says which boot this is.
 const BOOT: &str = "/proc/sys/kernel/random/boot_id";
@@ -58,26 +58,60 @@ struct Known {
     digest: Option<Digest>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct List {
+/// The first line of a kept list; the files are in the second.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Head {
     boot: String,
-    files: Vec<Known>,
+    /// Of what the client sent.
+    list: Digest,
 }
 
-/// Digests of files by their paths.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Digests(BTreeMap<String, Digest>);
+/// Digests of the files of a context by their paths.
+#[derive(Debug)]
+pub struct Digests {
+    /// What tells this state of this context from all others.
+    id: String,
+    /// Where they are kept; they are read when the first is asked for.
+    list: PathBuf,
+    files: OnceLock<BTreeMap<String, Digest>>,
+}
 
 impl Digests {
+    /// What tells this state of this context from all others.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
     pub(crate) fn get(&self, path: &str) -> Option<&Digest> {
-        self.0.get(path)
+        // Without the list files are read.
+        let read = || {
+            let known = read(&self.list).unwrap_or_default();
+            known.into_iter().filter_map(|(path, known)| Some((path, known.digest?))).collect()
+        };
+        self.files.get_or_init(read).get(path)
     }
 }
+
+impl PartialEq for Digests {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Eq for Digests {}
 
 /// A context that was listed and whose missing files are awaited.
 #[derive(Debug)]
 pub struct Source {
     mounted: Mounted,
+    head: Option<Head>,
+    id: String,
+    /// What is to be done; nothing if the list is that of the last build.
+    change: Option<Change>,
+}
+
+#[derive(Debug)]
+struct Change {
     known: BTreeMap<String, Known>,
     wanted: Vec<Listed>,
     missing: Vec<usize>,
@@ -94,15 +128,26 @@ pub struct Received {
 }
 
 impl Cache {
-    /// Looks for what is here of a listed context; `id` tells it from others.
+    /// Looks for what is here of a listed context; `id` tells it from others. The list is JSON, an array of [`Listed`].
     ///
     /// # Errors
     ///
     /// A list that makes no sense; that the folder cannot be made.
-    pub fn source(&self, id: &str, wanted: Vec<Listed>) -> Result<Source> {
-        validate(&wanted)?;
+    pub fn source(&self, id: &str, list: &[u8]) -> Result<Source> {
         let mounted = self.source_folder(id)?;
-        let known = read(&mounted.folder.join(LIST)).unwrap_or_default();
+        let place = mounted.folder.join(LIST);
+        let digest = Digest::sha256_of(list);
+        let id = format!("context {} {digest}", mounted.folder.display());
+        let head = boot().map(|boot| Head { boot, list: digest });
+        // The usual case: nothing has changed. Then nothing of the list needs to be looked at.
+        if head.is_some() && head_of(&place) == head {
+            mounted.has_not_changed();
+            return Ok(Source { mounted, head, id, change: None });
+        }
+        let wanted: Vec<Listed> = serde_json::from_slice(list)
+            .map_err(|error| Error::Invalid(format!("invalid list of a context: {error}")))?;
+        validate(&wanted)?;
+        let known = read(&place).unwrap_or_default();
         let is_missing = |listed: &Listed| {
             listed.kind() == FileType::RegularFile
                 && known.get(&listed.path).is_none_or(|known| {
@@ -113,7 +158,7 @@ impl Cache {
         let missing =
             wanted.iter().enumerate().filter(|(_, listed)| is_missing(listed)).map(|(index, _)| index);
         let missing = missing.collect();
-        Ok(Source { mounted, known, wanted, missing })
+        Ok(Source { mounted, head, id, change: Some(Change { known, wanted, missing }) })
     }
 }
 
@@ -146,40 +191,77 @@ fn boot() -> Option<String> {
     std::fs::read_to_string(BOOT).ok()
 }
 
+/// The first line of a kept list.
+fn head_of(path: &Path) -> Option<Head> {
+    let mut line = String::new();
+    BufReader::new(File::open(path).ok()?).read_line(&mut line).ok()?;
+    serde_json::from_str(&line).ok()
+}
+
+/// The files of a kept list, if it is of this boot.
 fn read(path: &Path) -> Option<BTreeMap<String, Known>> {
-    let list: List = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
-    (Some(list.boot) == boot())
-        .then(|| list.files.into_iter().map(|known| (known.listed.path.clone(), known)).collect())
+    let bytes = std::fs::read(path).ok()?;
+    let end = bytes.iter().position(|byte| *byte == b'\n')?;
+    let (head, files) = bytes.split_at_checked(end)?;
+    let head: Head = serde_json::from_slice(head).ok()?;
+    let files: Vec<Known> = serde_json::from_slice(files).ok()?;
+    (Some(head.boot) == boot())
+        .then(|| files.into_iter().map(|known| (known.listed.path.clone(), known)).collect())
 }
 
 impl Source {
     /// The numbers of the entries of the list whose content is to be sent.
     pub fn missing(&self) -> &[usize] {
-        &self.missing
+        self.change.as_ref().map_or(&[], |change| change.missing.as_slice())
     }
 
     /// Takes what was missing from an archive, and makes the folder what the list says.
     ///
     /// # Errors
     ///
-    /// What the archive lacks; what cannot be read or made. Then all of it is missing the next time.
+    /// What the archive lacks, or has though nobody asked for it; what cannot be read or made. Then all of it is missing the
+    /// next time.
     pub fn receive(self, reader: &mut dyn Read) -> Result<Received> {
-        let Self { mounted, known, wanted, missing } = self;
+        let Self { mounted, head, id, change } = self;
         let list = mounted.folder.join(LIST);
-        match std::fs::remove_file(&list) {
-            Ok(()) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(Error::file("remove", &list)(error)),
+        let folder = mounted.folder.join(DATA);
+        let files = OnceLock::new();
+        if let Some(change) = change {
+            match std::fs::remove_file(&list) {
+                Ok(()) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(Error::file("remove", &list)(error)),
+            }
+            let known = change.carry_out(&folder, reader)?;
+            if let Some(head) = head {
+                let json = |error: serde_json::Error| Error::Invalid(error.to_string());
+                let mut text = serde_json::to_vec(&head).map_err(json)?;
+                text.push(b'\n');
+                serde_json::to_writer(&mut text, &known).map_err(json)?;
+                std::fs::write(&list, text).map_err(Error::file("write", &list))?;
+            }
+            let digests = known.into_iter().filter_map(|known| Some((known.listed.path, known.digest?)));
+            drop(files.set(digests.collect()));
         }
-        let data = mounted.folder.join(DATA);
+        Ok(Received { folder, digests: Arc::new(Digests { id, list, files }), _mounted: mounted })
+    }
+}
+
+impl Change {
+    /// Makes the folder what the list says; returns what is in it.
+    fn carry_out(self, data: &Path, reader: &mut dyn Read) -> Result<Vec<Known>> {
+        let Self { known, wanted, missing } = self;
         if known.is_empty() && data.exists() {
-            std::fs::remove_dir_all(&data).map_err(Error::file("remove", &data))?;
+            std::fs::remove_dir_all(data).map_err(Error::file("remove", data))?;
         }
-        std::fs::create_dir_all(&data).map_err(Error::file("create", &data))?;
-        let root = sys::path::open_directory(&data).map_err(Error::system)?;
+        std::fs::create_dir_all(data).map_err(Error::file("create", data))?;
+        let root = sys::path::open_directory(data).map_err(Error::system)?;
         let removed = remove(root.as_fd(), &known, &wanted)?;
         let made = make(root.as_fd(), &known, &wanted)?;
-        archive::unpack(root.as_fd(), "/", Some((0, 0)), Limits::default(), reader)?;
+        // Anything else would be believed to be what it was.
+        let asked: HashSet<&[u8]> =
+            missing.iter().filter_map(|index| Some(wanted.get(*index)?.path.as_bytes())).collect();
+        archive::unpack_only(root.as_fd(), &asked, reader)?;
         let mut digests: BTreeMap<String, Digest> =
             known.into_iter().filter_map(|(path, known)| Some((path, known.digest?))).collect();
         for index in &missing {
@@ -189,22 +271,11 @@ impl Source {
         if removed || made || !missing.is_empty() {
             settle(root.as_fd(), &wanted)?;
         }
-        let files: Vec<Known> = wanted
-            .into_iter()
-            .map(|listed| Known {
-                digest: digests.get(&listed.path).filter(|_| listed.kind() == FileType::RegularFile).cloned(),
-                listed,
-            })
-            .collect();
-        let digests =
-            files.iter().filter_map(|known| Some((known.listed.path.clone(), known.digest.clone()?)));
-        let digests = Arc::new(Digests(digests.collect()));
-        if let Some(boot) = boot() {
-            let text = serde_json::to_vec(&List { boot, files })
-                .map_err(|error| Error::Invalid(error.to_string()))?;
-            std::fs::write(&list, text).map_err(Error::file("write", &list))?;
-        }
-        Ok(Received { folder: data, digests, _mounted: mounted })
+        let known = |listed: Listed| {
+            let is_file = listed.kind() == FileType::RegularFile;
+            Known { digest: if is_file { digests.remove(&listed.path) } else { None }, listed }
+        };
+        Ok(wanted.into_iter().map(known).collect())
     }
 }
 
@@ -313,6 +384,10 @@ mod tests {
         Listed { path: path.to_owned(), mode, time: 7, stamp: stamp.to_owned() }
     }
 
+    fn json(list: &[Listed]) -> Vec<u8> {
+        serde_json::to_vec(list).unwrap()
+    }
+
     fn archive(files: &[(&str, &str)]) -> Vec<u8> {
         let mut writer = Writer::new(Vec::new());
         for (name, text) in files {
@@ -342,10 +417,10 @@ mod tests {
             listed("context/d/b", file, "b1"),
             listed("context/l", link, "a"),
         ];
-        let source = cache.source("one", first.clone()).unwrap();
+        let source = cache.source("one", &json(&first)).unwrap();
         assert_eq!(source.missing(), [1, 3]);
         // A second build at the same time has a folder of its own.
-        let other = cache.source("one", first.clone()).unwrap();
+        let other = cache.source("one", &json(&first)).unwrap();
         assert_eq!(other.missing(), [1, 3]);
         drop(other);
         let received =
@@ -364,7 +439,7 @@ mod tests {
             listed("context/d", file, "d1"),
             listed("context/l", link, "c/n"),
         ];
-        let source = cache.source("one", second.clone()).unwrap();
+        let source = cache.source("one", &json(&second)).unwrap();
         assert_eq!(source.missing(), [3, 4]);
         let received =
             source.receive(&mut archive(&[("context/c/n", "N"), ("context/d", "D")]).as_slice()).unwrap();
@@ -372,14 +447,32 @@ mod tests {
         assert_eq!(std::fs::read_to_string(at.join("context/d")).unwrap(), "D");
         assert_eq!(received.digests.get("context/d/b"), None);
         drop(received);
-        assert!(cache.source("one", second.clone()).unwrap().missing().is_empty());
+        let again = cache.source("one", &json(&second)).unwrap();
+        assert!(again.missing().is_empty() && again.change.is_none());
+        let received = again.receive(&mut archive(&[]).as_slice()).unwrap();
+        assert_eq!(
+            received.digests.get("context/d"),
+            Some(&Digest::sha256_of(b"D")),
+            "read when it is asked for"
+        );
+        drop(received);
+        // What was not asked for would be believed to be what it was.
+        let mut other = second.clone();
+        other[5].stamp = "a".to_owned();
+        let source = cache.source("one", &json(&other)).unwrap();
+        assert!(source.missing().is_empty());
+        let error = source.receive(&mut archive(&[("context/a", "other")]).as_slice()).unwrap_err();
+        assert_eq!(error.to_string(), "the archive's \"context/a\" was not asked for");
+        let source = cache.source("one", &json(&second)).unwrap();
+        let all = [("context/a", "A"), ("context/c/n", "N"), ("context/d", "D")];
+        drop(source.receive(&mut archive(&all).as_slice()).unwrap());
         // What was promised and not sent is told, and all of it is missing then.
         let mut third = second.clone();
         third.push(listed("context/x", file, "x1"));
-        let source = cache.source("one", third).unwrap();
+        let source = cache.source("one", &json(&third)).unwrap();
         let error = source.receive(&mut archive(&[]).as_slice()).unwrap_err();
         assert_eq!(error.to_string(), "context/x was not sent with the context");
-        assert_eq!(cache.source("one", second).unwrap().missing(), [1, 3, 4]);
+        assert_eq!(cache.source("one", &json(&second)).unwrap().missing(), [1, 3, 4]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::cache::{Answer, Claim, Found, Inputs, Kept};
 use crate::error::{Error, Result};
 use crate::evaluate::State;
 use crate::job::Job;
-use crate::request::{Context, KnownFiles};
+use crate::request::Context;
 use crate::stage::At;
 use crate::worker::Event;
 use crate::{place, transfer};
@@ -31,16 +31,6 @@ pub(crate) enum Tree {
     Folder(Context),
     /// Layers, base first.
     Layers(Vec<Digest>),
-}
-
-impl Tree {
-    /// What is known of the files.
-    pub(crate) fn known(&self) -> Option<&KnownFiles> {
-        match self {
-            Self::Folder(context) => context.known.as_ref(),
-            Self::Layers(_) => None,
-        }
-    }
 }
 
 /// The folder of a step, gone when dropped.

@@ -17,6 +17,9 @@ use std::collections::HashMap;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+/// What is read at once; a file that is no longer is not worth asking the kernel to share or copy it.
+const BUFFER: usize = 1 << 17;
+
 /// How to copy.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Options {
@@ -41,7 +44,7 @@ pub(crate) fn copy(found: &[Found], root: BorrowedFd<'_>, target: &str, options:
     let (uid, gid) = options.owner.unwrap_or((0, 0));
     let make = Make { uid, gid };
     let is_folder = target.ends_with('/') || options.parents;
-    let mut copier = Copier { options, links: HashMap::new() };
+    let mut copier = Copier { options, links: HashMap::new(), buffer: vec![0; BUFFER] };
     if is_folder {
         drop(place::folder(root, target.as_bytes(), make).map_err(Error::name("create", target.as_bytes()))?);
     }
@@ -92,6 +95,8 @@ struct Copier<'a> {
     options: &'a Options,
     /// Where the first name of a file with several was copied to.
     links: HashMap<(u64, u64), (OwnedFd, CString)>,
+    /// For small files.
+    buffer: Vec<u8>,
 }
 
 impl Copier<'_> {
@@ -171,7 +176,10 @@ impl Copier<'_> {
         let create = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let target =
             openat(to.0, to.1, create, Mode::RUSR | Mode::WUSR).map_err(Error::name("create", to.1))?;
-        contents(&source, &target).map_err(Error::name("write", to.1))?;
+        let is_small = usize::try_from(stat.st_size).is_ok_and(|size| size <= BUFFER);
+        let copied =
+            if is_small { through(&source, &target, &mut self.buffer) } else { contents(&source, &target) };
+        copied.map_err(Error::name("write", to.1))?;
         self.finish(&target, source.as_fd(), stat, to.1)
     }
 
@@ -240,9 +248,13 @@ fn contents(from: &OwnedFd, to: &OwnedFd) -> Result<(), Errno> {
             Err(errno) => return Err(errno),
         }
     }
-    let mut buffer = vec![0; 1 << 17];
+    through(from, to, &mut vec![0; BUFFER])
+}
+
+/// Copies bytes through memory.
+fn through(from: &OwnedFd, to: &OwnedFd, buffer: &mut [u8]) -> Result<(), Errno> {
     loop {
-        let count = rustix::io::read(from, &mut buffer)?;
+        let count = rustix::io::read(from, &mut *buffer)?;
         let Some(mut rest) = buffer.get(..count).filter(|rest| !rest.is_empty()) else { return Ok(()) };
         while !rest.is_empty() {
             let written = rustix::io::write(to, rest)?;

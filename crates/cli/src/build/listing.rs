@@ -40,12 +40,6 @@ pub(super) struct Item {
     listed: Listed,
 }
 
-#[derive(Serialize)]
-struct Listing<'a> {
-    id: String,
-    files: Vec<&'a Listed>,
-}
-
 /// What the daemon answers to a list.
 #[derive(Debug, Deserialize)]
 struct Missing {
@@ -153,8 +147,9 @@ fn stamp(metadata: &Metadata) -> String {
 
 /// Tells the daemon the list; returns what it is called there, and what is to be sent.
 pub(super) fn offer(cli: &Cli, trees: &[Tree], items: Vec<Item>) -> Result<(String, Vec<Item>)> {
-    let listing = Listing { id: identity(trees), files: items.iter().map(|item| &item.listed).collect() };
-    let answer: Missing = cli.client()?.request("POST", "/build/context").json(&listing).decode()?;
+    let list: Vec<&Listed> = items.iter().map(|item| &item.listed).collect();
+    let request = cli.client()?.request("POST", "/build/context").query("id", identity(trees));
+    let answer: Missing = request.json(&list).decode()?;
     let mut wanted = answer.missing.into_iter().peekable();
     let missing = items.into_iter().enumerate().filter(|(index, _)| wanted.next_if_eq(index).is_some());
     let missing = missing.map(|(_, item)| item).collect();

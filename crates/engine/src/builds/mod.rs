@@ -24,7 +24,7 @@ use api::progress::Message;
 use base::Kind;
 pub use builder::{
     AllowedDevices, Annotation, Built, CacheFrom, CacheTo, Cancel, Context, Error as BuildError, Event,
-    KnownFiles, Listed, Named, Place, Progress, Received, Request, Secret, Stream,
+    KnownFiles, Named, Place, Progress, Received, Request, Secret, Stream,
 };
 use builder::{Cache, Process, Ran};
 use distribution::Credentials;

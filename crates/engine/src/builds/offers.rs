@@ -2,7 +2,7 @@
 
 use super::Builds;
 use crate::error::{Error, Result};
-use builder::{Listed, Received, Source};
+use builder::{Received, Source};
 use std::collections::HashMap;
 use std::io::Read;
 use std::sync::{Mutex, PoisonError};
@@ -27,13 +27,13 @@ pub struct Wanted {
 }
 
 impl Builds {
-    /// Takes the list of a client's contexts; `id` tells these from others.
+    /// Takes the list of a client's contexts (JSON, an array of [`builder::Listed`]); `id` tells these from others.
     ///
     /// # Errors
     ///
     /// A list that makes no sense; too many that nobody sent anything for.
-    pub fn offer(&self, id: &str, listed: Vec<Listed>) -> Result<Wanted> {
-        let source = self.cache.source(id, listed).map_err(super::from_builder)?;
+    pub fn offer(&self, id: &str, list: &[u8]) -> Result<Wanted> {
+        let source = self.cache.source(id, list).map_err(super::from_builder)?;
         let wanted =
             Wanted { id: crate::events::random_id().to_string(), missing: source.missing().to_vec() };
         let mut offers = self.offers.0.lock().unwrap_or_else(PoisonError::into_inner);

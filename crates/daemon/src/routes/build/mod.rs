@@ -21,7 +21,7 @@ use base::{Classify as _, Kind, Timestamp};
 use engine::Engine;
 use engine::builds::{BuildError, Cancel, Context, Limits, Named, Space};
 use http::{Method, StatusCode};
-use own::{Base, Listing, Missing, Own};
+use own::{Base, Missing, Own};
 use report::Report;
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -106,12 +106,13 @@ async fn cancel(engine: Arc<Engine>, call: Call) -> Answer {
 /// Takes the list of a client's contexts and tells what is missing of them.
 async fn list(engine: Arc<Engine>, mut call: Call) -> Answer {
     let reader = call.take_reader();
+    let id =
+        call.query.some("id").ok_or_else(|| Failure::invalid("a list of a context needs an id"))?.to_owned();
     let wanted = blocking(move || {
-        let invalid =
-            |error: serde_json::Error| Failure::invalid(format!("invalid list of a context: {error}"));
-        let reader = std::io::BufReader::with_capacity(1 << 16, reader.take(MAX_LISTING));
-        let listing: Listing = serde_json::from_reader(reader).map_err(invalid)?;
-        Ok::<_, Failure>(engine.builds.offer(&listing.id, listing.files)?)
+        let mut list = Vec::new();
+        let read = reader.take(MAX_LISTING).read_to_end(&mut list);
+        read.map_err(|error| Failure::invalid(format!("invalid list of a context: {error}")))?;
+        Ok::<_, Failure>(engine.builds.offer(&id, &list)?)
     });
     let wanted = wanted.await?;
     Ok(body::ok(&Missing { id: wanted.id, missing: wanted.missing }))

@@ -6,7 +6,7 @@
 //! an archive: context/…, contexts/NUMBER/…, caches/NUMBER/…
 //! ```
 //!
-//! `POST /build/context` comes before it: the client lists its files ([`Listing`]) and is told which are missing. Only those
+//! `POST /build/context` comes before it: the client lists its files (a JSON array of `builder`'s `Listed`) and is told which are missing. Only those
 //! are in the archive then.
 //!
 //! So secrets are in memory alone, on either side.
@@ -15,7 +15,7 @@ use crate::http::Failure;
 use crate::routes::image::parse_platform;
 use base64::Engine as _;
 use engine::builds::{
-    AllowedDevices, Annotation, CacheFrom, CacheTo, Context, ContextFolder, KnownFiles, Listed, Named, Place,
+    AllowedDevices, Annotation, CacheFrom, CacheTo, Context, ContextFolder, KnownFiles, Named, Place,
     Received, Request, Secret,
 };
 use oci::Reference;
@@ -71,17 +71,7 @@ pub(super) struct Own {
     cache_to: Option<CacheTarget>,
 }
 
-/// The body of `POST /build/context`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Listing {
-    /// What tells these contexts from others.
-    pub(super) id: String,
-    /// All files, parents before what is in them.
-    pub(super) files: Vec<Listed>,
-}
-
-/// The answer to it.
+/// The answer to `POST /build/context`.
 #[derive(Serialize)]
 pub(super) struct Missing {
     /// What the list is called.
