@@ -79,6 +79,14 @@ pub enum Error {
         /// Why.
         source: sys::Error,
     },
+    /// What is named below a cgroup is not one.
+    #[error("cgroup {part:?} {reason}")]
+    Below {
+        /// What was given.
+        part: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// systemd does not run here.
     #[error("systemd not running on this host, cannot use systemd cgroups manager")]
     NoManager,

@@ -10,6 +10,8 @@ use rustix::io::Errno;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+mod below;
+
 /// How long freezing may take: a task deep in the kernel cannot be stopped at once.
 const FREEZE_LIMIT: Duration = Duration::from_secs(10);
 /// How long removing a busy cgroup is tried again: its last processes are being reaped.

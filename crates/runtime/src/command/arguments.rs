@@ -7,19 +7,27 @@ pub(super) struct Flag {
     name: &'static str,
     short: Option<char>,
     takes_value: bool,
+    help: &'static str,
 }
 
 impl Flag {
-    pub(super) const fn value(name: &'static str) -> Self {
-        Self { name, short: None, takes_value: true }
+    pub(super) const fn value(name: &'static str, help: &'static str) -> Self {
+        Self { name, short: None, takes_value: true, help }
     }
 
-    pub(super) const fn switch(name: &'static str) -> Self {
-        Self { name, short: None, takes_value: false }
+    pub(super) const fn switch(name: &'static str, help: &'static str) -> Self {
+        Self { name, short: None, takes_value: false, help }
     }
 
     pub(super) const fn short(self, letter: char) -> Self {
         Self { short: Some(letter), ..self }
+    }
+
+    /// How it is given, as in `--env value, -e value`.
+    fn form(&self) -> String {
+        let value = if self.takes_value { " value" } else { "" };
+        let short = self.short.map(|letter| format!(", -{letter}{value}")).unwrap_or_default();
+        format!("--{}{value}{short}", self.name)
     }
 
     fn is(&self, text: &str) -> bool {
@@ -52,6 +60,18 @@ impl Parsed {
     pub(super) fn has(&self, name: &str) -> bool {
         self.value(name).is_some_and(|value| !matches!(value, "false" | "0" | "f"))
     }
+}
+
+/// Describes flags, one on a line.
+pub(super) fn describe(flags: &[Flag]) -> String {
+    table(flags.iter().map(|flag| (flag.form(), flag.help)))
+}
+
+/// Lines of two columns, as Go programs show them.
+pub(super) fn table<'a>(rows: impl Iterator<Item = (String, &'a str)>) -> String {
+    let rows: Vec<_> = rows.collect();
+    let width = rows.iter().map(|(left, _)| left.len()).max().unwrap_or(0);
+    rows.iter().map(|(left, right)| format!("   {left:<width$}  {right}\n")).collect()
 }
 
 /// Sorts `arguments`.
@@ -91,8 +111,11 @@ mod tests {
 
     #[test]
     fn flags_end_at_the_first_other_word() {
-        const FLAGS: &[Flag] =
-            &[Flag::value("bundle").short('b'), Flag::switch("detach").short('d'), Flag::value("env")];
+        const FLAGS: &[Flag] = &[
+            Flag::value("bundle", "").short('b'),
+            Flag::switch("detach", "").short('d'),
+            Flag::value("env", ""),
+        ];
         let parse = |line: &str| parse(&line.split(' ').map(str::to_owned).collect::<Vec<_>>(), FLAGS);
         let parsed = parse("-b /x --detach --env A=1 -env=B=2 id sh -c -d").unwrap();
         assert_eq!(parsed.value("bundle"), Some("/x"));

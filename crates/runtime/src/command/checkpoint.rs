@@ -23,43 +23,45 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 pub(super) const CHECKPOINT_FLAGS: &[Flag] = &[
-    Flag::value("image-path"),
-    Flag::value("work-path"),
-    Flag::value("parent-path"),
-    Flag::switch("leave-running"),
-    Flag::switch("tcp-established"),
-    Flag::switch("ext-unix-sk"),
-    Flag::switch("shell-job"),
-    Flag::switch("lazy-pages"),
-    Flag::value("status-fd"),
-    Flag::value("page-server"),
-    Flag::switch("file-locks"),
-    Flag::switch("pre-dump"),
-    Flag::value("manage-cgroups-mode"),
-    Flag::value("empty-ns"),
-    Flag::switch("auto-dedup"),
+    Flag::value("image-path", "directory of the image (default: \"checkpoint\")"),
+    Flag::value("work-path", "directory of logs and work files (default: that of the image)"),
+    Flag::value("parent-path", "the image of a pre-dump before, relative to this one"),
+    Flag::switch("leave-running", "let the container run on"),
+    Flag::switch("tcp-established", "take TCP connections along"),
+    Flag::switch("ext-unix-sk", "allow unix sockets to the outside"),
+    Flag::switch("shell-job", "allow a session begun outside"),
+    Flag::switch("lazy-pages", "memory is fetched when it is used"),
+    Flag::value("status-fd", "descriptor that criu writes a NUL to when it can be asked for pages"),
+    Flag::value("page-server", "where memory is sent to, as ADDRESS:PORT"),
+    Flag::switch("file-locks", "take file locks along"),
+    Flag::switch("pre-dump", "memory only; the container runs on"),
+    Flag::value("manage-cgroups-mode", "soft, full, strict or ignore (default: \"soft\")"),
+    Flag::value("empty-ns", "a namespace that is made but not filled: network"),
+    Flag::switch("auto-dedup", "drop pages of an earlier image that are there again"),
+    Flag::switch("link-remap", "give removed files that are still open a name for the time being"),
 ];
 
 pub(super) const RESTORE_FLAGS: &[Flag] = &[
-    Flag::value("image-path"),
-    Flag::value("work-path"),
-    Flag::switch("tcp-established"),
-    Flag::switch("ext-unix-sk"),
-    Flag::switch("shell-job"),
-    Flag::switch("lazy-pages"),
-    Flag::switch("file-locks"),
-    Flag::value("manage-cgroups-mode"),
-    Flag::value("bundle").short('b'),
-    Flag::switch("detach").short('d'),
-    Flag::value("console-socket"),
-    Flag::value("pid-file"),
+    Flag::value("image-path", "directory of the image (default: \"checkpoint\")"),
+    Flag::value("work-path", "directory of logs and work files (default: that of the image)"),
+    Flag::switch("tcp-established", "take TCP connections along"),
+    Flag::switch("ext-unix-sk", "allow unix sockets to the outside"),
+    Flag::switch("shell-job", "allow a session begun outside"),
+    Flag::switch("lazy-pages", "memory is fetched when it is used"),
+    Flag::switch("file-locks", "take file locks along"),
+    Flag::value("manage-cgroups-mode", "soft, full, strict or ignore (default: \"soft\")"),
+    Flag::value("bundle", "directory of the bundle (default: the present one)").short('b'),
+    Flag::switch("detach", "do not wait for the end of the process").short('d'),
+    Flag::value("console-socket", "unix socket that is sent the master of the terminal"),
+    Flag::value("pid-file", "file to write the number of the process to"),
     // Nothing to turn off: this runtime is never a subreaper.
-    Flag::switch("no-subreaper"),
-    Flag::switch("no-pivot"),
-    Flag::value("empty-ns"),
-    Flag::switch("auto-dedup"),
-    Flag::value("lsm-profile"),
-    Flag::value("lsm-mount-context"),
+    Flag::switch("no-subreaper", "accepted for compatibility: this runtime is never a subreaper"),
+    Flag::switch("no-pivot", "change the root without pivot_root, as a root on a ramdisk needs it"),
+    Flag::value("empty-ns", "a namespace that is made but not filled: network"),
+    Flag::switch("auto-dedup", "drop pages of an earlier image that are there again"),
+    Flag::switch("link-remap", "give removed files that are still open a name for the time being"),
+    Flag::value("lsm-profile", "profile of a security module to restore with, as TYPE:NAME"),
+    Flag::value("lsm-mount-context", "context of the mounts to restore with"),
 ];
 
 /// The folder of the image unless it is named, in the present one.
@@ -320,7 +322,15 @@ fn complaint(log: &str) -> String {
 /// What dump and restore are told alike.
 fn shared_arguments(flags: &Parsed) -> Result<Vec<String>, Failure> {
     let mut arguments = Vec::new();
-    for name in ["tcp-established", "ext-unix-sk", "shell-job", "file-locks", "lazy-pages", "auto-dedup"] {
+    for name in [
+        "tcp-established",
+        "ext-unix-sk",
+        "shell-job",
+        "file-locks",
+        "lazy-pages",
+        "auto-dedup",
+        "link-remap",
+    ] {
         if flags.has(name) {
             arguments.push(format!("--{name}"));
         }

@@ -29,6 +29,13 @@ pub(super) fn send(path: &Path, master: BorrowedFd<'_>) -> Result<(), Failure> {
     Ok(sys::socket::send_with_fds(socket.as_fd(), b"/dev/ptmx", &[master])?)
 }
 
+/// Sends a pidfd of a process over the socket that is named for it, if one is.
+pub(super) fn send_process(flags: &Parsed, process: BorrowedFd<'_>) -> Result<(), Failure> {
+    let Some(path) = flags.value("pidfd-socket") else { return Ok(()) };
+    let socket = sys::socket::connect_stream(Path::new(path))?;
+    Ok(sys::socket::send_with_fds(socket.as_fd(), b"pidfd", &[process])?)
+}
+
 /// This process's own descriptors 0, 1 and 2, for a container.
 pub(super) fn own_streams() -> Result<Stdio, Failure> {
     let copy = |fd: BorrowedFd<'_>| fd.try_clone_to_owned();

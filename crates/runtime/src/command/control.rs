@@ -11,26 +11,37 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-pub(super) const LIST_FLAGS: &[Flag] = &[Flag::value("format").short('f'), Flag::switch("quiet").short('q')];
-pub(super) const KILL_FLAGS: &[Flag] = &[Flag::switch("all").short('a')];
-pub(super) const DELETE_FLAGS: &[Flag] = &[Flag::switch("force").short('f')];
-pub(super) const PS_FLAGS: &[Flag] = &[Flag::value("format").short('f')];
+pub(super) const LIST_FLAGS: &[Flag] = &[
+    Flag::value("format", "table or json (default: \"table\")").short('f'),
+    Flag::switch("quiet", "names only").short('q'),
+];
+pub(super) const KILL_FLAGS: &[Flag] = &[Flag::switch("all", "every process of the container").short('a')];
+pub(super) const DELETE_FLAGS: &[Flag] =
+    &[Flag::switch("force", "kill the container first if it runs").short('f')];
+pub(super) const PS_FLAGS: &[Flag] =
+    &[Flag::value("format", "table or json (default: \"table\")").short('f')];
 pub(super) const UPDATE_FLAGS: &[Flag] = &[
-    Flag::value("resources").short('r'),
-    Flag::value("blkio-weight"),
-    Flag::value("cpu-period"),
-    Flag::value("cpu-quota"),
-    Flag::value("cpu-share"),
-    Flag::value("cpu-rt-period"),
-    Flag::value("cpu-rt-runtime"),
-    Flag::value("cpuset-cpus"),
-    Flag::value("cpuset-mems"),
-    Flag::value("memory"),
-    Flag::value("memory-reservation"),
-    Flag::value("memory-swap"),
-    Flag::value("pids-limit"),
-    Flag::value("l3-cache-schema"),
-    Flag::value("mem-bw-schema"),
+    Flag::value(
+        "resources",
+        "file with the limits as in config.json, or - for standard input; other flags do not count then",
+    )
+    .short('r'),
+    Flag::value("blkio-weight", "share of the block devices, from 10 to 1000"),
+    Flag::value("cpu-period", "period of the processor quota in microseconds"),
+    Flag::value("cpu-quota", "processor time in a period in microseconds"),
+    Flag::value("cpu-burst", "unused processor time that may be saved up, in microseconds"),
+    Flag::value("cpu-share", "share of the processors, 1024 being usual"),
+    Flag::value("cpu-rt-period", "period of the real-time quota in microseconds"),
+    Flag::value("cpu-rt-runtime", "real-time processor time in a period in microseconds"),
+    Flag::value("cpuset-cpus", "processors to run on"),
+    Flag::value("cpuset-mems", "memory nodes to use"),
+    Flag::value("memory", "most memory in bytes"),
+    Flag::value("memory-reservation", "memory in bytes that is left when it is short"),
+    Flag::value("memory-swap", "most memory and swap together in bytes; -1 for any"),
+    Flag::value("pids-limit", "most processes and threads"),
+    Flag::value("cpu-idle", "1 to run only when nothing else does, 0 as usual"),
+    Flag::value("l3-cache-schema", "refused: Intel RDT is not supported"),
+    Flag::value("mem-bw-schema", "refused: Intel RDT is not supported"),
 ];
 
 fn print(text: &str) -> Result<ExitCode, Failure> {
@@ -49,7 +60,7 @@ fn status_word(status: Status) -> &'static str {
 }
 
 /// What `state` and `list` show, in runc's order.
-fn shown(record: &Record, directory: &Path) -> serde_json::Value {
+fn shown(record: &Record, directory: &Path, owner: &str) -> serde_json::Value {
     let status = record.status(directory);
     serde_json::json!({
         "ociVersion": record.spec.oci_version,
@@ -60,14 +71,29 @@ fn shown(record: &Record, directory: &Path) -> serde_json::Value {
         "rootfs": record.rootfs,
         "created": record.created,
         "annotations": record.spec.annotations,
-        "owner": "",
+        "owner": owner,
     })
+}
+
+/// Who made the container: the owner of its state, by name if the host knows one.
+fn owner(directory: &Path) -> String {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(uid) = std::fs::metadata(directory).map(|status| status.uid().to_string()) else {
+        return String::new();
+    };
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let named = users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1) == Some(&uid)).then(|| name.to_owned())
+    });
+    named.unwrap_or_else(|| format!("#{uid}"))
 }
 
 pub(super) fn state(globals: &Globals, flags: &Parsed) -> Result<ExitCode, Failure> {
     let directory = globals.container(flags)?;
     let record = Record::load(&directory)?;
-    print(&format!("{}\n", serde_json::to_string_pretty(&shown(&record, &directory))?))
+    print(&format!("{}\n", serde_json::to_string_pretty(&shown(&record, &directory, ""))?))
 }
 
 pub(super) fn list(globals: &Globals, flags: &Parsed) -> Result<ExitCode, Failure> {
@@ -89,7 +115,8 @@ pub(super) fn list(globals: &Globals, flags: &Parsed) -> Result<ExitCode, Failur
         return print(&found.iter().map(|(record, _)| format!("{}\n", record.id)).collect::<String>());
     }
     if flags.value("format") == Some("json") {
-        let all: Vec<_> = found.iter().map(|(record, directory)| shown(record, directory)).collect();
+        let all: Vec<_> =
+            found.iter().map(|(record, directory)| shown(record, directory, &owner(directory))).collect();
         return print(&serde_json::to_string(&all)?);
     }
     let mut rows = vec![["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned)];
@@ -104,7 +131,7 @@ pub(super) fn list(globals: &Globals, flags: &Parsed) -> Result<ExitCode, Failur
             word,
             bundle,
             record.created.clone(),
-            "root".to_owned(),
+            owner(directory),
         ]);
     }
     print(&table(&rows))
@@ -305,11 +332,12 @@ fn from_flags(flags: &Parsed) -> Result<Resources, Failure> {
             shares: number(flags, "cpu-share")?,
             quota: number(flags, "cpu-quota")?,
             period: number(flags, "cpu-period")?,
+            burst: number(flags, "cpu-burst")?,
+            idle: number(flags, "cpu-idle")?,
             realtime_period: number(flags, "cpu-rt-period")?,
             realtime_runtime: number(flags, "cpu-rt-runtime")?,
             cpus: flags.value("cpuset-cpus").map(str::to_owned),
             mems: flags.value("cpuset-mems").map(str::to_owned),
-            ..Cpu::default()
         }),
         pids: number(flags, "pids-limit")?.map(|limit| Pids { limit: Some(limit) }),
         block_io: number(flags, "blkio-weight")?

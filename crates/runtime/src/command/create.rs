@@ -14,17 +14,33 @@ use rustix::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-pub(super) const FLAGS: &[Flag] = &[
-    Flag::value("bundle").short('b'),
-    Flag::value("console-socket"),
-    Flag::value("pid-file"),
-    Flag::value("preserve-fds"),
-    Flag::switch("detach").short('d'),
-    Flag::switch("keep"),
-    Flag::switch("no-pivot"),
-    Flag::switch("no-new-keyring"),
-    // Nothing to turn off: this runtime is never a subreaper.
-    Flag::switch("no-subreaper"),
+pub(super) const CREATE_FLAGS: &[Flag] = &[
+    Flag::value("bundle", "directory of the bundle (default: the present one)").short('b'),
+    Flag::value("console-socket", "unix socket that is sent the master of the terminal"),
+    Flag::value("pidfd-socket", "unix socket that is sent a pidfd of the process"),
+    Flag::value("pid-file", "file to write the number of the process to"),
+    Flag::value(
+        "preserve-fds",
+        "how many descriptors beyond the standard streams and $LISTEN_FDS the process keeps (default: 0)",
+    ),
+    Flag::switch("no-pivot", "change the root without pivot_root, as a root on a ramdisk needs it"),
+    Flag::switch("no-new-keyring", "keep the caller's session keyring"),
+];
+
+pub(super) const RUN_FLAGS: &[Flag] = &[
+    Flag::value("bundle", "directory of the bundle (default: the present one)").short('b'),
+    Flag::value("console-socket", "unix socket that is sent the master of the terminal"),
+    Flag::value("pidfd-socket", "unix socket that is sent a pidfd of the process"),
+    Flag::value("pid-file", "file to write the number of the process to"),
+    Flag::value(
+        "preserve-fds",
+        "how many descriptors beyond the standard streams and $LISTEN_FDS the process keeps (default: 0)",
+    ),
+    Flag::switch("no-pivot", "change the root without pivot_root, as a root on a ramdisk needs it"),
+    Flag::switch("no-new-keyring", "keep the caller's session keyring"),
+    Flag::switch("detach", "do not wait for the end of the process").short('d'),
+    Flag::switch("keep", "do not delete the container when it has ended"),
+    Flag::switch("no-subreaper", "accepted for compatibility: this runtime is never a subreaper"),
 ];
 
 /// Reads the bundle's document, with its paths made absolute.
@@ -69,7 +85,15 @@ fn hand_over(flags: &Parsed, made: &Made) -> Result<(), Failure> {
     if let (Some(master), Some(path)) = (&made.terminal, flags.value("console-socket")) {
         console::send(Path::new(path), master.as_fd())?;
     }
-    hand_over_pid(flags, &made.record)
+    hand_over_process(flags, &made.record)
+}
+
+/// Gives away a pidfd of the process, and tells its number.
+fn hand_over_process(flags: &Parsed, record: &Record) -> Result<(), Failure> {
+    if let Some(process) = record.process() {
+        console::send_process(flags, process.as_fd())?;
+    }
+    hand_over_pid(flags, record)
 }
 
 /// Tells the process's number where it was asked for.
@@ -269,7 +293,7 @@ pub(super) fn run(globals: &Globals, flags: &Parsed) -> Result<ExitCode, Failure
     // This process is the parent, so it can wait; opened before anything can have ended.
     let process = record.process().ok_or("the container's process has ended")?;
     let outcome = (|| {
-        if detach { hand_over(flags, &made) } else { hand_over_pid(flags, record) }?;
+        if detach { hand_over(flags, &made) } else { hand_over_process(flags, record) }?;
         let proxy = notify::Proxy::begin(directory)?;
         begin(record, directory)?;
         if detach {

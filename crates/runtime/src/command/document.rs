@@ -6,7 +6,10 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-pub(super) const SPEC_FLAGS: &[Flag] = &[Flag::value("bundle").short('b'), Flag::switch("rootless")];
+pub(super) const SPEC_FLAGS: &[Flag] = &[
+    Flag::value("bundle", "directory of the bundle (default: the present one)").short('b'),
+    Flag::switch("rootless", "config.json for a user without privileges"),
+];
 
 pub(super) fn spec(_globals: &Globals, flags: &Parsed) -> Result<ExitCode, Failure> {
     let path = Path::new(flags.value("bundle").unwrap_or(".")).join("config.json");
@@ -122,18 +125,32 @@ const OPTIONS: &[&str] = &[
     "nosuid",
     "nosymfollow",
     "private",
+    "ratime",
     "rbind",
+    "rdev",
+    "rdiratime",
     "relatime",
+    "remount",
+    "rexec",
     "ridmap",
     "rnoatime",
     "rnodev",
+    "rnodiratime",
     "rnoexec",
+    "rnorelatime",
+    "rnostrictatime",
     "rnosuid",
+    "rnosymfollow",
     "ro",
     "rprivate",
+    "rrelatime",
     "rro",
+    "rrw",
     "rshared",
     "rslave",
+    "rstrictatime",
+    "rsuid",
+    "rsymfollow",
     "runbindable",
     "rw",
     "shared",
@@ -182,6 +199,7 @@ pub(super) fn features(_globals: &Globals, _flags: &Parsed) -> Result<ExitCode, 
             "mountExtensions": { "idmap": { "enabled": true } },
             "netDevices": { "enabled": true },
         },
+        "annotations": { "org.opencontainers.runc.checkpoint.enabled": "true" },
     });
     writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(&document)?)?;
     Ok(ExitCode::SUCCESS)

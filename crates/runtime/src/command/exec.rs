@@ -11,21 +11,26 @@ use std::path::Path;
 use std::process::ExitCode;
 
 pub(super) const FLAGS: &[Flag] = &[
-    Flag::value("console-socket"),
-    Flag::value("cwd"),
-    Flag::value("env").short('e'),
-    Flag::switch("tty").short('t'),
-    Flag::value("user").short('u'),
-    Flag::value("additional-gids").short('g'),
-    Flag::value("process").short('p'),
-    Flag::switch("detach").short('d'),
-    Flag::value("pid-file"),
-    Flag::value("process-label"),
-    Flag::value("apparmor"),
-    Flag::switch("no-new-privs"),
-    Flag::value("cap").short('c'),
-    Flag::value("preserve-fds"),
-    Flag::switch("ignore-paused"),
+    Flag::value("console-socket", "unix socket that is sent the master of the terminal"),
+    Flag::value("cwd", "working directory in the container"),
+    Flag::value("env", "set a variable of the environment, as NAME=VALUE").short('e'),
+    Flag::switch("tty", "give the process a terminal").short('t'),
+    Flag::value("user", "user, and group, as UID[:GID]").short('u'),
+    Flag::value("additional-gids", "a further group").short('g'),
+    Flag::value("process", "file with the whole process, as in config.json").short('p'),
+    Flag::switch("detach", "do not wait for the end of the process").short('d'),
+    Flag::value("pid-file", "file to write the number of the process to"),
+    Flag::value("process-label", "SELinux label of the process"),
+    Flag::value("apparmor", "AppArmor profile of the process"),
+    Flag::switch("no-new-privs", "never let the process gain privileges"),
+    Flag::value("cap", "a capability to add").short('c'),
+    Flag::value(
+        "preserve-fds",
+        "how many descriptors beyond the standard streams and $LISTEN_FDS the process keeps (default: 0)",
+    ),
+    Flag::value("cgroup", "a cgroup below the container's that is there already, as [CONTROLLER[,...]:]PATH"),
+    Flag::switch("ignore-paused", "also in a paused container"),
+    Flag::value("pidfd-socket", "unix socket that is sent a pidfd of the process"),
 ];
 
 pub(super) fn exec(globals: &Globals, flags: &Parsed) -> Result<ExitCode, Failure> {
@@ -45,7 +50,8 @@ pub(super) fn exec(globals: &Globals, flags: &Parsed) -> Result<ExitCode, Failur
     let detach = flags.has("detach");
     console::check(flags, process.terminal, detach)?;
     let pidfd = record.process().ok_or("cannot exec in a stopped container")?;
-    let cgroup = record.cgroup()?;
+    let parts: Vec<&str> = flags.all("cgroup").collect();
+    let cgroup = record.cgroup()?.below(&parts)?;
     let stdio = if process.terminal { Stdio::Terminal } else { console::own_streams()? };
     let seccomp = record.spec.linux.as_ref().and_then(|linux| linux.seccomp.clone());
     let extras = Extras {
@@ -68,6 +74,7 @@ pub(super) fn exec(globals: &Globals, flags: &Parsed) -> Result<ExitCode, Failur
     if let Some(path) = flags.value("pid-file") {
         write_atomically(Path::new(path), joined.pid.to_string().as_bytes())?;
     }
+    console::send_process(flags, joined.pidfd.as_fd())?;
     let master = joined.terminal;
     if detach {
         if let (Some(path), Some(master)) = (flags.value("console-socket"), &master) {

@@ -43,16 +43,24 @@ struct Globals {
 }
 
 const GLOBAL_FLAGS: &[Flag] = &[
-    Flag::value("root"),
-    Flag::value("log"),
-    Flag::value("log-format"),
-    Flag::value("rootless"),
-    Flag::value("criu"),
-    Flag::switch("debug"),
-    Flag::switch("systemd-cgroup"),
-    Flag::switch("help").short('h'),
-    Flag::switch("version").short('v'),
+    Flag::value(
+        "root",
+        "where the state of containers is kept; on a tmpfs (default: \"/run/wharf/runtime\", or \"$XDG_RUNTIME_DIR/wharf/runtime\")",
+    ),
+    Flag::value("log", "file that errors are appended to (default: standard error)"),
+    Flag::value("log-format", "form of these lines: text or json (default: \"text\")"),
+    Flag::value("rootless", "accepted for compatibility: who has no privileges is seen without it"),
+    Flag::value("criu", "the program that checkpoints and restores (default: criu of the search path)"),
+    Flag::switch("debug", "accepted for compatibility: there are no further messages"),
+    Flag::switch("systemd-cgroup", "let systemd make the cgroups, whose paths are slice:prefix:name"),
+    Flag::switch("help", "show this").short('h'),
+    Flag::switch("version", "show the version").short('v'),
 ];
+
+const HELP: &str = "--help";
+const HELP_FLAG: &[Flag] = &[Flag::switch("help", "show this").short('h')];
+/// What runc exits with when there is no such command.
+const UNKNOWN_COMMAND: u8 = 3;
 
 /// As [`main`], for an executable that does nothing else with these arguments: one that enters containers is executed again
 /// from where they cannot write it.
@@ -86,18 +94,29 @@ pub fn main(arguments: &[String]) -> ExitCode {
         systemd: parsed.has("systemd-cgroup"),
         criu: parsed.value("criu").map(Into::into),
     };
-    let Some((name, rest)) = parsed.positional.split_first().filter(|_| !parsed.has("help")) else {
-        return say(HELP);
+    let words: Vec<&str> = parsed.positional.iter().map(String::as_str).collect();
+    let (name, rest) = match words.as_slice() {
+        _ if parsed.has("help") => return say(&help()),
+        [] | ["help" | "h"] => return say(&help()),
+        ["help" | "h", name, ..] => (*name, [HELP.to_owned()].to_vec()),
+        [name, ..] => (*name, parsed.positional.iter().skip(1).cloned().collect()),
     };
     let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
-        return usage_error(&format!("No help topic for '{name}'"));
+        usage_error(&format!("No help topic for '{name}'"));
+        return ExitCode::from(UNKNOWN_COMMAND);
     };
-    let flags = match arguments::parse(rest, command.flags) {
+    let flags = match arguments::parse(&rest, &[command.flags, HELP_FLAG].concat()) {
         Ok(flags) => flags,
-        Err(text) => return usage_error(&text),
+        Err(text) => {
+            usage_error(&format!("{text}\n\n{}", command.help()));
+            return ExitCode::FAILURE;
+        }
     };
-    if flags.positional.len() < command.least {
-        return usage_error(&format!("{name}: {name:?} requires a minimum of {} argument", command.least));
+    if flags.has("help") {
+        return say(&command.help());
+    }
+    if let Some(text) = command.count(flags.positional.len()) {
+        return usage_error(&text);
     }
     match (command.run)(&globals, &flags) {
         Ok(code) => code,
@@ -174,83 +193,209 @@ fn now() -> String {
 /// One command.
 struct Command {
     name: &'static str,
+    about: &'static str,
+    /// What comes after its flags.
+    usage: &'static str,
     flags: &'static [Flag],
-    /// How many arguments it needs.
-    least: usize,
+    /// How many arguments it needs and takes.
+    arguments: (usize, Option<usize>),
     /// What it exits with when it fails.
     failed: u8,
     run: fn(&Globals, &Parsed) -> Result<ExitCode, Failure>,
 }
 
 const COMMANDS: &[Command] = &[
-    Command { name: "create", flags: create::FLAGS, least: 1, failed: 1, run: create::create },
-    Command { name: "run", flags: create::FLAGS, least: 1, failed: 1, run: create::run },
-    Command { name: "start", flags: &[], least: 1, failed: 1, run: create::start },
-    Command { name: "exec", flags: exec::FLAGS, least: 1, failed: 255, run: exec::exec },
-    Command { name: "state", flags: &[], least: 1, failed: 1, run: control::state },
-    Command { name: "list", flags: control::LIST_FLAGS, least: 0, failed: 1, run: control::list },
-    Command { name: "kill", flags: control::KILL_FLAGS, least: 1, failed: 1, run: control::kill },
-    Command { name: "delete", flags: control::DELETE_FLAGS, least: 1, failed: 1, run: control::delete },
-    Command { name: "ps", flags: control::PS_FLAGS, least: 1, failed: 1, run: control::ps },
-    Command { name: "pause", flags: &[], least: 1, failed: 1, run: control::pause },
-    Command { name: "resume", flags: &[], least: 1, failed: 1, run: control::resume },
+    Command {
+        name: "create",
+        about: "a container whose program waits for `start`",
+        usage: "<container-id>",
+        flags: create::CREATE_FLAGS,
+        arguments: (1, Some(1)),
+        failed: 1,
+        run: create::create,
+    },
+    Command {
+        name: "run",
+        about: "create a container and start its program",
+        usage: "<container-id>",
+        flags: create::RUN_FLAGS,
+        arguments: (1, Some(1)),
+        failed: 1,
+        run: create::run,
+    },
+    Command {
+        name: "start",
+        about: "start the program of a created container",
+        usage: "<container-id>",
+        flags: &[],
+        arguments: (1, Some(1)),
+        failed: 1,
+        run: create::start,
+    },
+    Command {
+        name: "exec",
+        about: "run a further process in a container",
+        usage: "<container-id> <command> [arguments...]",
+        flags: exec::FLAGS,
+        arguments: (1, None),
+        failed: 255,
+        run: exec::exec,
+    },
+    Command {
+        name: "state",
+        about: "show the state of a container",
+        usage: "<container-id>",
+        flags: &[],
+        arguments: (1, Some(1)),
+        failed: 1,
+        run: control::state,
+    },
+    Command {
+        name: "list",
+        about: "list the containers beneath --root",
+        usage: "",
+        flags: control::LIST_FLAGS,
+        arguments: (0, Some(0)),
+        failed: 1,
+        run: control::list,
+    },
+    Command {
+        name: "kill",
+        about: "send a signal (default: SIGTERM) to the first process of a container",
+        usage: "<container-id> [signal]",
+        flags: control::KILL_FLAGS,
+        arguments: (1, Some(2)),
+        failed: 1,
+        run: control::kill,
+    },
+    Command {
+        name: "delete",
+        about: "remove what is left of a container",
+        usage: "<container-id>",
+        flags: control::DELETE_FLAGS,
+        arguments: (1, Some(1)),
+        failed: 1,
+        run: control::delete,
+    },
+    Command {
+        name: "ps",
+        about: "show the processes of a container",
+        usage: "<container-id> [ps options]",
+        flags: control::PS_FLAGS,
+        arguments: (1, None),
+        failed: 1,
+        run: control::ps,
+    },
+    Command {
+        name: "pause",
+        about: "stop all processes of a container where they are",
+        usage: "<container-id>",
+        flags: &[],
+        arguments: (1, Some(1)),
+        failed: 1,
+        run: control::pause,
+    },
+    Command {
+        name: "resume",
+        about: "let the processes of a paused container go on",
+        usage: "<container-id>",
+        flags: &[],
+        arguments: (1, Some(1)),
+        failed: 1,
+        run: control::resume,
+    },
     Command {
         name: "checkpoint",
+        about: "put the processes of a container into files, by CRIU",
+        usage: "<container-id>",
         flags: checkpoint::CHECKPOINT_FLAGS,
-        least: 1,
+        arguments: (1, Some(1)),
         failed: 1,
         run: checkpoint::checkpoint,
     },
     Command {
         name: "restore",
+        about: "bring a container back from such files, by CRIU",
+        usage: "<container-id>",
         flags: checkpoint::RESTORE_FLAGS,
-        least: 1,
+        arguments: (1, Some(1)),
         failed: 1,
         run: checkpoint::restore,
     },
-    Command { name: "update", flags: control::UPDATE_FLAGS, least: 1, failed: 1, run: control::update },
-    Command { name: "events", flags: events::FLAGS, least: 1, failed: 1, run: events::events },
-    Command { name: "spec", flags: document::SPEC_FLAGS, least: 0, failed: 1, run: document::spec },
-    Command { name: "features", flags: &[], least: 0, failed: 1, run: document::features },
+    Command {
+        name: "update",
+        about: "change the limits of a container",
+        usage: "<container-id>",
+        flags: control::UPDATE_FLAGS,
+        arguments: (1, Some(1)),
+        failed: 1,
+        run: control::update,
+    },
+    Command {
+        name: "events",
+        about: "show what a container uses, and when its memory runs out",
+        usage: "<container-id>",
+        flags: events::FLAGS,
+        arguments: (1, Some(1)),
+        failed: 1,
+        run: events::events,
+    },
+    Command {
+        name: "spec",
+        about: "write a config.json to begin with",
+        usage: "",
+        flags: document::SPEC_FLAGS,
+        arguments: (0, Some(0)),
+        failed: 1,
+        run: document::spec,
+    },
+    Command {
+        name: "features",
+        about: "show what this runtime can do",
+        usage: "",
+        flags: &[],
+        arguments: (0, Some(0)),
+        failed: 1,
+        run: document::features,
+    },
 ];
 
-const HELP: &str = "\
-NAME:
-   wharf runtime - Open Container Initiative runtime
+impl Command {
+    fn help(&self) -> String {
+        let Self { name, about, usage, .. } = self;
+        let options = arguments::describe(&[self.flags, HELP_FLAG].concat());
+        format!(
+            "NAME:\n   wharf runtime {name} - {about}\n\n\
+             USAGE:\n   wharf runtime {name} [command options] {usage}\n\n\
+             OPTIONS:\n{options}"
+        )
+    }
 
-USAGE:
-   wharf runtime [global options] command [command options] [arguments...]
+    /// Says what is wrong with how many arguments there are.
+    fn count(&self, given: usize) -> Option<String> {
+        let name = self.name;
+        let (least, most) = self.arguments;
+        if most == Some(least) && given != least {
+            return Some(format!("runc: {name:?} requires exactly {least} argument(s)"));
+        }
+        if given < least {
+            return Some(format!("runc: {name:?} requires a minimum of {least} argument(s)"));
+        }
+        let most = most.filter(|most| given > *most)?;
+        Some(format!("runc: {name:?} requires a maximum of {most} argument(s)"))
+    }
+}
 
-COMMANDS:
-   checkpoint  checkpoint a running container, by CRIU
-   create      create a container
-   delete      delete any resources held by the container often used with detached container
-   events      display container events such as OOM notifications, cpu, memory, and IO usage statistics
-   exec        execute new process inside the container
-   features    show the enabled features
-   kill        kill sends the specified signal (default: SIGTERM) to the container's init process
-   list        lists containers started by the runtime with the given root
-   pause       pause suspends all processes inside the container
-   ps          ps displays the processes running inside a container
-   restore     restore a container from a checkpoint, by CRIU
-   resume      resumes all processes that have been previously paused
-   run         create and run a container
-   spec        create a new specification file
-   start       executes the user defined process in a created container
-   state       output the state of a container
-   update      update container resource constraints
-
-GLOBAL OPTIONS:
-   --criu value        path to the program criu (default: that of the search path)
-   --debug             enable debug logging
-   --log value         set the log file to write logs to (default is '/dev/stderr')
-   --log-format value  set the log format ('text' (default), or 'json') (default: \"text\")
-   --root value        root directory for storage of container state (default: \"/run/wharf/runtime\", or \"$XDG_RUNTIME_DIR/wharf/runtime\")
-   --systemd-cgroup    let systemd make the cgroups, whose paths are slice:prefix:name
-   --rootless value    accepted for compatibility: who has no privileges is seen without it
-   --help, -h          show help
-   --version, -v       print the version
-";
+fn help() -> String {
+    let commands = arguments::table(COMMANDS.iter().map(|command| (command.name.to_owned(), command.about)));
+    let options = arguments::describe(GLOBAL_FLAGS);
+    format!(
+        "NAME:\n   wharf runtime - Open Container Initiative runtime\n\n\
+         USAGE:\n   wharf runtime [global options] command [command options] [arguments...]\n\n\
+         COMMANDS:\n{commands}\n\
+         GLOBAL OPTIONS:\n{options}"
+    )
+}
 
 /// Writes a file that others wait for in one step.
 fn write_atomically(path: &Path, contents: &[u8]) -> Result<(), Failure> {
