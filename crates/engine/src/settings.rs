@@ -173,12 +173,16 @@ pub struct BridgeSettings {
     pub userland_proxy: bool,
     /// Whether the default network has IPv6 addresses, too.
     pub ipv6: bool,
-    /// Its IPv6 subnet.
+    /// The device's own IPv6 address and subnet (`--bip6`).
+    pub address6: Option<network::IpNet>,
+    /// Its IPv6 subnet, or the part of that of `address6` that containers get addresses of.
     pub fixed_cidr6: Option<network::IpNet>,
     /// Its IPv6 gateway, if that is not the bridge itself.
     pub default_gateway6: Option<IpAddr>,
     /// Whether IPv6 packets are filtered and translated (`--ip6tables`).
     pub firewall6: bool,
+    /// The mark of packets that reach containers by any of their ports (`--bridge-accept-fwmark`).
+    pub accepted_mark: Option<network::firewall::Mark>,
     /// Whether published ports are reached by the containers' own addresses, too.
     pub direct_routing: bool,
     /// Whether published ports are subject to what the host lets in: the host itself takes the connections then, and

@@ -24,6 +24,7 @@ mod mac;
 mod netlink;
 pub mod netns;
 pub mod parent;
+mod poll;
 pub mod ports;
 pub mod proxy;
 mod random;

@@ -85,6 +85,27 @@ fn containers_that_do_not_reach_each_other_but_by_link() {
 }
 
 #[test]
+fn links_of_ipv6_addresses() {
+    let mut engine = Engine::start_with(&["--icc=false", "--ipv6", "--bip6", "fd65::1/64"]);
+    engine.load_busybox("busybox:latest");
+    serve(&engine, "db", &["--expose", "80"]);
+    run(&engine, "other", &[]);
+    run(&engine, "web", &["--link", "db:db"]);
+    let six =
+        |name: &str| engine.wharf(&["inspect", "-f", "{{.NetworkSettings.GlobalIPv6Address}}", name]).line();
+    let db = six("db");
+    assert_eq!((db.as_str(), six("other").as_str()), ("fd65::2", "fd65::3"));
+    until("the linked container", PATIENCE, || gets(&engine, "web", &db, "80").then_some(()));
+    assert!(!gets(&engine, "web", &db, "81"), "another port");
+    assert!(!gets(&engine, "other", &db, "80"), "another container");
+    assert!(!pings(&engine, "db", &six("web")), "the other way");
+    assert!(pings(&engine, "other", "fd65::1"), "the host");
+    engine.kill_daemon();
+    engine.start_daemon();
+    assert!(gets(&engine, "web", "fd65::2", "80") && !gets(&engine, "other", "fd65::2", "80"));
+}
+
+#[test]
 fn the_default_bridge_and_one_made_by_hand() {
     let mut engine =
         Engine::start_with(&["--bip", "192.168.5.1/24", "--fixed-cidr", "192.168.5.128/25", "--mtu", "1400"]);

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use testkit::Engine;
 
 /// Another engine's interface, by a name as ours are.
@@ -61,8 +61,7 @@ fn nothing_stays_half_connected() {
     );
 }
 
-/// The kernel's objects of the engine's namespaces that connecting makes: interfaces inside and outside, addresses, routes,
-/// neighbours, rules, and what the daemon and the supervisors hold open.
+/// The kernel's objects of the engine's namespaces that connecting makes.
 fn objects(engine: &Engine) -> Vec<(String, usize)> {
     let lines = |output: testkit::Output| output.ok().lines().count();
     let count = |program: &str, arguments: &str| {
@@ -72,13 +71,6 @@ fn objects(engine: &Engine) -> Vec<(String, usize)> {
         let command = [&["exec", "box", "ip"], arguments.split(' ').collect::<Vec<_>>().as_slice()].concat();
         lines(engine.wharf(&command))
     };
-    let open: usize = engine
-        .namespaces()
-        .processes()
-        .iter()
-        .filter_map(|process| std::fs::read_dir(format!("/proc/{process}/fd")).ok())
-        .map(Iterator::count)
-        .sum();
     [
         ("interfaces", count("ip", "-o link")),
         ("addresses", count("ip", "-o addr")),
@@ -88,10 +80,20 @@ fn objects(engine: &Engine) -> Vec<(String, usize)> {
         ("rules and elements", count("nft", "-s list ruleset")),
         ("interfaces inside", inside("-o link")),
         ("routes inside", inside("route")),
-        ("open files", open),
     ]
     .map(|(name, number)| (name.to_owned(), number))
     .into()
+}
+
+/// How many files the engine's processes hold open.
+fn open_files(engine: &Engine) -> usize {
+    engine
+        .namespaces()
+        .processes()
+        .iter()
+        .filter_map(|process| std::fs::read_dir(format!("/proc/{process}/fd")).ok())
+        .map(Iterator::count)
+        .sum()
 }
 
 /// How many cycles: as many as fit in some seconds, or `WHARF_TEST_CYCLES`.
@@ -120,15 +122,13 @@ fn many_cycles_leave_nothing() {
     };
     // What is made once and kept.
     (0..5).for_each(|_| cycle());
-    let before = (interfaces(&engine), objects(&engine));
+    let (before, open) = ((interfaces(&engine), objects(&engine)), open_files(&engine));
     let (count, begin) = (cycles(), Instant::now());
     (0..count).for_each(|_| cycle());
-    println!("{count} cycles in {:.1} s: {:?}", begin.elapsed().as_secs_f64(), objects(&engine));
-    // The last request's connection may still be closing.
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while before.1 != objects(&engine) && Instant::now() < deadline {
-        std::thread::yield_now();
-    }
-    assert_eq!((interfaces(&engine), objects(&engine)), before);
+    let (after, seconds) = ((interfaces(&engine), objects(&engine)), begin.elapsed().as_secs_f64());
+    println!("{count} cycles in {seconds:.1} s: {:?}, {open} and {} files", after.1, open_files(&engine));
+    assert_eq!(after, before);
+    // Some of the daemon's own come and go.
+    assert!(open_files(&engine) < open + 10, "{open} and {} files", open_files(&engine));
     assert_eq!(engine.wharf(&["network", "rm", "net"]).code, 0);
 }

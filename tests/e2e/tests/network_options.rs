@@ -150,3 +150,19 @@ fn the_default_bridge_with_ipv6_and_networks_with_nothing_else() {
     let neither = engine.wharf(&["network", "create", "--ipv4=false", "none-at-all"]);
     assert!(neither.stderr.contains("IPv4 or IPv6 must be enabled"), "{}", neither.stderr);
 }
+
+#[test]
+fn packets_with_a_mark_reach_containers() {
+    let engine = Engine::start_with(&["--bridge-accept-fwmark", "0x1/0x3", "--ip-forward-no-drop"]);
+    engine.load_busybox("busybox:latest");
+    let outside = outside(&engine, &["172.16.0.0/12"]);
+    serve(&engine, "web", &[]);
+    engine.wharf(&["network", "create", "--internal", "--subnet", "172.30.0.0/24", "shut"]).ok();
+    serve(&engine, "inner", &["--network", "shut"]);
+    reached(engine.namespaces(), "http://172.17.0.2/");
+    assert!(!get(&outside, "http://172.17.0.2/"));
+    let mark = "add table ip mine; add chain ip mine in { type filter hook prerouting priority -150; }; add rule ip mine in iifname eth0 meta mark set 0x5";
+    engine.run("nft", &[mark]).ok();
+    reached(&outside, "http://172.17.0.2/");
+    assert!(!get(&outside, "http://172.30.0.2/"), "an internal network");
+}

@@ -187,6 +187,75 @@ fn router_advertisements_of_a_container_move_nobody() {
 }
 
 #[test]
+fn no_container_poses_as_the_host() {
+    // CVE-2020-13401, and its cousin of IPv4: "I am your gateway", said to all by hand.
+    let engine = Engine::with_busybox();
+    let subnets = ["--ipv6", "--subnet", "fd70::/64", "--subnet", "10.71.0.0/24"];
+    engine.wharf(&[&["network", "create"], &subnets[..], &["net"]].concat()).ok();
+    for name in ["attacker", "victim"] {
+        engine.wharf(&["run", "-d", "--network", "net", "--name", name, "busybox", "sleep", "1000"]).ok();
+    }
+    let ping =
+        |target: &str| engine.wharf(&["exec", "victim", "ping", "-c", "1", "-W", "1", target]).code == 0;
+    until("the gateway", Duration::from_secs(10), || (ping("10.71.0.1") && ping("fd70::1")).then_some(()));
+    let own = |name: &str| {
+        let format = "{{.NetworkSettings.Networks.net.MacAddress}}";
+        engine.wharf(&["inspect", "-f", format, name]).line()
+    };
+    let attack = r#"
+        use Socket; my ($mac, $host) = map { pack "H12", s/://gr } @ARGV;
+        socket(A, 17, SOCK_RAW, 0x0608) or die "socket: $!";
+        my ($index) = `cat /proc/net/if_inet6` =~ /^\S+ (\S+) \S+ 20 \S+ +eth0$/m or die "no link-local address";
+        for my $address (@{[pack("C4", 10, 71, 0, 1), pack("C4", 10, 71, 0, 9)]}) {
+            my $arp = "\xff" x 6 . $mac . pack("n n n C2 n", 0x806, 1, 0x800, 6, 4, 2)
+                . $mac . $address . "\xff" x 6 . $address;
+            my $to = pack("S n i S C C a8", 17, 0x806, hex $index, 1, 0, 6, "\xff" x 6);
+            send(A, $arp, 0, $to) or die "send: $!";
+        }
+        socket(S, 10, SOCK_RAW, 58) or die "socket: $!";
+        setsockopt(S, 41, 18, pack("i", 255)) or die "hops: $!";
+        my $advertisement = pack("C2 n N H32 C2", 136, 0, 0, 0x20000000, "fd70" . "0" x 27 . "1", 2, 1) . $mac;
+        my $all = pack("S n N", 10, 0, 0) . pack("H32", "ff02" . "0" x 27 . "1") . pack("L", hex $index);
+        send(S, $advertisement, 0, $all) or die "send: $!";
+        print "sent\n";"#;
+    let pid = |name: &str| engine.wharf(&["inspect", "-f", "{{.State.Pid}}", name]).line();
+    let (attacker, victim) = (pid("attacker"), pid("victim"));
+    // What is not the host's is said by who likes: an address of its own that moves (keepalived).
+    engine
+        .run(
+            "nsenter",
+            &[
+                "-t",
+                &victim,
+                "-n",
+                "ip",
+                "neigh",
+                "add",
+                "10.71.0.9",
+                "lladdr",
+                "02:00:00:00:00:09",
+                "dev",
+                "eth0",
+                "nud",
+                "stale",
+            ],
+        )
+        .ok();
+    let mac = own("attacker");
+    let script = ["-t", &attacker, "-n", "perl", "-e", attack, &mac];
+    let known =
+        |address: &str| engine.run("nsenter", &["-t", &victim, "-n", "ip", "neigh", "show", address]).ok();
+    until("the message to arrive", Duration::from_secs(10), || {
+        let sent = engine.run("nsenter", &script);
+        (sent.stdout == "sent\n" && known("10.71.0.9").contains(&mac)).then_some(())
+    });
+    for gateway in ["10.71.0.1", "fd70::1"] {
+        assert!(!known(gateway).contains(&mac), "{gateway}: {}", known(gateway));
+    }
+    assert!(ping("10.71.0.1") && ping("fd70::1"));
+}
+
+#[test]
 fn names_of_an_internal_network_are_asked_of_nobody() {
     // CVE-2024-29018: a server outside that would hear of them.
     let engine = Engine::start_with(&["--dns", "10.99.0.1"]);

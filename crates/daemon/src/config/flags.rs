@@ -128,6 +128,13 @@ pub const FLAGS: &[Flag] = &[
     ),
     flag("builder", Document, "builder", "").file_only(),
     flag("bip", Text, "bip", "IPv4 address for the default bridge"),
+    flag("bip6", Text, "bip6", "IPv6 address for the default bridge"),
+    flag(
+        "bridge-accept-fwmark",
+        Text,
+        "bridge-accept-fwmark",
+        "In bridge networks, accept packets with this firewall mark/mask",
+    ),
     flag("bridge", Text, "bridge", "Attach containers to a network bridge").short('b'),
     flag("allow-nondistributable-artifacts", List, "allow-nondistributable-artifacts", "")
         .only(&[], "every layer is pushed like any other since OCI image-spec 1.1"),
@@ -214,6 +221,8 @@ pub const FLAGS: &[Flag] = &[
         .reloads(),
     flag("ip", Text, "ip", "Host IP for port publishing from the default bridge network"),
     flag("ip-forward", Switch, "ip-forward", "Enable IP forwarding in system configuration"),
+    flag("ip-forward-no-drop", Switch, "ip-forward-no-drop", "")
+        .only(&["true"], "packets that are not for containers are forwarded as the host's own rules say"),
     flag("ip-masq", Switch, "ip-masq", "Enable IP masquerading for the default bridge network"),
     flag("iptables", Switch, "iptables", "Enable addition of packet filter rules"),
     flag("ip6tables", Switch, "ip6tables", "Enable addition of packet filter rules for IPv6"),

@@ -9,6 +9,7 @@ use api::ApiVersion;
 use base::paths::{self, DataPaths, ExecPaths};
 use engine::{BUILT_IN_RUNTIMES, BridgeSettings, LogSettings, OciRuntime, Settings};
 use network::IpNet;
+use network::firewall::Mark;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -373,7 +374,9 @@ fn bridge(given: &Given) -> Result<BridgeSettings, ValueError> {
         },
         userland_proxy: switch(given, "userland-proxy", true),
         ipv6: switch(given, "ipv6", false),
-        fixed_cidr6: net("fixed-cidr-v6")?,
+        address6: net("bip6")?,
+        accepted_mark: accepted_mark(given.last("bridge-accept-fwmark").unwrap_or_default())?,
+        fixed_cidr6: fixed_cidr6(net("fixed-cidr-v6")?, net("bip6")?)?,
         default_gateway6: given
             .last("default-gateway-v6")
             .filter(|text| !text.is_empty())
@@ -384,6 +387,30 @@ fn bridge(given: &Given) -> Result<BridgeSettings, ValueError> {
         ports_through_input: through_input(given)?,
         network_options: network_options(given),
     })
+}
+
+/// Where both are given, one is the part of the other that containers get addresses of.
+fn fixed_cidr6(range: Option<IpNet>, bridge: Option<IpNet>) -> Result<Option<IpNet>, ValueError> {
+    match (range, bridge) {
+        (Some(range), Some(bridge)) if !bridge.contains_net(range) => {
+            error(format!("fixed-cidr-v6 {range} is not within bip6 {bridge}"))
+        }
+        (range, _) => Ok(range),
+    }
+}
+
+/// A mark, and after a slash the bits of it that count: `0x1/0x3`.
+fn accepted_mark(text: &str) -> Result<Option<Mark>, ValueError> {
+    let number = |text: &str| match text.strip_prefix("0x") {
+        Some(hexadecimal) => u32::from_str_radix(hexadecimal, 16).ok(),
+        None => text.parse().ok(),
+    };
+    let (value, mask) = text.split_once('/').unwrap_or((text, "0xffffffff"));
+    match (number(value), number(mask)) {
+        _ if text.is_empty() => Ok(None),
+        (Some(value), Some(mask)) => Ok(Some(Mark { value, mask })),
+        _ => error(format!("invalid bridge-accept-fwmark: {text:?}")),
+    }
 }
 
 /// Ports that pass the host's input rules are taken by a socket of the host's, which the proxy serves.
@@ -572,6 +599,9 @@ mod tests {
                 "You specified -b & --bip, mutually exclusive options. Please specify only one",
             ),
             (&["--bip", "x"], "invalid CIDR address: x"),
+            (&["--bip6", "fd00::1"], "invalid CIDR address: fd00::1"),
+            (&["--bip6", "fd00::1/64", "--fixed-cidr-v6", "fd01::/80"], "is not within bip6"),
+            (&["--bridge-accept-fwmark", "1/x"], "invalid bridge-accept-fwmark"),
             (&["-l", "loud"], "invalid logging level: loud"),
             (&["--log-format", "xml"], "invalid log format: xml"),
             (&["--label", "x"], "bad attribute format: x"),

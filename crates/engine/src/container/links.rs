@@ -97,12 +97,13 @@ impl Containers {
         let here = |container: &Container| coming == Some(container.id) || container.state.is_alive();
         let mut links: Vec<firewall::Link> = Vec::new();
         for parent in self.list().iter().filter(|parent| !parent.links.is_empty() && here(parent)) {
-            let Some(IpAddr::V4(from)) = address(parent) else { continue };
             for (_, child) in self.children(parent).filter(|(_, child)| here(child)) {
-                let Some(IpAddr::V4(to)) = address(&child) else { continue };
-                links.extend(exposed(&child).filter_map(|(port, protocol)| {
-                    Some(firewall::Link { from, to, protocol: protocol.parse().ok()?, port })
-                }));
+                for (from, to) in addresses(parent).zip(addresses(&child)) {
+                    let (Some(from), Some(to)) = (from, to) else { continue };
+                    links.extend(exposed(&child).filter_map(|(port, protocol)| {
+                        Some(firewall::Link { from, to, protocol: protocol.parse().ok()?, port })
+                    }));
+                }
             }
         }
         links.sort_unstable();
@@ -209,6 +210,13 @@ fn parse(text: &str) -> Result<(&str, &str)> {
 fn address(container: &Container) -> Option<IpAddr> {
     let endpoint = container.endpoints.get("bridge")?;
     format!("{}/{}", endpoint.address, endpoint.prefix_len).parse::<IpNet>().ok().map(|net| net.address())
+}
+
+/// A container's addresses on the default bridge, of each family.
+fn addresses(container: &Container) -> impl Iterator<Item = Option<IpAddr>> {
+    let endpoint = container.endpoints.get("bridge");
+    let six = endpoint.and_then(|endpoint| endpoint.address6.parse().ok());
+    [address(container), six].into_iter()
 }
 
 fn names(alias: &str, child: &Container) -> Vec<String> {

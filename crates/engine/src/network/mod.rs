@@ -108,7 +108,7 @@ impl Networks {
                 .collect()
         };
         let firewall = match settings.bridge.firewall {
-            true => Some(Mutex::new(Firewall::open()?)),
+            true => Some(Mutex::new(Firewall::open()?.accepting(settings.bridge.accepted_mark))),
             false => None,
         };
         let state =
@@ -208,10 +208,13 @@ impl Networks {
     /// The default bridge's IPv6 subnet: as configured, else as it was, else a free one.
     fn default_subnet6(&self, old: Option<&Network>, id: &str) -> Result<Subnet> {
         let had = old.and_then(|old| old.subnets.iter().find(|subnet| subnet.subnet.is_ipv6()));
-        match (self.settings.bridge.fixed_cidr6, had) {
-            (Some(net), _) => plan::whole(net),
-            (None, Some(subnet)) => Ok(subnet.clone()),
-            (None, None) => {
+        match (self.settings.bridge.address6, self.settings.bridge.fixed_cidr6, had) {
+            (Some(address), range, _) => {
+                Ok(Subnet { gateway: address.address(), range, ..plan::whole(address)? })
+            }
+            (None, Some(net), _) => plan::whole(net),
+            (None, None, Some(subnet)) => Ok(subnet.clone()),
+            (None, None, None) => {
                 let mut pools: Vec<AddressPool> =
                     self.pools.iter().filter(|pool| pool.base.is_ipv6()).copied().collect();
                 if pools.is_empty() {

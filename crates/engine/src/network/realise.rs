@@ -25,12 +25,7 @@ impl Networks {
     }
 
     fn realise_bridge(&self, network: &Network) -> Result<()> {
-        let addresses: Vec<IpNet> = network
-            .subnets
-            .iter()
-            .filter(|subnet| network.gateway_mode(subnet.subnet.is_ipv6()) != GatewayMode::Isolated)
-            .filter_map(|subnet| IpNet::new(subnet.gateway, subnet.subnet.prefix()))
-            .collect();
+        let addresses = Self::bridge_addresses(network);
         let mtu = Some(self.mtu(network));
         let name = network.device.clone();
         let mac = self.state().hardware.get(&name).copied();
@@ -41,6 +36,16 @@ impl Networks {
             ::network::enable_forwarding(&addresses)?;
         }
         Ok(())
+    }
+
+    /// The addresses that a network's bridge has.
+    fn bridge_addresses(network: &Network) -> Vec<IpNet> {
+        network
+            .subnets
+            .iter()
+            .filter(|subnet| network.gateway_mode(subnet.subnet.is_ipv6()) != GatewayMode::Isolated)
+            .filter_map(|subnet| IpNet::new(subnet.gateway, subnet.subnet.prefix()))
+            .collect()
     }
 
     /// The parent is a link of the host, a VLAN of one, or, where none is named, a link that leads nowhere.
@@ -103,6 +108,7 @@ impl Networks {
         let rules = bridged.map(|network| NetworkRules {
             bridge: network.device.clone(),
             subnets: network.subnets.iter().map(|subnet| subnet.subnet).collect(),
+            addresses: Self::bridge_addresses(network).into_iter().map(IpNet::address).collect(),
             masqueraded: network
                 .subnets
                 .iter()

@@ -17,6 +17,10 @@ const ROUTE_LOCAL: u32 = 2;
 /// Offsets in an ARP packet of Ethernet and IPv4 (RFC 826).
 const ARP_SENDER: u32 = 14;
 const ARP_TARGET: u32 = 24;
+/// RFC 4443, and the types of RFC 4861.
+const ICMPV6: u8 = 58;
+const SOLICITATION: u8 = 135;
+const ADVERTISEMENT: u8 = 136;
 /// The length of an interface name in a register.
 const NAME_LENGTH: usize = 16;
 
@@ -53,6 +57,7 @@ fn elements(set: &Set) -> Vec<Element> {
     match &set.content {
         Content::Kept => Vec::new(),
         Content::Names(names) => names.iter().map(|name| Element::member(padded(name))).collect(),
+        Content::Addresses(all) => all.iter().map(|address| Element::member(octets(*address))).collect(),
         Content::Pairs(pairs) => pairs
             .iter()
             .map(|(name, verdict)| Element {
@@ -116,11 +121,34 @@ fn statement(rule: &mut Expressions<'_, '_>, statement: &Statement) {
             rule.meta(first, Meta::EtherType);
             rule.compare(first, true, &number.to_be_bytes());
         }
-        Statement::Link { answer } => link_key(rule, *answer),
-        Statement::Neighbour => {
+        Statement::Link { ipv6, answer } => link_key(rule, *ipv6, *answer),
+        Statement::ArpPair => {
             rule.payload(first, Header::Network, ARP_SENDER, 4);
             rule.payload(first.behind(4), Header::Network, ARP_TARGET, 4);
-            rule.lookup(super::plan::NEIGHBOURS, first, Lookup::Member);
+            rule.lookup(super::plan::neighbours(false), first, Lookup::Member);
+        }
+        Statement::ArpOfGateway => {
+            rule.payload(first, Header::Network, ARP_SENDER, 4);
+            rule.lookup(super::plan::gateways(false), first, Lookup::Member);
+        }
+        Statement::NeighbourMessage { answer } => neighbour_message(rule, *answer),
+        Statement::NeighbourPair { answer } => {
+            neighbour_message(rule, *answer);
+            let (header, offset) =
+                if *answer { (Header::Network, destination_offset(true)) } else { (Header::Transport, 8) };
+            rule.payload(first, Header::Network, source_offset(true), 16);
+            rule.payload(first.behind(16), header, offset, 16);
+            rule.lookup(super::plan::neighbours(true), first, Lookup::Member);
+        }
+        Statement::NeighbourOfGateway => {
+            neighbour_message(rule, true);
+            rule.payload(first, Header::Transport, 8, 16);
+            rule.lookup(super::plan::gateways(true), first, Lookup::Member);
+        }
+        Statement::Marked(mark) => {
+            rule.meta(first, Meta::Mark);
+            rule.mask(first, &mark.mask.to_ne_bytes());
+            rule.compare(first, true, &(mark.value & mark.mask).to_ne_bytes());
         }
         Statement::DirectPort { ipv6 } => {
             port_key(rule, *ipv6, false);
@@ -159,15 +187,24 @@ fn port_key(rule: &mut Expressions<'_, '_>, ipv6: bool, any: bool) {
 }
 
 /// Looks for who speaks, to whom, and on which port of whose; an answer is looked for as what it answers.
-fn link_key(rule: &mut Expressions<'_, '_>, answer: bool) {
-    let first = Register::FIRST;
-    let (from, to) = (source_offset(false), destination_offset(false));
+fn link_key(rule: &mut Expressions<'_, '_>, ipv6: bool, answer: bool) {
+    let (first, length) = (Register::FIRST, u32::from(address_length(ipv6)));
+    let (from, to) = (source_offset(ipv6), destination_offset(ipv6));
     let (from, to, port) = if answer { (to, from, 0) } else { (from, to, 2) };
-    rule.payload(first, Header::Network, from, 4);
-    rule.payload(first.behind(4), Header::Network, to, 4);
-    rule.meta(first.behind(8), Meta::TransportProtocol);
-    rule.payload(first.behind(12), Header::Transport, port, 2);
-    rule.lookup(super::plan::LINKS, first, Lookup::Member);
+    rule.payload(first, Header::Network, from, length);
+    rule.payload(first.behind(length), Header::Network, to, length);
+    rule.meta(first.behind(2 * length), Meta::TransportProtocol);
+    rule.payload(first.behind(2 * length + 4), Header::Transport, port, 2);
+    rule.lookup(super::plan::links(ipv6), first, Lookup::Member);
+}
+
+/// Goes on with questions about neighbours, or answers; their target stands at 8 (RFC 4861, 4.3 and 4.4).
+fn neighbour_message(rule: &mut Expressions<'_, '_>, answer: bool) {
+    let kind = if answer { ADVERTISEMENT } else { SOLICITATION };
+    rule.meta(Register::FIRST, Meta::TransportProtocol);
+    rule.compare(Register::FIRST, true, &[ICMPV6]);
+    rule.payload(Register::FIRST, Header::Transport, 0, 1);
+    rule.compare(Register::FIRST, true, &[kind]);
 }
 
 fn address(rule: &mut Expressions<'_, '_>, net: IpNet, offset: u32) {

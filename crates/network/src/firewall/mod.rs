@@ -16,11 +16,12 @@ mod tests;
 pub use plan::USER_CHAIN;
 pub use ports::{Change, Mapping, Redirections, Way};
 
+use crate::ip::octets;
 use crate::netlink::nft::{self, Element, Transaction};
 use crate::netlink::{Failure, Socket, conntrack};
 use crate::{Error, IpNet, Protocol};
 use ports::elements;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 /// The name of our table.
 pub(crate) const TABLE: &str = "wharf";
@@ -32,6 +33,8 @@ pub struct NetworkRules {
     pub bridge: String,
     /// The network's subnets.
     pub subnets: Vec<IpNet>,
+    /// The bridge's own addresses: no container may say that it has them.
+    pub addresses: Vec<IpAddr>,
     /// Those of them whose packets get the host's address when they leave it (`enable_ip_masquerade`).
     pub masqueraded: Vec<IpNet>,
     /// Whether everybody reaches its containers by their own IPv4 and IPv6 addresses (gateway mode `nat-unprotected`).
@@ -47,13 +50,22 @@ pub struct NetworkRules {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Link {
     /// Who speaks.
-    pub from: Ipv4Addr,
-    /// To whom.
-    pub to: Ipv4Addr,
+    pub from: IpAddr,
+    /// To whom, in the same family.
+    pub to: IpAddr,
     /// The protocol.
     pub protocol: Protocol,
     /// The port of `to`.
     pub port: u16,
+}
+
+/// A mark of packets, and the bits of it that count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// What they are.
+    pub value: u32,
+    /// Which.
+    pub mask: u32,
 }
 
 /// What is in the sets and maps, besides the rules.
@@ -73,6 +85,8 @@ pub struct Firewall {
     socket: Socket,
     /// Whether there is a table for bridged packets.
     bridged: bool,
+    /// Packets that reach containers whatever they are for.
+    accepted: Option<Mark>,
 }
 
 impl Firewall {
@@ -81,7 +95,13 @@ impl Firewall {
     /// # Errors
     /// [`Error::Netlink`].
     pub fn open() -> Result<Self, Error> {
-        Ok(Self { socket: Socket::netfilter()?, bridged: false })
+        Ok(Self { socket: Socket::netfilter()?, bridged: false, accepted: None })
+    }
+
+    /// Lets packets with this mark reach all containers but those of internal networks, from the next [`Firewall::install`] on.
+    #[must_use]
+    pub fn accepting(self, mark: Option<Mark>) -> Self {
+        Self { accepted: mark, ..self }
     }
 
     /// Returns how the kernel knows our changes from those of others.
@@ -100,14 +120,12 @@ impl Firewall {
     /// [`Error::Firewall`]; nothing has changed then.
     pub fn install(&mut self, networks: &[NetworkRules]) -> Result<(), Error> {
         let mut transaction = Transaction::new(TABLE);
-        encode::write(&mut transaction, &plan::table(networks));
+        encode::write(&mut transaction, &plan::table(networks, self.accepted));
         self.commit(transaction, "write rules")?;
-        if networks.iter().any(|network| !network.icc) {
-            let mut transaction = Transaction::new(TABLE).bridge();
-            encode::write(&mut transaction, &plan::bridge_table());
-            // A kernel without it has isolated ports instead, and no exceptions.
-            self.bridged = transaction.commit(&mut self.socket).is_ok();
-        }
+        let mut transaction = Transaction::new(TABLE).bridge();
+        encode::write(&mut transaction, &plan::bridge_table(networks));
+        // A kernel without it has isolated ports instead, and no exceptions.
+        self.bridged = transaction.commit(&mut self.socket).is_ok();
         Ok(())
     }
 
@@ -156,16 +174,18 @@ impl Firewall {
         }
         let mut transaction = Transaction::new(TABLE).bridge();
         write_links(&mut transaction, links);
-        let mut pairs: Vec<Vec<u8>> = links
-            .iter()
-            .flat_map(|link| [[link.from.octets(), link.to.octets()], [link.to.octets(), link.from.octets()]])
-            .map(|pair| pair.concat())
-            .collect();
-        pairs.sort_unstable();
-        pairs.dedup();
-        let pairs: Vec<Element> = pairs.into_iter().map(Element::member).collect();
-        transaction.flush_set(plan::NEIGHBOURS);
-        transaction.add_elements(plan::NEIGHBOURS, &pairs);
+        for ipv6 in [false, true] {
+            let links = links.iter().filter(|link| link.from.is_ipv6() == ipv6);
+            let mut pairs: Vec<Vec<u8>> = links
+                .map(|link| [octets(link.from), octets(link.to)])
+                .flat_map(|[from, to]| [[&from[..], &to].concat(), [to, from].concat()])
+                .collect();
+            pairs.sort_unstable();
+            pairs.dedup();
+            let pairs: Vec<Element> = pairs.into_iter().map(Element::member).collect();
+            transaction.flush_set(plan::neighbours(ipv6));
+            transaction.add_elements(plan::neighbours(ipv6), &pairs);
+        }
         if let Some(closed) = closed {
             let names: Vec<Element> = closed.iter().map(|port| name(port)).collect();
             transaction.flush_set(plan::CLOSED);
@@ -299,16 +319,14 @@ fn name(port: &str) -> Element {
 fn write_links(transaction: &mut Transaction, links: &[Link]) {
     let element = |link: &Link| {
         let [high, low] = link.port.to_be_bytes();
-        let key = [
-            &link.from.octets()[..],
-            &link.to.octets(),
-            &[link.protocol.number(), 0, 0, 0],
-            &[high, low, 0, 0],
-        ];
-        Element::member(key.concat())
+        let (from, to) = (octets(link.from), octets(link.to));
+        Element::member([&from[..], &to, &[link.protocol.number(), 0, 0, 0], &[high, low, 0, 0]].concat())
     };
-    let mut elements: Vec<Element> = links.iter().map(element).collect();
-    elements.dedup();
-    transaction.flush_set(plan::LINKS);
-    transaction.add_elements(plan::LINKS, &elements);
+    for ipv6 in [false, true] {
+        let links = links.iter().filter(|link| link.from.is_ipv6() == ipv6 && link.to.is_ipv6() == ipv6);
+        let mut elements: Vec<Element> = links.map(element).collect();
+        elements.dedup();
+        transaction.flush_set(plan::links(ipv6));
+        transaction.add_elements(plan::links(ipv6), &elements);
+    }
 }

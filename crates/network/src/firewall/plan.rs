@@ -1,10 +1,11 @@
 //! Which rules there should be: a pure function from the networks to a value that prints as nft would.
 
 use super::ports::{self, PortsMap, direct_set, loopback_set};
-use super::{NetworkRules, TABLE};
+use super::{Mark, NetworkRules, TABLE};
 use crate::IpNet;
 use crate::netlink::nft::{Hook, Point, Target, Type, Verdict};
 use std::fmt;
+use std::net::IpAddr;
 
 /// The administrator's chain: jumped to before our own rules for forwarded packets, and never written to.
 pub const USER_CHAIN: &str = "wharf-user";
@@ -15,9 +16,17 @@ pub(super) const INTERNAL: &str = "internal";
 const OPEN: [&str; 2] = ["open4", "open6"];
 pub(super) const INTRA: &str = "intra";
 /// Who reaches whom on which port where containers of a network do not reach each other (`--link`).
-pub(super) const LINKS: &str = "links";
+pub(super) fn links(ipv6: bool) -> &'static str {
+    if ipv6 { "links6" } else { "links4" }
+}
 /// Who of those asks for whose hardware address.
-pub(super) const NEIGHBOURS: &str = "neighbours";
+pub(super) fn neighbours(ipv6: bool) -> &'static str {
+    if ipv6 { "neighbours6" } else { "neighbours4" }
+}
+/// The addresses of bridges, which no container may say are its own.
+pub(super) fn gateways(ipv6: bool) -> &'static str {
+    if ipv6 { "gateways6" } else { "gateways4" }
+}
 /// The ports of bridges whose containers do not reach each other.
 pub(super) const CLOSED: &str = "closed";
 
@@ -31,6 +40,7 @@ const BRIDGED: i32 = -200;
 // linux/if_ether.h
 const ETHERTYPE_IP: u16 = 0x0800;
 const ETHERTYPE_ARP: u16 = 0x0806;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
 
 /// Our table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +68,8 @@ pub(super) enum Content {
     Kept,
     /// Names of bridges.
     Names(Vec<String>),
+    /// Addresses.
+    Addresses(Vec<IpAddr>),
     /// What may pass between two ports of a bridge.
     Pairs(Vec<(String, Verdict)>),
 }
@@ -101,9 +113,19 @@ pub(super) enum Statement {
     /// `meta protocol ip`
     EtherType(u16),
     /// `ip saddr . ip daddr . meta l4proto . th dport @links`, or for answers the other way round.
-    Link { answer: bool },
-    /// `arp saddr ip . arp daddr ip @neighbours`
-    Neighbour,
+    Link { ipv6: bool, answer: bool },
+    /// `arp saddr ip . arp daddr ip @neighbours4`
+    ArpPair,
+    /// `ip6 saddr . icmpv6 target @neighbours6` of a solicitation, `ip6 saddr . ip6 daddr` of an advertisement
+    NeighbourPair { answer: bool },
+    /// `icmpv6 type nd-neighbor-solicit`
+    NeighbourMessage { answer: bool },
+    /// `arp saddr ip @gateways4`
+    ArpOfGateway,
+    /// `icmpv6 target @gateways6` of an advertisement
+    NeighbourOfGateway,
+    /// `meta mark & 0xff == 0x1`
+    Marked(Mark),
     /// `meta l4proto . ip daddr . th dport @direct4`
     DirectPort { ipv6: bool },
     /// `masquerade`
@@ -119,58 +141,84 @@ pub(super) enum Side {
     Output,
 }
 
-/// Returns the table for these networks.
-pub(super) fn table(networks: &[NetworkRules]) -> Table {
-    Table { bridge: false, sets: sets(networks), chains: chains(networks) }
+/// Returns the table for these networks, whose containers are reached by packets with `mark`.
+pub(super) fn table(networks: &[NetworkRules], mark: Option<Mark>) -> Table {
+    Table { bridge: false, sets: sets(networks), chains: chains(networks, mark) }
 }
 
-/// Returns the table for what bridges forward: between containers that do not reach each other nothing but links passes.
+/// Returns the table for what bridges forward: between containers that do not reach each other nothing but links passes, and
+/// no container says of itself that it is the host.
 ///
 /// It stands beside the other one because a bridge shows its packets to `inet` tables only where `br_netfilter` is loaded.
-pub(super) fn bridge_table() -> Table {
+pub(super) fn bridge_table(networks: &[NetworkRules]) -> Table {
     use Statement as S;
     let rules = |rules: Vec<Vec<S>>| Some(rules.into_iter().map(Rule).collect());
     Table {
         bridge: true,
-        sets: vec![
-            Set { content: Content::Kept, ..names_set(CLOSED, Vec::new()) },
-            links_set(),
-            Set {
-                name: NEIGHBOURS,
-                key: &[Type::Ipv4, Type::Ipv4],
-                ranges: false,
-                target: Target::Nothing,
-                content: Content::Kept,
-            },
-        ],
+        sets: bridge_sets(networks),
         chains: vec![
             Chain {
                 name: "forward",
                 hook: Some(Hook { kind: "filter", point: Point::Forward, priority: BRIDGED }),
-                rules: rules(vec![vec![
-                    S::NameIn { side: Side::Input, set: CLOSED },
-                    S::Verdict(Verdict::Goto("between")),
-                ]]),
+                rules: rules(vec![
+                    vec![S::EtherType(ETHERTYPE_ARP), S::ArpOfGateway, S::Verdict(Verdict::Drop)],
+                    vec![S::EtherType(ETHERTYPE_IPV6), S::NeighbourOfGateway, S::Verdict(Verdict::Drop)],
+                    vec![S::NameIn { side: Side::Input, set: CLOSED }, S::Verdict(Verdict::Goto("between"))],
+                ]),
             },
             between(
-                &S::EtherType(ETHERTYPE_IP),
-                Some(vec![S::EtherType(ETHERTYPE_ARP), S::Neighbour, S::Verdict(Verdict::Accept)]),
+                [S::EtherType(ETHERTYPE_IP), S::EtherType(ETHERTYPE_IPV6)],
+                vec![
+                    vec![S::EtherType(ETHERTYPE_ARP), S::ArpPair],
+                    vec![S::EtherType(ETHERTYPE_IPV6), S::NeighbourPair { answer: false }],
+                    vec![S::EtherType(ETHERTYPE_IPV6), S::NeighbourPair { answer: true }],
+                ],
             ),
         ],
     }
 }
 
+fn bridge_sets(networks: &[NetworkRules]) -> Vec<Set> {
+    let addresses = |name, ipv6: bool, key, content| Set {
+        name,
+        key,
+        ranges: false,
+        target: Target::Nothing,
+        content: match content {
+            Content::Addresses(all) => Content::Addresses(
+                all.into_iter().filter(|address: &IpAddr| address.is_ipv6() == ipv6).collect(),
+            ),
+            content => content,
+        },
+    };
+    let gateways_of = || {
+        Content::Addresses(networks.iter().flat_map(|network| network.addresses.iter().copied()).collect())
+    };
+    vec![
+        Set { content: Content::Kept, ..names_set(CLOSED, Vec::new()) },
+        links_set(false),
+        links_set(true),
+        addresses(neighbours(false), false, &[Type::Ipv4, Type::Ipv4], Content::Kept),
+        addresses(neighbours(true), true, &[Type::Ipv6, Type::Ipv6], Content::Kept),
+        addresses(gateways(false), false, &[Type::Ipv4], gateways_of()),
+        addresses(gateways(true), true, &[Type::Ipv6], gateways_of()),
+    ]
+}
+
 /// What reaches containers.
-fn inbound() -> Chain {
+fn inbound(mark: Option<Mark>) -> Chain {
     use Statement as S;
     let verdict = S::Verdict;
     let from = |set| S::NameIn { side: Side::Input, set };
     let to = |set| S::NameIn { side: Side::Output, set };
-    let rules = vec![
+    let marked = mark.map(|mark| vec![S::Marked(mark), verdict(Verdict::Accept)]);
+    let rules = [
         vec![S::PairVerdict],
         vec![to(INTERNAL), verdict(Verdict::Drop)],
         vec![from(INTERNAL), verdict(Verdict::Drop)],
         vec![S::Established, verdict(Verdict::Accept)],
+    ];
+    let rest = [
         vec![from(BRIDGES), verdict(Verdict::Drop)],
         vec![S::WasDestinationNat, verdict(Verdict::Accept)],
         reached(false),
@@ -179,7 +227,8 @@ fn inbound() -> Chain {
         vec![S::Family { ipv6: true }, to(OPEN[1]), verdict(Verdict::Accept)],
         vec![verdict(Verdict::Drop)],
     ];
-    Chain { name: "inbound", hook: None, rules: Some(rules.into_iter().map(Rule).collect()) }
+    let rules = rules.into_iter().chain(marked).chain(rest);
+    Chain { name: "inbound", hook: None, rules: Some(rules.map(Rule).collect()) }
 }
 
 /// A port that is reached by the container's own address.
@@ -187,22 +236,26 @@ fn reached(ipv6: bool) -> Vec<Statement> {
     vec![Statement::Family { ipv6 }, Statement::DirectPort { ipv6 }, Statement::Verdict(Verdict::Accept)]
 }
 
-/// What passes between containers that do not reach each other: links, and one `further` rule.
-fn between(is_ip: &Statement, further: Option<Vec<Statement>>) -> Chain {
-    let link = |answer| vec![is_ip.clone(), Statement::Link { answer }, Statement::Verdict(Verdict::Accept)];
-    let rules = [link(false), link(true)].into_iter().chain(further);
-    let rules = rules.chain([vec![Statement::Verdict(Verdict::Drop)]]).map(Rule).collect();
+/// What passes between containers that do not reach each other: links of each family, told apart by `is_family`, and what
+/// `further` matches.
+fn between(is_family: [Statement; 2], further: Vec<Vec<Statement>>) -> Chain {
+    let links = is_family.into_iter().zip([false, true]).flat_map(|(is_family, ipv6)| {
+        [false, true].map(|answer| vec![is_family.clone(), Statement::Link { ipv6, answer }])
+    });
+    let accepted = links.chain(further).map(|mut rule| {
+        rule.push(Statement::Verdict(Verdict::Accept));
+        rule
+    });
+    let rules = accepted.chain([vec![Statement::Verdict(Verdict::Drop)]]).map(Rule).collect();
     Chain { name: "between", hook: None, rules: Some(rules) }
 }
 
-fn links_set() -> Set {
-    Set {
-        name: LINKS,
-        key: &[Type::Ipv4, Type::Ipv4, Type::Protocol, Type::Port],
-        ranges: false,
-        target: Target::Nothing,
-        content: Content::Kept,
-    }
+fn links_set(ipv6: bool) -> Set {
+    let key: &'static [Type] = match ipv6 {
+        false => &[Type::Ipv4, Type::Ipv4, Type::Protocol, Type::Port],
+        true => &[Type::Ipv6, Type::Ipv6, Type::Protocol, Type::Port],
+    };
+    Set { name: links(ipv6), key, ranges: false, target: Target::Nothing, content: Content::Kept }
 }
 
 fn names(networks: &[NetworkRules], wanted: impl Fn(&NetworkRules) -> bool) -> Vec<String> {
@@ -231,13 +284,14 @@ fn sets(networks: &[NetworkRules]) -> Vec<Set> {
             target: Target::Verdict,
             content: Content::Pairs(pairs.collect()),
         },
-        links_set(),
+        links_set(false),
+        links_set(true),
     ];
     sets.extend(ports::sets());
     sets
 }
 
-fn chains(networks: &[NetworkRules]) -> Vec<Chain> {
+fn chains(networks: &[NetworkRules], mark: Option<Mark>) -> Vec<Chain> {
     use Statement as S;
     let rules = |rules: Vec<Vec<S>>| Some(rules.into_iter().map(Rule).collect());
     let base = |name, kind, point, priority, list: Vec<Vec<S>>| Chain {
@@ -279,8 +333,12 @@ fn chains(networks: &[NetworkRules]) -> Vec<Chain> {
                 vec![from(BRIDGES), verdict(Verdict::Goto("outbound"))],
             ],
         ),
-        inbound(),
-        between(&S::Family { ipv6: false }, None),
+        inbound(mark),
+        // Who asks for whose hardware address the bridge's table has decided before, or the ports are isolated.
+        between(
+            [S::Family { ipv6: false }, S::Family { ipv6: true }],
+            [false, true].map(|answer| vec![S::Family { ipv6: true }, S::NeighbourMessage { answer }]).into(),
+        ),
         Chain {
             name: "outbound",
             hook: None,
@@ -349,6 +407,7 @@ impl fmt::Display for Set {
         let elements: Vec<String> = match &self.content {
             Content::Kept => Vec::new(),
             Content::Names(names) => names.iter().map(|name| format!("\"{name}\"")).collect(),
+            Content::Addresses(addresses) => addresses.iter().map(ToString::to_string).collect(),
             Content::Pairs(pairs) => pairs
                 .iter()
                 .map(|(name, verdict)| format!("\"{name}\" . \"{name}\" : {}", word(verdict)))
@@ -404,13 +463,27 @@ impl fmt::Display for Statement {
                 write!(f, "dnat {ip} to meta l4proto{daddr} . th dport map @{}", map.name())
             }
             Self::EtherType(number) => write!(f, "meta protocol {number:#06x}"),
-            Self::Link { answer: false } => {
-                write!(f, "ip saddr . ip daddr . meta l4proto . th dport @{LINKS}")
+            Self::Link { ipv6, answer } => {
+                let (ip, set) = (ip_word(*ipv6), links(*ipv6));
+                let (from, to, port) =
+                    if *answer { ("daddr", "saddr", "sport") } else { ("saddr", "daddr", "dport") };
+                write!(f, "{ip} {from} . {ip} {to} . meta l4proto . th {port} @{set}")
             }
-            Self::Link { answer: true } => {
-                write!(f, "ip daddr . ip saddr . meta l4proto . th sport @{LINKS}")
+            Self::ArpPair => write!(f, "arp saddr ip . arp daddr ip @{}", neighbours(false)),
+            Self::NeighbourPair { answer: false } => {
+                write!(f, "icmpv6 type nd-neighbor-solicit ip6 saddr . icmpv6 taddr @{}", neighbours(true))
             }
-            Self::Neighbour => write!(f, "arp saddr ip . arp daddr ip @{NEIGHBOURS}"),
+            Self::NeighbourPair { answer: true } => {
+                write!(f, "icmpv6 type nd-neighbor-advert ip6 saddr . ip6 daddr @{}", neighbours(true))
+            }
+            Self::NeighbourMessage { answer } => {
+                write!(f, "icmpv6 type nd-neighbor-{}", if *answer { "advert" } else { "solicit" })
+            }
+            Self::ArpOfGateway => write!(f, "arp saddr ip @{}", gateways(false)),
+            Self::NeighbourOfGateway => {
+                write!(f, "icmpv6 type nd-neighbor-advert icmpv6 taddr @{}", gateways(true))
+            }
+            Self::Marked(Mark { value, mask }) => write!(f, "meta mark & {mask:#x} == {value:#x}"),
             Self::DirectPort { ipv6 } => {
                 write!(f, "meta l4proto . {} daddr . th dport @{}", ip_word(*ipv6), direct_set(*ipv6))
             }

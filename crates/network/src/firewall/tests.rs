@@ -8,6 +8,7 @@ fn networks() -> Vec<NetworkRules> {
     let open = NetworkRules {
         bridge: "docker0".into(),
         subnets: vec!["172.17.0.1/16".parse().unwrap(), "fd00:17::/64".parse().unwrap()],
+        addresses: vec!["172.17.0.1".parse().unwrap(), "fd00:17::1".parse().unwrap()],
         masqueraded: vec!["172.17.0.1/16".parse().unwrap(), "fd00:17::/64".parse().unwrap()],
         open: [false, true],
         icc: true,
@@ -16,6 +17,7 @@ fn networks() -> Vec<NetworkRules> {
     let closed = NetworkRules {
         bridge: "br-1".into(),
         subnets: vec!["172.18.0.0/16".parse().unwrap()],
+        addresses: Vec::new(),
         masqueraded: Vec::new(),
         open: [false; 2],
         icc: false,
@@ -30,7 +32,8 @@ const RULES_OF_TWO: &str = r#"table inet wharf {
 	set open4 { type ifname }
 	set open6 { type ifname; elements = { "docker0" } }
 	map intra { type ifname . ifname : verdict; elements = { "docker0" . "docker0" : accept, "br-1" . "br-1" : goto between } }
-	set links { type ipv4_addr . ipv4_addr . inet_proto . inet_service }
+	set links4 { type ipv4_addr . ipv4_addr . inet_proto . inet_service }
+	set links6 { type ipv6_addr . ipv6_addr . inet_proto . inet_service }
 	set direct4 { type inet_proto . ipv4_addr . inet_service }
 	set direct6 { type inet_proto . ipv6_addr . inet_service }
 	map ports4 { type inet_proto . ipv4_addr . inet_service : ipv4_addr . inet_service }
@@ -87,6 +90,7 @@ const RULES_OF_TWO: &str = r#"table inet wharf {
 		oifname @internal drop
 		iifname @internal drop
 		ct state established,related accept
+		meta mark & 0xff == 0x1 accept
 		iifname @bridges drop
 		ct status dnat accept
 		meta nfproto ipv4 meta l4proto . ip daddr . th dport @direct4 accept
@@ -96,8 +100,12 @@ const RULES_OF_TWO: &str = r#"table inet wharf {
 		drop
 	}
 	chain between {
-		meta nfproto ipv4 ip saddr . ip daddr . meta l4proto . th dport @links accept
-		meta nfproto ipv4 ip daddr . ip saddr . meta l4proto . th sport @links accept
+		meta nfproto ipv4 ip saddr . ip daddr . meta l4proto . th dport @links4 accept
+		meta nfproto ipv4 ip daddr . ip saddr . meta l4proto . th sport @links4 accept
+		meta nfproto ipv6 ip6 saddr . ip6 daddr . meta l4proto . th dport @links6 accept
+		meta nfproto ipv6 ip6 daddr . ip6 saddr . meta l4proto . th sport @links6 accept
+		meta nfproto ipv6 icmpv6 type nd-neighbor-solicit accept
+		meta nfproto ipv6 icmpv6 type nd-neighbor-advert accept
 		drop
 	}
 	chain outbound {
@@ -109,28 +117,38 @@ const RULES_OF_TWO: &str = r#"table inet wharf {
 
 #[test]
 fn the_rules_of_two_networks() {
-    assert_eq!(plan::table(&networks()).to_string(), RULES_OF_TWO);
+    assert_eq!(plan::table(&networks(), Some(Mark { value: 1, mask: 0xff })).to_string(), RULES_OF_TWO);
 }
 
 #[test]
 fn the_rules_of_bridges() {
     let expect = r#"table bridge wharf {
 	set closed { type ifname }
-	set links { type ipv4_addr . ipv4_addr . inet_proto . inet_service }
-	set neighbours { type ipv4_addr . ipv4_addr }
+	set links4 { type ipv4_addr . ipv4_addr . inet_proto . inet_service }
+	set links6 { type ipv6_addr . ipv6_addr . inet_proto . inet_service }
+	set neighbours4 { type ipv4_addr . ipv4_addr }
+	set neighbours6 { type ipv6_addr . ipv6_addr }
+	set gateways4 { type ipv4_addr; elements = { 172.17.0.1 } }
+	set gateways6 { type ipv6_addr; elements = { fd00:17::1 } }
 	chain forward {
 		type filter hook forward priority -200; policy accept;
+		meta protocol 0x0806 arp saddr ip @gateways4 drop
+		meta protocol 0x86dd icmpv6 type nd-neighbor-advert icmpv6 taddr @gateways6 drop
 		iifname @closed goto between
 	}
 	chain between {
-		meta protocol 0x0800 ip saddr . ip daddr . meta l4proto . th dport @links accept
-		meta protocol 0x0800 ip daddr . ip saddr . meta l4proto . th sport @links accept
-		meta protocol 0x0806 arp saddr ip . arp daddr ip @neighbours accept
+		meta protocol 0x0800 ip saddr . ip daddr . meta l4proto . th dport @links4 accept
+		meta protocol 0x0800 ip daddr . ip saddr . meta l4proto . th sport @links4 accept
+		meta protocol 0x86dd ip6 saddr . ip6 daddr . meta l4proto . th dport @links6 accept
+		meta protocol 0x86dd ip6 daddr . ip6 saddr . meta l4proto . th sport @links6 accept
+		meta protocol 0x0806 arp saddr ip . arp daddr ip @neighbours4 accept
+		meta protocol 0x86dd icmpv6 type nd-neighbor-solicit ip6 saddr . icmpv6 taddr @neighbours6 accept
+		meta protocol 0x86dd icmpv6 type nd-neighbor-advert ip6 saddr . ip6 daddr @neighbours6 accept
 		drop
 	}
 }
 "#;
-    assert_eq!(plan::bridge_table().to_string(), expect);
+    assert_eq!(plan::bridge_table(&networks()).to_string(), expect);
 }
 
 #[test]

@@ -394,12 +394,14 @@ pub(crate) enum Meta {
     EtherType,
     NetworkProtocol,
     TransportProtocol,
+    Mark,
 }
 
 impl Meta {
     fn number(self) -> u32 {
         match self {
             Self::EtherType => 1,
+            Self::Mark => 3,
             Self::InputName => 6,
             Self::OutputName => 7,
             Self::NetworkProtocol => 15,

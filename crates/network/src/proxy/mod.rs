@@ -16,7 +16,7 @@ mod tests;
 
 pub use listener::Listener;
 
-use crate::{Error, Protocol};
+use crate::{Error, Protocol, poll};
 use datagram::{Flow, FlowKey, Flows};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -26,8 +26,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use stream::{End, Pair};
 
-/// The events taken in one [`Proxy::dispatch`].
-const EVENTS: usize = 64;
+/// What errors are about.
+const OBJECT: &str = "port proxy";
 /// The connections or datagrams taken from one listener in one go.
 const TAKEN_AT_ONCE: usize = 32;
 /// The largest datagram, and the bytes moved in one step of a connection.
@@ -100,7 +100,7 @@ impl Proxy {
             armed: false,
             scratch: vec![0; BUFFER],
         };
-        watch(&proxy.epoll, &proxy.timer, TIMER, EventFlags::IN)?;
+        poll::watch(&proxy.epoll, &proxy.timer, TIMER, EventFlags::IN, OBJECT)?;
         Ok(proxy)
     }
 
@@ -110,7 +110,7 @@ impl Proxy {
     /// [`Error::System`].
     pub fn add(&mut self, listener: Listener, target: SocketAddr) -> Result<Key, Error> {
         let id = self.identifier();
-        watch(&self.epoll, &listener, token(id, Side::Client), EventFlags::IN)?;
+        poll::watch(&self.epoll, &listener, token(id, Side::Client), EventFlags::IN, OBJECT)?;
         let entry = match listener.protocol() {
             Protocol::Udp => Entry::Datagram { listener, target, flows: Flows::default() },
             Protocol::Tcp | Protocol::Sctp => Entry::Stream { listener, target },
@@ -155,16 +155,7 @@ impl Proxy {
     /// # Errors
     /// [`Error::System`] if the epoll descriptor fails; failures of single connections end those.
     pub fn dispatch(&mut self) -> Result<(), Error> {
-        let mut events = Vec::with_capacity(EVENTS);
-        let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-        loop {
-            match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), Some(&now)) {
-                Ok(_) => break,
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(sys::Error::new("epoll_wait", "port proxy", errno).into()),
-            }
-        }
-        for event in events {
+        for event in poll::events(&self.epoll, OBJECT)? {
             match event.data.u64() {
                 TIMER => self.tick(Instant::now())?,
                 token => self.handle(token)?,
@@ -272,7 +263,8 @@ impl Proxy {
         }
         let flow = Flow::open(listener, key, target)?;
         let id = self.identifier();
-        watch(&self.epoll, &flow, token(id, Side::Server), EventFlags::IN).map_err(|error| errno(&error))?;
+        poll::watch(&self.epoll, &flow, token(id, Side::Server), EventFlags::IN, OBJECT)
+            .map_err(|error| errno(&error))?;
         self.entries.insert(id, Entry::Flow(flow));
         flows.insert(key, id);
         self.arm(SWEEP).map_err(|error| errno(&error))?;
@@ -300,7 +292,7 @@ impl Proxy {
             if let Some(Entry::Stream { listener, .. } | Entry::Datagram { listener, .. }) =
                 self.entries.get(&id)
             {
-                watch(&self.epoll, listener, token(id, Side::Client), EventFlags::IN)?;
+                poll::watch(&self.epoll, listener, token(id, Side::Client), EventFlags::IN, OBJECT)?;
             }
         }
         let idle = self.limits.idle;
@@ -344,7 +336,7 @@ impl Proxy {
             return Ok(());
         }
         if end.watched.is_empty() {
-            watch(&self.epoll, &end.fd, token, wanted)?;
+            poll::watch(&self.epoll, &end.fd, token, wanted, OBJECT)?;
         } else if wanted.is_empty() {
             epoll::delete(&self.epoll, &end.fd).map_err(sys::Error::on("epoll_ctl", "port proxy"))?;
         } else {
@@ -377,11 +369,6 @@ enum Side {
 
 fn token(id: u64, side: Side) -> u64 {
     id << 1 | u64::from(matches!(side, Side::Server))
-}
-
-fn watch(epoll: &OwnedFd, fd: impl AsFd, token: u64, flags: EventFlags) -> Result<(), Error> {
-    epoll::add(epoll, fd, EventData::new_u64(token), flags)
-        .map_err(|errno| sys::Error::new("epoll_ctl", "port proxy", errno).into())
 }
 
 fn errno(error: &Error) -> Errno {

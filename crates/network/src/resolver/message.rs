@@ -10,7 +10,7 @@ pub(super) const A: u16 = 1;
 pub(super) const PTR: u16 = 12;
 pub(super) const MX: u16 = 15;
 pub(super) const AAAA: u16 = 28;
-const OPT: u16 = 41;
+pub(super) const OPT: u16 = 41;
 const CLASS_IN: u16 = 1;
 
 /// Response codes.
@@ -236,7 +236,8 @@ fn extended_limit(message: &[u8], at: usize) -> Option<usize> {
     (additional > 0 && root == 0 && kind == OPT).then(|| u16_at(message, at + 3).map(usize::from)).flatten()
 }
 
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+/// Returns the number at `at`.
+pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 

@@ -1,13 +1,14 @@
 //! The resolver at 127.0.0.11, which answers the containers of user-defined networks.
 //!
 //! Names of containers are answered from a table ([`Names`]); everything else goes to the name servers of the host or the
-//! user, asked from inside the container's namespace (or from the host's for servers on the host's loopback), one after
-//! the other until one answers. After Docker: A, AAAA, PTR and MX of known names; a known name without an address of the
+//! user, asked from inside the container's namespace (or from the host's for servers on the host's loopback): the next one
+//! when one refuses, and beside it when it keeps silent. Their answers are kept as long as they say. After Docker: A, AAAA, PTR and MX of known names; a known name without an address of the
 //! family asked for is an empty answer, not an unknown name; time to live 600.
 //!
 //! Like the port proxy it hangs on one epoll descriptor ([`AsFd`]), [`Resolver::dispatch`] never waits, and everything a
 //! container can make it hold is bounded.
 
+mod cache;
 mod connection;
 mod message;
 mod names;
@@ -18,7 +19,8 @@ mod upstream;
 
 pub use names::Names;
 
-use crate::Error;
+use crate::{Error, poll};
+use cache::Cache;
 use connection::Connection;
 use message::{Query, Unreadable};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
@@ -31,8 +33,6 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use upstream::{Client, Progress, Question, Upstream};
 
-/// How long one name server has to answer (Docker: 4 s).
-const SERVER_PATIENCE: Duration = Duration::from_secs(4);
 /// The name servers asked for one question (Docker, and resolv.conf(5)).
 const SERVERS: usize = 3;
 /// The questions that may be on their way to name servers (Docker: 1024).
@@ -42,7 +42,8 @@ const CONNECTIONS: usize = 64;
 const CONNECTION_IDLE: Duration = Duration::from_secs(10);
 /// How often time limits are looked at while something is on its way.
 const TICK: Duration = Duration::from_millis(500);
-const EVENTS: usize = 64;
+/// What errors are about.
+const OBJECT: &str = "resolver";
 const TAKEN_AT_ONCE: usize = 32;
 const BUFFER: usize = 64 * 1024;
 
@@ -85,6 +86,7 @@ pub struct Resolver {
     settings: Settings,
     connections: HashMap<u64, Connection>,
     upstreams: HashMap<u64, Upstream>,
+    cache: Cache,
     next: u64,
     scratch: Vec<u8>,
 }
@@ -104,9 +106,9 @@ impl Resolver {
         let epoll =
             epoll::create(CreateFlags::CLOEXEC).map_err(sys::Error::on("epoll_create1", "resolver"))?;
         let timer = sys::event::timer()?;
-        watch(&epoll, &timer, TIMER, EventFlags::IN)?;
-        watch(&epoll, &sockets.udp, UDP, EventFlags::IN)?;
-        watch(&epoll, &sockets.tcp, TCP, EventFlags::IN)?;
+        poll::watch(&epoll, &timer, TIMER, EventFlags::IN, OBJECT)?;
+        poll::watch(&epoll, &sockets.udp, UDP, EventFlags::IN, OBJECT)?;
+        poll::watch(&epoll, &sockets.tcp, TCP, EventFlags::IN, OBJECT)?;
         Ok(Self {
             epoll,
             timer,
@@ -117,6 +119,7 @@ impl Resolver {
             settings,
             connections: HashMap::new(),
             upstreams: HashMap::new(),
+            cache: Cache::default(),
             next: FIRST_FREE,
             scratch: vec![0; BUFFER],
         })
@@ -124,6 +127,9 @@ impl Resolver {
 
     /// Replaces what the resolver knows. Questions on their way are not affected.
     pub fn update(&mut self, settings: Settings) {
+        if settings.forwarders != self.settings.forwarders {
+            self.cache.clear();
+        }
         self.settings = settings;
     }
 
@@ -132,16 +138,7 @@ impl Resolver {
     /// # Errors
     /// [`Error::System`] if the epoll descriptor fails.
     pub fn dispatch(&mut self) -> Result<(), Error> {
-        let mut events = Vec::with_capacity(EVENTS);
-        let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-        loop {
-            match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), Some(&now)) {
-                Ok(_) => break,
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(sys::Error::new("epoll_wait", "resolver", errno).into()),
-            }
-        }
-        for event in events {
+        for event in poll::events(&self.epoll, OBJECT)? {
             match event.data.u64() {
                 TIMER => self.tick(Instant::now())?,
                 UDP => self.receive(),
@@ -188,7 +185,7 @@ impl Resolver {
                 self.connections.remove(&oldest);
             }
             let id = self.identifier();
-            if watch(&self.epoll, &fd, id, EventFlags::IN).is_ok() {
+            if poll::watch(&self.epoll, &fd, id, EventFlags::IN, OBJECT).is_ok() {
                 self.connections.insert(id, Connection::new(fd));
             }
         }
@@ -225,11 +222,16 @@ impl Resolver {
         if let Some(answer) = self.settings.answer(&query) {
             return self.reply_fitting(client, &query, answer);
         }
+        if let Some(mut answer) = self.cache.get(message, Instant::now()) {
+            message::set_id(&mut answer, query.id);
+            return self.reply_fitting(client, &query, answer);
+        }
         if self.upstreams.len() >= QUESTIONS {
             return;
         }
         let servers: Vec<Forwarder> = self.settings.forwarders.iter().copied().take(SERVERS).collect();
-        self.ask_next(Question::new(query, message.to_vec(), client, servers));
+        let number = self.identifier();
+        self.ask_next(Question::new(number, query, message.to_vec(), client, servers));
     }
 
     /// Sends a question to its next name server.
@@ -237,7 +239,7 @@ impl Resolver {
         while let Some(server) = question.next_server() {
             let netns = if server.from_host { None } else { self.netns.as_ref().map(AsFd::as_fd) };
             let Ok(fd) = sockets::outgoing(netns, question.protocol(), server.address) else { continue };
-            match question.ask(fd, Instant::now() + SERVER_PATIENCE) {
+            match question.ask(fd, Instant::now()) {
                 Ok(upstream) => {
                     let id = self.identifier();
                     return self.keep(id, upstream);
@@ -258,10 +260,17 @@ impl Resolver {
         }
     }
 
-    /// Gives a client its answer; without one the failure of the servers.
+    /// Gives a client its answer; without one the failure of the servers, unless another is still being asked.
     fn finish(&mut self, question: &Question, answer: Option<Vec<u8>>) {
+        let helped = |code| !matches!(code, message::SERVER_FAILURE | message::REFUSED);
+        if answer.as_deref().and_then(message::code).is_some_and(helped) {
+            self.upstreams.retain(|_, other| other.question.number != question.number);
+        } else if self.upstreams.values().any(|other| other.question.number == question.number) {
+            return;
+        }
         match answer {
             Some(mut answer) => {
+                self.cache.put(&question.message, &answer, Instant::now());
                 message::set_id(&mut answer, question.query.id);
                 self.reply_fitting(question.client, &question.query, answer);
             }
@@ -305,10 +314,15 @@ impl Resolver {
         sys::event::drain(self.timer.as_fd());
         self.armed = false;
         if std::mem::take(&mut self.resting) {
-            watch(&self.epoll, &self.sockets.tcp, TCP, EventFlags::IN)?;
+            poll::watch(&self.epoll, &self.sockets.tcp, TCP, EventFlags::IN, OBJECT)?;
         }
         self.connections
             .retain(|_, connection| now.saturating_duration_since(connection.last_used()) < CONNECTION_IDLE);
+        let room = QUESTIONS.saturating_sub(self.upstreams.len());
+        let silent = self.upstreams.values_mut().filter(|upstream| upstream.next_at <= now);
+        let others: Vec<Question> =
+            silent.filter_map(|upstream| upstream.question.for_the_others()).take(room).collect();
+        others.into_iter().for_each(|question| self.ask_next(question));
         let late: Vec<u64> = self
             .upstreams
             .iter()
@@ -364,6 +378,9 @@ pub(crate) fn judge(bytes: &[u8]) {
     let messages = connection::take_messages(&mut stream);
     let length: usize = messages.iter().map(|message| message.len() + 2).sum();
     assert_eq!(length + stream.len(), bytes.len(), "TCP: messages of other bytes than came");
+    if let Some((lives, _)) = cache::lives(bytes) {
+        assert!(lives.iter().all(|at| at + 4 <= bytes.len()), "{lives:?} of {} bytes", bytes.len());
+    }
     let query = match message::parse(bytes) {
         Ok(query) => query,
         Err(Unreadable::Ignore) => return,
@@ -423,9 +440,4 @@ fn rewatch(
     } else {
         epoll::modify(epoll, fd, EventData::new_u64(token), wanted)
     }
-}
-
-fn watch(epoll: &OwnedFd, fd: impl AsFd, token: u64, flags: EventFlags) -> Result<(), Error> {
-    epoll::add(epoll, fd, EventData::new_u64(token), flags)
-        .map_err(|errno| sys::Error::new("epoll_ctl", "resolver", errno).into())
 }

@@ -238,3 +238,41 @@ fn several_addresses_take_turns() {
         .collect();
     assert!(firsts.len() > 1);
 }
+
+#[test]
+fn a_silent_server_is_still_heard_when_another_one_is_asked() {
+    let (first, one) = silent();
+    let (second, two) = silent();
+    for socket in [&first, &second] {
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    }
+    let resolver = Running::start(Settings { forwarders: vec![one, two], ..Settings::default() });
+    let client = std::thread::scope(|scope| {
+        let client = scope.spawn(|| resolver.ask("web.example", A));
+        let mut buffer = [0; 512];
+        let (length, asker) = first.recv_from(&mut buffer).unwrap();
+        second.recv_from(&mut [0; 512]).unwrap();
+        let answer = message::parse(&buffer[..length]).unwrap().addresses(&[[192, 0, 2, 1].into()]);
+        first.send_to(&answer, asker).unwrap();
+        client.join().unwrap()
+    });
+    assert!(client.ends_with(&[192, 0, 2, 1]), "{client:?}");
+}
+
+#[test]
+fn what_was_answered_is_not_asked_again() {
+    let (server, forwarder) = silent();
+    server.set_read_timeout(Some(PATIENCE)).unwrap();
+    let resolver = Running::start(Settings { forwarders: vec![forwarder], ..Settings::default() });
+    std::thread::scope(|scope| {
+        let client = scope.spawn(|| (resolver.ask("web.example", A), resolver.ask("web.example", A)));
+        let mut buffer = [0; 512];
+        let (length, asker) = server.recv_from(&mut buffer).unwrap();
+        let answer = message::parse(&buffer[..length]).unwrap().addresses(&[[192, 0, 2, 1].into()]);
+        server.send_to(&answer, asker).unwrap();
+        let (one, two) = client.join().unwrap();
+        assert_eq!(one, two);
+    });
+    server.set_nonblocking(true).unwrap();
+    assert!(server.recv_from(&mut [0; 512]).is_err(), "asked twice");
+}

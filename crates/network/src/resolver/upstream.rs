@@ -10,7 +10,12 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long one name server has to answer (Docker: 4 s).
+const SERVER_PATIENCE: Duration = Duration::from_secs(4);
+/// How long it may keep silent until the next one is asked beside it.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// Who asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,20 +38,36 @@ pub(super) enum Progress {
 }
 
 /// A question that is to be asked outside.
+///
+/// While one server keeps silent, others are asked as well: then there are several of these, with one `number`.
 #[derive(Debug)]
 pub(super) struct Question {
+    pub(super) number: u64,
     pub(super) query: Query,
     pub(super) client: Client,
     /// What the last server said that could not help.
     pub(super) refusal: Option<Vec<u8>>,
-    message: Vec<u8>,
+    pub(super) message: Vec<u8>,
     servers: VecDeque<Forwarder>,
 }
 
 impl Question {
     /// Returns the question of `message`, to be asked of `servers` in turn.
-    pub(super) fn new(query: Query, message: Vec<u8>, client: Client, servers: Vec<Forwarder>) -> Self {
-        Self { query, client, refusal: None, message, servers: servers.into() }
+    pub(super) fn new(
+        number: u64,
+        query: Query,
+        message: Vec<u8>,
+        client: Client,
+        servers: Vec<Forwarder>,
+    ) -> Self {
+        Self { number, query, client, refusal: None, message, servers: servers.into() }
+    }
+
+    /// Returns the same question for the servers that were not asked yet, which are no longer its own; `None` without any.
+    pub(super) fn for_the_others(&mut self) -> Option<Self> {
+        let servers = std::mem::take(&mut self.servers);
+        let (number, query, message) = (self.number, self.query.clone(), self.message.clone());
+        (!servers.is_empty()).then(|| Self::new(number, query, message, self.client, servers.into()))
     }
 
     /// Takes the next server to ask.
@@ -65,7 +86,7 @@ impl Question {
     /// Asks over `fd`, which is connected or connecting to a server; gives the question back if that fails at once.
     ///
     /// The question gets an id of its own, and the socket a port of its own: both must be guessed to forge an answer.
-    pub(super) fn ask(mut self, fd: OwnedFd, deadline: Instant) -> Result<Upstream, Box<Self>> {
+    pub(super) fn ask(mut self, fd: OwnedFd, now: Instant) -> Result<Upstream, Box<Self>> {
         let id = crate::random::bytes();
         message::set_id(&mut self.message, id);
         let mut outgoing = Vec::new();
@@ -78,7 +99,8 @@ impl Question {
             outgoing.extend(&self.message);
         }
         let watched = EventFlags::empty();
-        Ok(Upstream { question: self, fd, id, outgoing, incoming: Vec::new(), deadline, watched })
+        let (deadline, next_at) = (now + SERVER_PATIENCE, now + SILENCE);
+        Ok(Upstream { question: self, fd, id, outgoing, incoming: Vec::new(), deadline, next_at, watched })
     }
 }
 
@@ -87,6 +109,8 @@ impl Question {
 pub(super) struct Upstream {
     pub(super) question: Question,
     pub(super) deadline: Instant,
+    /// When the next server is asked as well.
+    pub(super) next_at: Instant,
     pub(super) watched: EventFlags,
     fd: OwnedFd,
     id: [u8; 2],

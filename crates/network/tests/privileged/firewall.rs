@@ -13,6 +13,7 @@ fn rules(bridge: &str, subnets: &[&str]) -> NetworkRules {
         bridge: bridge.into(),
         subnets: subnets.iter().map(|text| net(text)).collect(),
         masqueraded: subnets.iter().map(|text| net(text)).collect(),
+        addresses: Vec::new(),
         open: [false; 2],
         icc: true,
         internal: false,

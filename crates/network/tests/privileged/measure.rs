@@ -41,6 +41,7 @@ fn publishing_costs_the_same_at_any_number() {
                 bridge: format!("br-{number}"),
                 subnets: vec![net(&format!("10.{number}.0.0/16"))],
                 masqueraded: vec![net(&format!("10.{number}.0.0/16"))],
+                addresses: Vec::new(),
                 open: [false; 2],
                 icc: true,
                 internal: false,
