@@ -98,6 +98,7 @@ pub(crate) fn start_scope(
     limits: &Resources,
 ) -> Result<(Cgroup, Idle), Error> {
     let holder = Idle::begin().map_err(Error::system("create new process"))?;
+    fault::pass()?;
     let cgroup = Cgroup::start(hierarchy, scope, holder.pid(), limits).map_err(Error::Cgroup)?;
     Ok((cgroup, holder))
 }

@@ -561,6 +561,19 @@ fn a_terminal_without_a_place_is_refused_before_anything_is_made() {
     expect(bundle.runtime(&["create", "c"]), "create", no_socket);
     expect(bundle.runtime(&["run", "--detach", "c"]), "run", no_socket);
     expect(bundle.runtime(&["run", "--console-socket", "/x", "c"]), "run", no_terminal);
+    // The same of a further process; none has begun.
+    bundle.set("/process", "terminal", json!(false));
+    bundle.arguments(&["sleep", "1000"]).start();
+    for (flags, text) in [
+        (&["--console-socket", "/x"][..], no_terminal),
+        (&["--detach", "--console-socket", "/x"], no_terminal),
+        (&["--tty", "--console-socket", "/x"], no_terminal),
+        (&["--tty", "--detach"], no_socket),
+    ] {
+        let said = bundle.runtime(&[&["exec"], flags, &["c", "touch", "/begun"]].concat());
+        assert_eq!((said.code, said.stderr), (255, format!("runc exec failed: {text}\n")), "{flags:?}");
+    }
+    assert!(!bundle.inside("begun").exists());
 }
 
 #[test]

@@ -106,3 +106,26 @@ fn nothing_is_left_of_what_the_command_line_did_not_make() {
     let steps = each(&bench, |count| after(None, Some(count)), make);
     assert!(parents >= 6 && steps >= 20, "{parents} {steps}");
 }
+
+#[test]
+#[ignore = "root: mounts a root file system"]
+fn nothing_is_left_of_a_scope_that_was_not_started() {
+    let bench = Bench::new(Switch::Pivot);
+    let before = traces(&bench);
+    let make = || {
+        let launch = bench.launch(bench.spec(&["true"]), pipes().0);
+        let launch = crate::Launch { systemd: true, cgroup: Some("a.slice:wharf:c".to_owned()), ..launch };
+        crate::create(launch).map(crate::Created::abort).map_err(|error| error.to_string())
+    };
+    // The process that would hold the scope open is there by then.
+    after(Some(0), None);
+    let failed = make();
+    after(None, None);
+    assert_eq!(failed, Err("injected".to_owned()));
+    assert_eq!(traces(&bench), before);
+    if !Path::new("/run/systemd/private").exists() {
+        let reason = "systemd not running on this host, cannot use systemd cgroups manager";
+        assert_eq!(make(), Err(reason.to_owned()));
+        assert_eq!(traces(&bench), before);
+    }
+}
