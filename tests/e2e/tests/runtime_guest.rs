@@ -214,12 +214,18 @@ fn criu_takes_a_container_away_and_brings_it_back() {
     assert!(bundle.runtime(&["state", "c"]).stderr.contains("container does not exist"));
     let last = count();
     let pid = bundle.beside("pid").display().to_string();
+    let told = bundle.beside("told");
+    let script = format!("cat > {}", told.display());
+    bundle.set("/hooks", "poststart", json!([{ "path": "/bin/sh", "args": ["sh", "-c", script] }])).write();
     let arguments = ["restore", "--detach", "--image-path", &second, "--pid-file", &pid, "c"];
     let said = bundle.runtime(&arguments);
     assert_eq!(said.code, 0, "{}\n{}", said.stderr, log(&second, "restore"));
     // It goes on where it was, not from the beginning.
     grows(last);
     assert_eq!(std::fs::read_to_string(&pid).expect("a pid file"), bundle.pid().to_string());
+    let told: Value =
+        serde_json::from_slice(&std::fs::read(told).expect("what the hook was told")).expect("a state");
+    assert_eq!((&told["status"], &told["pid"]), (&json!("running"), &json!(bundle.pid())));
     assert!(bundle.runtime(&["state", "c"]).ok().contains("\"running\""));
     assert!(
         bundle
