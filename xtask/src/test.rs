@@ -8,6 +8,7 @@ use std::time::Instant;
 
 /// Distribution packages that the tests use.
 const PACKAGES: &[&str] = &[
+    "buildah",
     "busybox-static",
     "docker-registry",
     "docker.io",
