@@ -25,6 +25,7 @@ mod exchange;
 mod git;
 mod graph;
 mod job;
+pub mod judge;
 mod many;
 mod owner;
 mod place;

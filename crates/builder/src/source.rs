@@ -163,7 +163,7 @@ impl Cache {
 }
 
 /// A list has folders before what is in them, and nothing in anything else: so no link is ever followed.
-fn validate(wanted: &[Listed]) -> Result<()> {
+pub(crate) fn validate(wanted: &[Listed]) -> Result<()> {
     let mut folders: HashSet<&str> = HashSet::new();
     let mut seen: HashSet<&str> = HashSet::new();
     for listed in wanted {

@@ -2,7 +2,10 @@
 //! attacks are named at the tests.
 
 use e2e::building::{build, context, in_image, text};
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
+use testkit::random::{Random, number};
 use testkit::{Engine, Scratch};
 
 /// Says whether any file below a folder holds these bytes.
@@ -104,4 +107,200 @@ fn nothing_leads_out_of_a_build() {
     )]);
     assert_eq!(build(&engine, &capabilities, &[]).code, 0);
     assert_eq!(in_image(&engine, "cat /caps"), "CapEff:\t00000000a80425fb");
+}
+
+/// CVE-2024-23651: two builds use a cache mount at once, and one swaps a folder of it for a link while the other has something
+/// mounted there.
+#[test]
+fn a_swapped_link_in_a_shared_cache_mount_leads_nowhere() {
+    let engine = Engine::with_busybox();
+    let outside = Scratch::new();
+    std::fs::write(outside.join("precious"), "precious").unwrap();
+    let there = text(outside.path());
+    let mount = "--mount=type=cache,id=race,target=/c";
+    let swapping = format!(
+        "FROM busybox\nRUN {mount} cd /c; for i in $(seq 3000); do mkdir -p sub; rm -rf sub; ln -s {there} sub; rm -f sub; test -e /c/stop && break; done; true\n"
+    );
+    let swapping = context(&[("Dockerfile", &swapping)]);
+    let racing = format!(
+        "FROM busybox\nRUN {mount} --mount=type=tmpfs,target=/c/sub/deep touch /c/sub/deep/new /c/sub/new; true\nRUN {mount} --mount=type=bind,target=/c/sub cp /c/sub/evil /c/sub/deep; true\n"
+    );
+    let racing = context(&[("Dockerfile", &racing), ("evil", "evil")]);
+    std::thread::scope(|scope| {
+        let swapper = scope.spawn(|| build(&engine, &swapping, &["--no-cache"]));
+        for _ in 0..8 {
+            // A mount that fails because its place is gone at that moment is right.
+            drop(build(&engine, &racing, &["--no-cache"]));
+        }
+        let stop = context(&[("Dockerfile", &format!("FROM busybox\nRUN {mount} touch /c/stop\n"))]);
+        build(&engine, &stop, &["--no-cache"]).ok();
+        assert_eq!(swapper.join().unwrap().code, 0);
+    });
+    assert_eq!(std::fs::read_to_string(outside.join("precious")).unwrap(), "precious");
+    assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1);
+}
+
+/// CVE-2019-13139: what is named in a URL becomes no option of git or ssh.
+#[test]
+fn urls_of_repositories_smuggle_no_options() {
+    let engine = Engine::with_busybox();
+    let place = Scratch::new();
+    let mark = text(&place.join("mark"));
+    for url in [
+        format!("git@--upload-pack=touch {mark}:x.git"),
+        format!("git://127.0.0.1:1/x.git#--upload-pack=touch {mark}"),
+        format!("ssh://-oProxyCommand=touch {mark}/x.git"),
+        format!("ssh://127.0.0.1:1/--upload-pack=touch {mark}.git"),
+        format!("https://127.0.0.1:1/x.git?ref=--upload-pack=touch {mark}"),
+        format!("https://127.0.0.1:1/x.git?branch=$(touch {mark})"),
+        format!("git@127.0.0.1:x.git#main:--config=core.sshCommand=touch {mark}"),
+    ] {
+        let output = engine.wharf(&["build", "-t", "no", &url]);
+        assert_ne!(output.code, 0, "{url}");
+        let quoted = url.replace(' ', "\\ ");
+        let add = context(&[("Dockerfile", &format!("FROM busybox\nADD {quoted} /x/\n"))]);
+        assert_ne!(build(&engine, &add, &[]).code, 0, "{url}");
+        assert!(!place.join("mark").exists(), "{url}: {}", output.stderr);
+    }
+}
+
+/// CVE-2024-23653: every way to ask for a privileged command that was not allowed.
+#[test]
+fn privileges_are_given_by_the_one_who_builds_alone() {
+    let engine = Engine::with_busybox();
+    let refused = "security.insecure is not allowed";
+    for file in [
+        "FROM busybox\nRUN --security=insecure true\n",
+        "FROM busybox AS b\nONBUILD RUN --security=insecure true\nFROM b\n",
+        "FROM busybox\nRUN --security=insecure <<E\ntrue\nE\n",
+        "FROM busybox AS a\nRUN --security=insecure true\nFROM busybox\nCOPY --from=a / /x\n",
+    ] {
+        let context = context(&[("Dockerfile", file)]);
+        for output in [build(&engine, &context, &[]), e2e::building::classic(&engine, &context, &[])] {
+            let told = format!("{}{}", output.stdout, output.stderr);
+            assert!(output.code != 0 && told.contains(refused), "{file}: {told}");
+        }
+        assert_ne!(build(&engine, &context, &["--allow", "network.host"]).code, 0);
+    }
+    let allowed = context(&[(
+        "Dockerfile",
+        "FROM busybox\nRUN --security=insecure mount -t tmpfs x /tmp && touch /tmp/x\n",
+    )]);
+    assert_eq!(build(&engine, &allowed, &["--allow", "security.insecure"]).code, 0);
+}
+
+/// Parameters of the builder's requests.
+const PARAMETERS: [&str; 24] = [
+    "dockerfile",
+    "t",
+    "remote",
+    "q",
+    "nocache",
+    "cachefrom",
+    "pull",
+    "memory",
+    "memswap",
+    "cpushares",
+    "cpusetcpus",
+    "buildargs",
+    "shmsize",
+    "squash",
+    "labels",
+    "networkmode",
+    "platform",
+    "target",
+    "outputs",
+    "ulimits",
+    "securityopt",
+    "extrahosts",
+    "buildid",
+    "id",
+];
+
+/// What they are given.
+const VALUES: [&str; 16] = [
+    "",
+    "0",
+    "-1",
+    "99999999999999999999",
+    "null",
+    "[]",
+    "{}",
+    "{\"a\":null}",
+    "[\"x\"]",
+    "{\"a\":1}",
+    "x:y@z",
+    "../../x",
+    "%00",
+    "linux/amd64",
+    "[{\"Name\":\"nofile\",\"Soft\":-2}]",
+    "container:none",
+];
+
+/// CVE-2024-23650: requests that no client sends; replayable as those of `api_fuzz`.
+#[test]
+fn no_request_ends_the_daemon() {
+    let engine = Engine::with_busybox();
+    let mut random = Random::of_environment();
+    let rounds = number("WHARF_ROUNDS").unwrap_or(250);
+    let folder = context(&[("Dockerfile", "FROM busybox\nCOPY f /f\n"), ("f", "f")]);
+    let archive = folder.join("context.tar");
+    engine.run("tar", &["-cf", &text(&archive), "-C", &text(folder.path()), "Dockerfile", "f"]).ok();
+    let archive = std::fs::read(archive).unwrap();
+    let document = br#"{"events":true,"dockerfile":"FROM scratch\nCOPY f /\n","secrets":{"k":"aGk="},"folders":["x"],"platforms":["linux/arm64"],"annotations":[{"place":"index","name":"a","value":"b"}],"cache_from":[{"folder":0}],"listed":"x"}"#;
+    let own = [&(document.len() as u64).to_be_bytes()[..], document, &archive].concat();
+    let list = br#"[{"path":"context","mode":16877,"time":7,"stamp":""},{"path":"context/a","mode":33188,"time":7,"stamp":"1"}]"#;
+    let socket = engine.host().trim_start_matches("unix://").to_owned();
+    for round in 0..rounds {
+        let kinds: [(&str, &[u8], &str); 5] = [
+            ("/build", &archive, "application/x-tar"),
+            ("/build", &own, "application/vnd.wharf.build.v1"),
+            ("/build/context", list, "application/json"),
+            ("/build/cancel", b"", "application/json"),
+            ("/build/prune", b"", "application/json"),
+        ];
+        let (path, seed, kind) = *random.one(&kinds);
+        let body = random
+            .changed(&[seed], &["\0", "../", "ustar", "\"", "{", "18446744073709551615", "FROM", "RUN"]);
+        let mut query: Vec<String> = Vec::new();
+        for _ in 0..random.below(4) {
+            let (name, value): (&&str, &&str) = (random.one(&PARAMETERS), random.one(&VALUES));
+            query.push(format!("{name}={}", encode(value)));
+        }
+        let head = format!(
+            "POST {path}?{} HTTP/1.1\r\nHost: d\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            query.join("&"),
+            body.len()
+        );
+        let mut stream = UnixStream::connect(&socket).unwrap();
+        // The answer may come, and the connection end, before all is sent.
+        drop(stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body)));
+        let mut answer = Vec::new();
+        drop(stream.read_to_end(&mut answer));
+        let answer = String::from_utf8_lossy(&answer);
+        let status: u16 = answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
+        assert!((200..502).contains(&status), "round {round}: {head}{answer}");
+        assert!(
+            !answer.contains("the builder failed") && !answer.contains("panicked"),
+            "round {round}: {head}{answer}"
+        );
+    }
+    assert!(!engine.daemon_log().contains("panicked"), "{}", engine.daemon_log());
+    build(&engine, &folder, &[]).ok();
+    assert_eq!(in_image(&engine, "cat /f"), "f");
+}
+
+/// Writes a value as a query has it.
+fn encode(text: &str) -> String {
+    text.bytes()
+        .map(
+            |byte| {
+                if byte.is_ascii_alphanumeric() {
+                    char::from(byte).to_string()
+                } else {
+                    format!("%{byte:02X}")
+                }
+            },
+        )
+        .collect()
 }
