@@ -5,6 +5,8 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 
 /// The largest answer head that is read.
 const MAX_HEAD: u64 = 256 * 1024;
+/// The largest piece of a request's body, in bytes: about what a unix socket holds.
+const CHUNK: usize = 192 * 1024;
 
 /// A connection with its read buffer.
 #[derive(Debug)]
@@ -116,21 +118,27 @@ impl Connection {
     }
 }
 
+/// Sends chunks (RFC 9112, 7.1), each by one system call: its size is written in front of it, into room that is kept there.
 fn send_chunks(stream: &mut Stream, source: &mut dyn Read) -> io::Result<()> {
-    let mut buffer = vec![0_u8; 64 * 1024];
+    const SIZE: usize = 10;
+    let mut buffer = vec![0_u8; SIZE + CHUNK + 2];
     loop {
-        let length = match source.read(&mut buffer) {
+        let data = buffer.get_mut(SIZE..SIZE + CHUNK).unwrap_or_default();
+        let length = match source.read(data) {
             Ok(length) => length,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
-        let chunk = buffer.get(..length).unwrap_or_default();
-        if chunk.is_empty() {
+        if length == 0 {
             return stream.write_all(b"0\r\n\r\n");
         }
-        stream.write_all(format!("{length:x}\r\n").as_bytes())?;
-        stream.write_all(chunk)?;
-        stream.write_all(b"\r\n")?;
+        // Leading zeros are allowed.
+        let size = format!("{length:0width$x}\r\n", width = SIZE - 2);
+        let end = SIZE + length;
+        for (place, bytes) in [(0..SIZE, size.as_bytes()), (end..end + 2, b"\r\n")] {
+            buffer.get_mut(place).unwrap_or_default().copy_from_slice(bytes);
+        }
+        stream.write_all(buffer.get(..end + 2).unwrap_or_default())?;
     }
 }
 

@@ -205,8 +205,7 @@ fn from_container(cli: &Cli, matches: &Matches, (container, path): (&str, &str),
         let copied = io::copy(&mut response, &mut io::stdout().lock());
         return copied.map(drop).map_err(Error::file("write", "standard output"));
     }
-    let directory = std::env::current_dir().map_err(Error::file("getwd", "."))?;
-    let target = absolute_keeping_end(&directory, local);
+    let target = absolute_keeping_end(&working_directory(local)?, local);
     let source = Place { path: path.clone(), exists: true, directory: found.mode & PathStat::DIRECTORY != 0 };
     let place = local_place(&target);
     if !place.exists && !Path::new(&parent(&target).0).is_dir() {
@@ -226,6 +225,14 @@ fn from_container(cli: &Cli, matches: &Matches, (container, path): (&str, &str),
         report(counted.bytes, &target);
     }
     Ok(())
+}
+
+/// What `path` is taken of. Nobody asks for that of an absolute one: it may be gone.
+fn working_directory(path: &str) -> Result<PathBuf> {
+    if path.starts_with('/') {
+        return Ok(PathBuf::from("/"));
+    }
+    std::env::current_dir().map_err(Error::file("getwd", "."))
 }
 
 /// Follows a link that stands at `path`.
@@ -278,8 +285,7 @@ fn to_container(cli: &Cli, matches: &Matches, local: &str, (container, path): (&
         }
         return put(&destination.path, &mut io::stdin().lock());
     }
-    let directory = std::env::current_dir().map_err(Error::file("getwd", "."))?;
-    let mut from = absolute_keeping_end(&directory, local);
+    let mut from = absolute_keeping_end(&working_directory(local)?, local);
     let follow = matches.switch("follow-link");
     let metadata = if follow { std::fs::metadata(&from) } else { std::fs::symlink_metadata(&from) };
     let metadata = metadata.map_err(Error::file("lstat", from.clone()))?;

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Timespec, Timestamps};
 use std::fs::{File, Metadata};
-use std::io::{self, Read, Seek as _, Write};
+use std::io::{self, BufWriter, Read, Seek as _, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 use std::thread;
@@ -205,15 +205,23 @@ impl Facts {
     }
 }
 
+/// Bytes of the pipe between the thread that packs and the one that sends.
+const PIPE: usize = 1 << 20;
+
 /// Packs `root`, under the name `top`, and hands the archive to `send`; returns the archive's size.
 pub(super) fn pack(root: &Path, top: &str, send: impl FnOnce(&mut dyn Read) -> Result<()>) -> Result<u64> {
     let (mut reader, writer) = io::pipe().map_err(Error::file("open", "pipe"))?;
+    // A user's pipes may be limited; then it stays small.
+    rustix::pipe::fcntl_setpipe_size(&writer, PIPE).ok();
     thread::scope(|scope| {
         let packing = scope.spawn(move || -> io::Result<u64> {
+            let writer = BufWriter::with_capacity(PIPE / 4, writer);
             let mut builder = Builder::new(Counting { inner: writer, bytes: 0 });
             builder.follow_symlinks(false);
             add(&mut builder, root, Path::new(top))?;
-            builder.into_inner().map(|counting| counting.bytes)
+            let mut counting = builder.into_inner()?;
+            counting.flush()?;
+            Ok(counting.bytes)
         });
         let sent = send(&mut reader);
         // Whoever packs learns by a broken pipe that nobody reads any more.
