@@ -124,7 +124,10 @@ fn remove_holder(peer: &Peer) {
 /// What a container does with a folder, as a shell's command: much written, much synced, many files made and removed.
 const JOBS: [(&str, &str); 3] = [
     ("1 GB written", "dd if=/dev/zero of=$0/f bs=1M count=1000 2>/dev/null; rm $0/f"),
-    ("500 writes synced", "dd if=/dev/zero of=$0/f bs=4k count=500 oflag=sync 2>/dev/null; rm $0/f"),
+    (
+        "100 files synced",
+        "i=0; while [ $i -lt 100 ]; do dd if=/dev/zero of=$0/f bs=4k count=1 conv=fsync 2>/dev/null; i=$((i+1)); done; rm $0/f",
+    ),
     (
         "5,000 files made and removed",
         "i=0; while [ $i -lt 5000 ]; do echo x > $0/$i; i=$((i+1)); done; rm $0/[0-9]*",
