@@ -57,6 +57,9 @@ pub enum Error {
         /// The call.
         source: sys::Error,
     },
+    /// CRIU did not take the container away, or bring it back.
+    #[error("{0}")]
+    Criu(String),
     /// The child failed while it set itself up.
     #[error("error during container init: {what}: {}", sys::message(*.errno))]
     Init {

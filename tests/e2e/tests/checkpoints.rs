@@ -27,6 +27,7 @@ fn a_container_goes_on_from_its_checkpoint() {
     last=$(counted)
     wharf start --checkpoint second box
     beyond $last
+    wharf inspect -f '{{.RestartCount}}' box
     wharf logs box | sort -nuc && echo "on and on"
     wharf exec box sh -c '[ $(cat /count) -gt '$last' ] && echo inside'
     wharf start terminal
@@ -51,6 +52,7 @@ fn a_container_goes_on_from_its_checkpoint() {
         "CHECKPOINT NAME",
         "first",
         "second",
+        "0",
         "on and on",
         "inside",
         "terminal",

@@ -14,10 +14,11 @@ use super::record::{self, Record};
 use super::{Failure, Globals, console, control, now};
 use crate::create::resources;
 use crate::hooks;
-use crate::prepare::Extras;
+use crate::prepare::{Extras, open_root};
+use crate::{Init, Rootfs};
 use cgroups::Cgroup;
 use oci::runtime::{Hooks, Linux, NamespaceKind, Spec, Status};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -134,7 +135,7 @@ pub(super) fn restore(globals: &Globals, flags: &Parsed) -> Result<ExitCode, Fai
         }
         other => other?,
     }
-    let made = revive(globals, flags, &criu, (spec, &directory, &bundle));
+    let made = made_known(globals, flags, &criu, (spec, &directory, &bundle));
     if made.is_err() {
         std::fs::remove_dir_all(&directory).ok();
     }
@@ -152,8 +153,52 @@ pub(super) fn restore(globals: &Globals, flags: &Parsed) -> Result<ExitCode, Fai
     Ok(ExitCode::from(u8::try_from(exit?.code()).unwrap_or(255)))
 }
 
-/// Makes the group, mounts the root for CRIU, and has the processes made.
-fn revive(
+/// A container to go on from an image.
+#[derive(Debug)]
+pub struct Restore {
+    /// The folder of the image.
+    pub image: PathBuf,
+    /// A folder for CRIU's log and for what is mounted meanwhile; must exist.
+    pub work: PathBuf,
+    /// What the container is called.
+    pub id: String,
+    /// The document.
+    pub spec: Spec,
+    /// The root file system.
+    pub rootfs: Rootfs,
+    /// Whether the cgroup is a scope of the host's systemd.
+    pub systemd: bool,
+    /// What takes the place of the pipes that were descriptors 0, 1 and 2.
+    pub streams: [OwnedFd; 3],
+}
+
+/// Has a container's processes made from an image, by CRIU. The init is a child of the calling thread, and dies with it if it was
+/// made by [`create`](crate::create) for who stays.
+///
+/// The root is mounted in the calling thread's mount namespace meanwhile, which should be its own.
+///
+/// # Errors
+///
+/// [`Error::Criu`](crate::Error::Criu); the cgroup is gone again then.
+pub fn restore_here(order: Restore) -> Result<Init, crate::Error> {
+    revive_here(order).map_err(|failure| crate::Error::Criu(failure.to_string()))
+}
+
+fn revive_here(order: Restore) -> Result<Init, Failure> {
+    let Restore { image, work, id, spec, rootfs, systemd, streams } = order;
+    check(&spec)?;
+    let criu = Criu { program: Criu::program(None)?, image, work };
+    let root = open_root(&rootfs)?;
+    let [stdin, stdout, stderr] = streams.each_ref().map(AsFd::as_fd);
+    let order =
+        Revival { id: &id, spec: &spec, root, directory: &criu.work, manager: group::manager(systemd)? };
+    let Revived { pid, group } = revive(&Parsed::default(), &criu, order, [stdin, stdout, stderr])?;
+    let pidfd = sys::pidfd::open(pid)?;
+    Ok(Init { pid, pidfd, cgroup: group.cgroup })
+}
+
+/// The same for a command, which keeps a record of it.
+fn made_known(
     globals: &Globals,
     flags: &Parsed,
     criu: &Criu,
@@ -162,13 +207,75 @@ fn revive(
     let id = flags.positional.first().cloned().unwrap_or_default();
     let root = spec.root.clone().ok_or("root property must not be empty")?;
     let rootfs = bundle.join(&root.path);
-    let Group { cgroup, path, systemd, holder } =
-        Group::make(&spec, &id, group::manager(globals.systemd)?, &Extras::default())?;
+    // Nothing of it is seen by the host, and all goes with this process.
+    sys::namespace::unshare(&[sys::namespace::Namespace::Mount])?;
+    sys::mount::isolate()?;
+    let root = sys::mount::bind(&rootfs, true)?;
+    let manager = group::manager(globals.systemd)?;
+    let order = Revival { id: &id, spec: &spec, root, directory, manager };
+    let streams = [
+        std::io::stdin().as_fd().try_clone_to_owned()?,
+        std::io::stdout().as_fd().try_clone_to_owned()?,
+        std::io::stderr().as_fd().try_clone_to_owned()?,
+    ];
+    let Revived { pid, group } = revive(flags, criu, order, streams.each_ref().map(AsFd::as_fd))?;
+    let recorded = (|| {
+        let (start_time, _) = record::process_times(pid).ok_or("the container's process has ended")?;
+        let record = Record {
+            id: id.clone(),
+            pid,
+            start_time,
+            bundle: bundle.to_owned(),
+            rootfs,
+            created: now(),
+            cgroup: group.path.clone(),
+            systemd: group.systemd.clone(),
+            host_mounts: false,
+            fixed_groups: false,
+            spec: spec.clone(),
+        };
+        record.save(directory)?;
+        Ok(record)
+    })();
+    if recorded.is_err() {
+        group.cgroup.kill().ok();
+        group.cgroup.delete().ok();
+    }
+    recorded
+}
+
+/// What is to be made from an image.
+struct Revival<'a> {
+    id: &'a str,
+    spec: &'a Spec,
+    /// The root, not mounted yet.
+    root: OwnedFd,
+    /// Where it is mounted below.
+    directory: &'a Path,
+    /// Which service manager makes the cgroup.
+    manager: Option<PathBuf>,
+}
+
+struct Revived {
+    pid: i32,
+    group: Group,
+}
+
+/// Makes the group, mounts the root for CRIU, and has the processes made.
+fn revive(
+    flags: &Parsed,
+    criu: &Criu,
+    order: Revival<'_>,
+    streams: [BorrowedFd<'_>; 3],
+) -> Result<Revived, Failure> {
+    let Revival { id, spec, root, directory, manager } = order;
+    let mut group = Group::make(spec, id, manager, &Extras::default())?;
+    let (cgroup, path) = (&group.cgroup, &group.path);
     let restored = (|| {
         let none = Linux::default();
         let limits = resources(spec.linux.as_ref().unwrap_or(&none), &Extras::default());
         cgroup.apply(&limits)?;
-        let place = mount_root(&rootfs, directory, &spec)?;
+        let place = mount_root(root, directory, spec)?;
         let pid_file = directory.join("restored.pid");
         let mut arguments = shared_arguments(flags)?;
         let mut add =
@@ -187,42 +294,31 @@ fn revive(
                 arguments.extend(["--cgroup-root".to_owned(), format!("{first}:{path}")]);
             }
         }
-        arguments.extend(sources(&spec, &cgroup));
+        arguments.extend(sources(spec, cgroup));
         arguments.extend(inherited(&criu.image)?);
-        let network = network_path(&spec).map(Path::new).map(sys::namespace::open).transpose()?;
+        let network = network_path(spec).map(Path::new).map(sys::namespace::open).transpose()?;
         let given = network.as_ref().map(|namespace| (namespace, NETWORK_DESCRIPTOR));
         if given.is_some() {
             arguments.extend(["--inherit-fd".to_owned(), format!("fd[{NETWORK_DESCRIPTOR}]:{NETWORK}")]);
         }
-        criu.run("restore", &arguments, given.as_slice())?;
+        let made = criu.run_with("restore", &arguments, given.as_slice(), streams);
+        // The container has mounts of its own.
+        sys::mount::detach(&place).ok();
+        std::fs::remove_dir(&place).ok();
+        made?;
         let pid: i32 = std::fs::read_to_string(&pid_file)?.trim().parse()?;
         std::fs::remove_file(&pid_file)?;
         Ok::<i32, Failure>(pid)
     })();
-    drop(holder);
-    let restored = restored.and_then(|pid| {
-        let (start_time, _) = record::process_times(pid).ok_or("the container's process has ended")?;
-        let record = Record {
-            id,
-            pid,
-            start_time,
-            bundle: bundle.to_owned(),
-            rootfs,
-            created: now(),
-            cgroup: path,
-            systemd,
-            host_mounts: false,
-            fixed_groups: false,
-            spec,
-        };
-        record.save(directory)?;
-        Ok(record)
-    });
-    if restored.is_err() {
-        cgroup.kill().ok();
-        cgroup.delete().ok();
+    drop(group.holder.take());
+    match restored {
+        Ok(pid) => Ok(Revived { pid, group }),
+        Err(failure) => {
+            group.cgroup.kill().ok();
+            group.cgroup.delete().ok();
+            Err(failure)
+        }
     }
-    restored
 }
 
 /// Where CRIU says that pages can be had: a descriptor of ours, and its number there.
@@ -265,7 +361,19 @@ struct Criu {
 
 impl Criu {
     fn find(globals: &Globals, flags: &Parsed) -> Result<Self, Failure> {
-        let name = globals.criu.as_deref().unwrap_or(Path::new("criu"));
+        let program = Self::program(globals.criu.as_deref());
+        let image = std::path::absolute(flags.value("image-path").unwrap_or(IMAGE))?;
+        let work = match flags.value("work-path") {
+            Some(work) => std::path::absolute(work)?,
+            None => image.clone(),
+        };
+        std::fs::create_dir_all(&work).map_err(|error| format!("make {}: {error}", work.display()))?;
+        Ok(Self { program: program?, image, work })
+    }
+
+    /// Finds the program, called `name` or as the distribution calls it.
+    fn program(name: Option<&Path>) -> Result<PathBuf, Failure> {
+        let name = name.unwrap_or(Path::new("criu"));
         let path = std::env::var_os("PATH").unwrap_or_default();
         let places = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
         let found = if name.components().count() > 1 {
@@ -273,21 +381,23 @@ impl Criu {
         } else {
             places.map(|folder| folder.join(name)).find(|place| place.is_file())
         };
-        let image = std::path::absolute(flags.value("image-path").unwrap_or(IMAGE))?;
-        let work = match flags.value("work-path") {
-            Some(work) => std::path::absolute(work)?,
-            None => image.clone(),
-        };
-        std::fs::create_dir_all(&work).map_err(|error| format!("make {}: {error}", work.display()))?;
-        let program =
-            found.ok_or_else(|| format!("{} is not there: it is in the package criu", name.display()))?;
-        Ok(Self { program, image, work })
+        found.ok_or_else(|| format!("{} is not there: it is in the package criu", name.display()).into())
     }
 
     /// Runs `criu ACTION …` to its end, with our standard streams and those descriptors.
     fn run(&self, action: &str, arguments: &[String], given: &[(&OwnedFd, i32)]) -> Result<(), Failure> {
-        let log = format!("{action}.log");
         let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+        self.run_with(action, arguments, given, [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()])
+    }
+
+    fn run_with(
+        &self,
+        action: &str,
+        arguments: &[String],
+        given: &[(&OwnedFd, i32)],
+        [stdin, stdout, stderr]: [BorrowedFd<'_>; 3],
+    ) -> Result<(), Failure> {
+        let log = format!("{action}.log");
         let mut command = sys::process::Command::new(&self.program);
         command.argument(action).argument("--images-dir").argument(&self.image);
         command.argument("--work-dir").argument(&self.work);
@@ -295,8 +405,11 @@ impl Criu {
         for argument in arguments {
             command.argument(argument);
         }
-        command.inherit_environment().descriptor(stdin.as_fd(), 0);
-        command.descriptor(stdout.as_fd(), 1).descriptor(stderr.as_fd(), 2);
+        command.inherit_environment().descriptor(stdin, 0).descriptor(stdout, 1).descriptor(stderr, 2);
+        if std::env::var_os("PATH").is_none() {
+            // It runs programs of its own.
+            command.variable("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        }
         for (descriptor, number) in given {
             command.descriptor(descriptor.as_fd(), *number);
         }
@@ -461,16 +574,13 @@ fn inherited(image: &Path) -> Result<Vec<String>, Failure> {
     Ok(pipes.flat_map(|(number, pipe)| ["--inherit-fd".to_owned(), format!("fd[{number}]:{pipe}")]).collect())
 }
 
-/// Mounts the root where CRIU finds it, in a mount namespace of this process's own, and makes the places of mounts that are
-/// missing in it.
-fn mount_root(rootfs: &Path, directory: &Path, spec: &Spec) -> Result<PathBuf, Failure> {
+/// Mounts the root where CRIU finds it, and makes the places of mounts that are missing in it.
+fn mount_root(root: OwnedFd, directory: &Path, spec: &Spec) -> Result<PathBuf, Failure> {
     use sys::path::Create;
-    sys::namespace::unshare(&[sys::namespace::Namespace::Mount])?;
-    sys::mount::isolate()?;
     let place = directory.join("criu-root");
     std::fs::create_dir(&place)?;
-    let root = sys::mount::bind(rootfs, true)?;
     sys::mount::attach_at(root.as_fd(), &place)?;
+    drop(root);
     let root = sys::path::open_directory(&place)?;
     let within = |path: &str, other: &str| {
         path != other && path.starts_with(&format!("{}/", other.trim_end_matches('/')))

@@ -21,6 +21,7 @@ mod unprivileged;
 
 pub use adopt::{Known, adopt};
 use arguments::{Flag, Parsed};
+pub use checkpoint::{Restore, restore_here as restore};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

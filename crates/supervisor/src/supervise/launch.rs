@@ -231,14 +231,10 @@ impl Supervisor {
     /// Makes the container, by our own runtime or by another. Once only, it goes on from an image if there is one.
     fn create(&mut self, stdio: runtime::Stdio) -> Result<Created, Failure> {
         let image = self.launch.restore.take();
-        let restorer = match (&image, &self.foreign) {
-            (Some(_), None) => {
-                let (folder, id) = (self.launch.exec_dir.clone(), self.launch.id.to_string());
-                Some(Rc::new(Foreign::prepare(Foreign::own(&folder), &folder, id)?))
-            }
-            _ => None,
-        };
-        let Some(foreign) = restorer.as_ref().or(self.foreign.as_ref()) else {
+        if let (Some(image), None) = (&image, &self.foreign) {
+            return self.restore(image, stdio).map(Created::Restored);
+        }
+        let Some(foreign) = &self.foreign else {
             let created = runtime::create(self.runtime_launch(stdio)?);
             return created
                 .map(|made| Created::Ours(Box::new(made)))
@@ -275,21 +271,47 @@ impl Supervisor {
         }
     }
 
-    /// What the container is called, for hooks and listeners.
-    pub(super) fn identity(&self) -> runtime::Identity {
-        runtime::Identity { id: self.launch.id.to_string(), bundle: self.launch.exec_dir.clone() }
+    /// Has our own runtime make the container's processes from an image.
+    fn restore(&self, image: &Path, stdio: runtime::Stdio) -> Result<runtime::Init, Failure> {
+        let runtime::Stdio::Streams { stdin, stdout, stderr } = stdio else {
+            return Err(Failure::invalid("a container with a terminal cannot be restored".to_owned()));
+        };
+        // The root is mounted for CRIU where the host does not see it.
+        let failed = || Failure::call("prepare to restore");
+        sys::namespace::unshare(&[sys::namespace::Namespace::Mount]).map_err(failed())?;
+        sys::mount::follow().map_err(failed())?;
+        let order = runtime::command::Restore {
+            image: image.to_owned(),
+            work: self.launch.exec_dir.clone(),
+            id: self.launch.id.to_string(),
+            spec: self.spec_here(),
+            rootfs: rootfs(&self.launch.rootfs),
+            systemd: self.launch.systemd,
+            streams: [stdin, stdout, stderr],
+        };
+        runtime::command::restore(order).map_err(|error| Failure::runtime(&error))
     }
 
-    fn runtime_launch(&self, stdio: runtime::Stdio) -> Result<runtime::Launch, Failure> {
+    /// The document with the network namespace that this process holds.
+    fn spec_here(&self) -> oci::runtime::Spec {
         let mut spec = self.launch.spec.clone();
         if let (Some(netns), Some(linux)) = (&self.netns, &mut spec.linux) {
             for namespace in linux.namespaces.iter_mut().filter(|one| one.kind == NamespaceKind::Network) {
                 namespace.path = Some(format!("/proc/self/fd/{}", netns.as_raw_fd()));
             }
         }
+        spec
+    }
+
+    /// What the container is called, for hooks and listeners.
+    pub(super) fn identity(&self) -> runtime::Identity {
+        runtime::Identity { id: self.launch.id.to_string(), bundle: self.launch.exec_dir.clone() }
+    }
+
+    fn runtime_launch(&self, stdio: runtime::Stdio) -> Result<runtime::Launch, Failure> {
         let empty = self.empty.try_clone().map_err(Failure::io("hand over mount namespace"))?;
         Ok(runtime::Launch {
-            spec,
+            spec: self.spec_here(),
             rootfs: rootfs(&self.launch.rootfs),
             stdio,
             root_switch: runtime::RootSwitch::Empty(empty),
@@ -305,6 +327,8 @@ impl Supervisor {
 /// A container whose program has not begun.
 enum Created {
     Ours(Box<runtime::Created>),
+    /// By our own runtime; it runs already.
+    Restored(runtime::Init),
     /// `runs` if it was restored.
     Foreign {
         foreign: Rc<Foreign>,
@@ -318,13 +342,14 @@ impl Created {
     fn pid(&self) -> i32 {
         match self {
             Self::Ours(created) => created.pid(),
+            Self::Restored(init) => init.pid,
             Self::Foreign { made, .. } => made.pid,
         }
     }
 
     fn foreign(&self) -> Option<Rc<Foreign>> {
         match self {
-            Self::Ours(_) => None,
+            Self::Ours(_) | Self::Restored(_) => None,
             Self::Foreign { foreign, .. } => Some(Rc::clone(foreign)),
         }
     }
@@ -332,6 +357,7 @@ impl Created {
     fn take_terminal(&mut self) -> Option<OwnedFd> {
         match self {
             Self::Ours(created) => created.take_terminal(),
+            Self::Restored(_) => None,
             Self::Foreign { made, .. } => made.terminal.take(),
         }
     }
@@ -340,6 +366,7 @@ impl Created {
     fn start(self) -> Result<runtime::Init, Failure> {
         match self {
             Self::Ours(created) => created.start().map_err(|error| Failure::runtime(&error)),
+            Self::Restored(init) => Ok(init),
             Self::Foreign { foreign, made, cgroup, runs } => {
                 match if runs { Ok(()) } else { foreign.start() } {
                     Ok(()) => Ok(runtime::Init { pid: made.pid, pidfd: made.pidfd, cgroup }),

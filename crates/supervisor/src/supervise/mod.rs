@@ -254,8 +254,7 @@ impl Supervisor {
         }
         self.end_hold();
         self.tick(Instant::now());
-        let restored = matches!(&self.phase, Phase::Running(run) if run.foreign.is_some());
-        if self.foreign.is_some() || restored {
+        if self.foreign.is_some() {
             self.reap_strangers();
         }
         Ok(())
