@@ -509,6 +509,11 @@ fn a_user_without_privileges_runs_containers() {
     bundle.arguments(&["sleep", "100"]).set("/linux", "resources", json!({})).write();
     user(&bundle, &["run", "--detach", "c"]).ok();
     assert_eq!(user(&bundle, &["exec", "c", "id", "-u"]).ok(), "0\n");
+    for command in ["checkpoint", "restore"] {
+        let said = user(&bundle, &[command, "c"]);
+        let reason = "checkpoint and restore need root: criu fills namespaces that belong to the host";
+        assert_eq!((said.code, said.stderr), (1, format!("runc {command} failed: {reason}\n")));
+    }
     user(&bundle, &["delete", "--force", "c"]).ok();
     assert_eq!(user(&bundle, &["list", "--quiet"]).ok(), "");
 }
@@ -541,7 +546,8 @@ fn what_a_restore_cannot_do_is_refused() {
     }
     bundle.set("", "hooks", json!({}));
     bundle.set("/process", "terminal", json!(true));
-    check(&bundle, &[], "a container with a terminal cannot be checkpointed or restored");
+    let reason = "a container with a terminal cannot be checkpointed or restored: the program criu gives no terminal back";
+    check(&bundle, &[], reason);
 }
 
 #[test]

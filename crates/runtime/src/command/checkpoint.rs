@@ -343,10 +343,14 @@ fn skipped_hooks(hooks: &Hooks) -> Option<&'static str> {
 /// Refuses what CRIU cannot be told of.
 fn check(spec: &Spec) -> Result<(), Failure> {
     if !rustix::process::geteuid().is_root() {
-        return Err("checkpoint and restore need root".into());
+        return Err("checkpoint and restore need root: criu fills namespaces that belong to the host".into());
     }
     if spec.process.as_ref().is_some_and(|process| process.terminal) {
-        return Err("a container with a terminal cannot be checkpointed or restored".into());
+        return Err(
+            "a container with a terminal cannot be checkpointed or restored: the program criu gives no \
+                    terminal back"
+                .into(),
+        );
     }
     Ok(())
 }
