@@ -102,7 +102,7 @@ pub(crate) fn table(peers: &[Peer], chosen: &dyn Fn(&str) -> bool) -> Vec<String
     for peer in peers {
         peer.ok(&["network", "create", "traffic"]);
         let run = ["run", "-d", "--network", "traffic", "--name"];
-        let serve = "httpd -p 80 -h /etc; exec nc -lk -p 81 -e cat /dev/zero";
+        let serve = "httpd -p 80 -h /etc; exec nc -ll -p 81 -e cat /dev/zero";
         let ports = ["-p", "18080:80", "-p", "18081:81"];
         peer.ok(&[&run[..], &["web"], &ports, &["busybox", "sh", "-c", serve]].concat());
         peer.ok(&[&run[..], &["sibling", "busybox", "sleep", "1000"]].concat());
