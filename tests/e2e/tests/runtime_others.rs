@@ -193,21 +193,3 @@ fn a_filters_listener_is_given_away() {
     assert!(told.contains("seccompFd") && told.contains(&id), "{told}");
     engine.wharf(&["rm", "--force", &id]).ok();
 }
-
-#[test]
-fn checkpoints_are_refused_rather_than_passed_over() {
-    let engine = Engine::start_with(&["--experimental"]);
-    engine.load_busybox("busybox:latest");
-    engine.wharf(&["create", "--name", "kept", "busybox", "true"]).ok();
-    for arguments in [
-        ["start", "--checkpoint", "one", "kept"].as_slice(),
-        &["checkpoint", "create", "kept", "one"],
-        &["checkpoint", "ls", "kept"],
-        &["checkpoint", "rm", "kept", "one"],
-    ] {
-        let said = engine.docker(arguments);
-        let expect = "checkpoints of the engine's containers are not supported";
-        assert!(said.code != 0 && said.stderr.contains(expect), "{arguments:?}: {said:?}");
-    }
-    assert_eq!(engine.wharf(&["inspect", "-f", "{{.State.Status}}", "kept"]).line(), "created");
-}
