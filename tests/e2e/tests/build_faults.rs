@@ -117,7 +117,9 @@ fn a_build_ends_with_its_client_and_leaves_nothing() {
     let settled = left(&engine);
     let context = endless(1234);
     for signal in ["INT", "TERM", "KILL"] {
-        let mut client = engine.wharf_command();
+        // What runs in the background of a shell ignores INT, and so does what it starts.
+        let mut client = engine.command("env");
+        client.arg("--default-signal").arg(Engine::executable());
         client.args(["build", "--no-cache", "--progress", "plain"]).arg(context.path());
         let mut client = client.stderr(Stdio::null()).spawn().unwrap();
         until("the commands to run", || sleeping(&engine, 1234) == 4);

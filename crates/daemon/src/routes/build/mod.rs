@@ -29,6 +29,8 @@ use std::sync::Arc;
 
 /// A longer list of a context is refused.
 const MAX_LISTING: u64 = 1 << 30;
+/// The most that is read behind the end of a context, in bytes.
+const MAX_PADDING: u64 = 64 << 20;
 
 pub(super) fn routes() -> Vec<Route<Handler<Services>>> {
     vec![
@@ -123,6 +125,12 @@ fn code_of(message: &str) -> Option<i64> {
     message.strip_prefix("The command '")?.rsplit_once("returned a non-zero code: ")?.1.parse().ok()
 }
 
+/// Reads what comes behind an archive's end: that the client has gone is only seen once all that it sent was read.
+fn read_out(reader: &mut dyn Read) {
+    // A client that is gone already is noticed all the same.
+    std::io::copy(&mut reader.take(MAX_PADDING), &mut std::io::sink()).ok();
+}
+
 /// Takes the context in and builds.
 fn run(
     engine: &Engine,
@@ -154,6 +162,7 @@ fn run(
             }
         }
     };
+    read_out(reader);
     own.contexts(&base, &mut request);
     // They are there until the build has ended.
     let mut fetched = Vec::new();
