@@ -600,8 +600,11 @@ mod tests {
             ),
             (&["--bip", "x"], "invalid CIDR address: x"),
             (&["--bip6", "fd00::1"], "invalid CIDR address: fd00::1"),
-            (&["--bip6", "fd00::1/64", "--fixed-cidr-v6", "fd01::/80"], "is not within bip6"),
-            (&["--bridge-accept-fwmark", "1/x"], "invalid bridge-accept-fwmark"),
+            (
+                &["--bip6", "fd00::1/64", "--fixed-cidr-v6", "fd01::/80"],
+                "fixed-cidr-v6 fd01::/80 is not within bip6 fd00::1/64",
+            ),
+            (&["--bridge-accept-fwmark", "1/x"], "invalid bridge-accept-fwmark: \"1/x\""),
             (&["-l", "loud"], "invalid logging level: loud"),
             (&["--log-format", "xml"], "invalid log format: xml"),
             (&["--label", "x"], "bad attribute format: x"),
