@@ -18,6 +18,7 @@ mod ignore;
 mod instruction;
 pub mod lint;
 mod mount;
+mod outline;
 mod parse;
 mod problem;
 mod source;
@@ -30,6 +31,7 @@ pub use instruction::{
     Add, Argument, Command, Copy, Device, Health, Instruction, Mount, MountKind, Network, Owner, Probe, Run,
     Security, Sharing, Source, Stage, Step,
 };
+pub use outline::{Outline, Taken, Target, outline, targets};
 pub use parse::{Dockerfile, parse_trigger};
 pub use problem::Problem;
 pub use source::{Checks, Heredoc};

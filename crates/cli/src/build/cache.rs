@@ -121,6 +121,9 @@ impl<'a> Value<'a> {
                 ("ref", reference) => value.reference = reference,
                 (name, path) if name == place => value.path = path,
                 ("mode", "min" | "max") if flag == "cache-to" => value.all = setting == "max",
+                // So it is with all that is given away here.
+                ("compression", "gzip") | ("oci-mediatypes" | "image-manifest", "true")
+                    if flag == "cache-to" => {}
                 ("mounts", "true" | "false") if flag == "cache-to" => value.mounts = setting == "true",
                 _ => return Err(wrong()),
             }

@@ -12,7 +12,7 @@ const RULES: &str = "https://docs.docker.com/go/dockerfile/rule/";
 const AROUND: usize = 2;
 
 /// Checks and prints what was found; warnings make it fail, as in `BuildKit`.
-pub(super) fn run(given: &Given) -> Result<()> {
+pub(super) fn run(given: &Given, is_json: bool) -> Result<()> {
     let Some(text) = &given.dockerfile else {
         return Err(Error::message(
             "--check needs a Dockerfile that is here: a folder, or one on standard input",
@@ -22,6 +22,10 @@ pub(super) fn run(given: &Given) -> Result<()> {
     let patterns = given.patterns()?;
     let known = Known { ignored: Some(&patterns), variables: &|_image| None };
     let warnings = lint(&file, &known);
+    if is_json {
+        print(json(&warnings));
+        return if warnings.is_empty() { Ok(()) } else { Err(Error::Exit(1)) };
+    }
     if warnings.is_empty() {
         print_line("Check complete, no warnings found.");
         return Ok(());
@@ -33,6 +37,22 @@ pub(super) fn run(given: &Given) -> Result<()> {
     let (noun, verb) = if count == 1 { ("warning", "has") } else { ("warnings", "have") };
     print_line(format!("Check complete, {count} {noun} {verb} been found!"));
     Err(Error::Exit(1))
+}
+
+/// The warnings as `BuildKit` writes them.
+fn json(warnings: &[Warning]) -> String {
+    let one = |warning: &Warning| {
+        let place = serde_json::json!({ "line": warning.line });
+        serde_json::json!({
+            "ruleName": warning.rule,
+            "url": format!("{RULES}{}/", page(warning.rule)),
+            "detail": warning.message,
+            "location": { "ranges": [{ "start": place, "end": place }] },
+        })
+    };
+    let all: Vec<_> = warnings.iter().map(one).collect();
+    let value = if all.is_empty() { serde_json::json!({}) } else { serde_json::json!({ "warnings": all }) };
+    format!("{value:#}\n")
 }
 
 fn shown(warning: &Warning, name: &str, text: &str) -> String {

@@ -5,6 +5,7 @@
 
 mod annotation;
 mod cache;
+mod call;
 mod check;
 mod context;
 mod listing;
@@ -38,12 +39,15 @@ pub(crate) const FLAGS: &[Flag] = &[
         "annotation",
         "Add annotation to the image (format: \"[manifest[PLATFORM]:|index:|manifest-descriptor:]key=value\")",
     ),
+    list("attest", "Attestation parameters (format: \"type=sbom,disabled=true\"; none is made)"),
     list("build-arg", "Set build-time variables"),
     list("build-context", "Additional build contexts (e.g., name=path)"),
+    text("builder", "Override the configured builder instance"),
     list("cache-from", "External cache sources (e.g., \"user/app:cache\", \"type=local,src=path/to/dir\")"),
     list("cache-to", "Cache export destinations (e.g., \"user/app:cache\", \"type=local,dest=path/to/dir\")"),
+    text("call", "Set method for evaluating build (\"check\", \"outline\", \"targets\")").default("build"),
     text("cgroup-parent", "Set the parent cgroup for the \"RUN\" instructions during build"),
-    switch("check", "Check the Dockerfile and build nothing"),
+    switch("check", "Shorthand for \"--call=check\""),
     Flag::new("cpu-period", Kind::Int, "Limit the CPU CFS (Completely Fair Scheduler) period"),
     Flag::new("cpu-quota", Kind::Int, "Limit the CPU CFS (Completely Fair Scheduler) quota"),
     Flag::new("cpu-shares", Kind::Int, "CPU shares (relative weight)").short('c'),
@@ -51,11 +55,11 @@ pub(crate) const FLAGS: &[Flag] = &[
     text("cpuset-mems", "MEMs in which to allow execution (0-3, 0,1)"),
     // What the classic builder and buildx take, and what is always so here: nothing of a step but its layer stays, and of
     // the context only what has changed travels.
-    switch("compress", "Compress the build context").hidden(),
-    switch("disable-content-trust", "Skip image verification").hidden().default("true"),
-    switch("force-rm", "Always remove intermediate containers").hidden(),
-    switch("rm", "Remove intermediate containers after a successful build").hidden().default("true"),
-    text("isolation", "Container isolation technology").hidden(),
+    switch("compress", "Compress the build context"),
+    switch("disable-content-trust", "Skip image verification").default("true"),
+    switch("force-rm", "Always remove intermediate containers"),
+    switch("rm", "Remove intermediate containers after a successful build").default("true"),
+    text("isolation", "Container isolation technology"),
     switch("explain", "Say for each step that is not cached what has changed"),
     text("file", "Name of the Dockerfile (Default is \"PATH/Dockerfile\")").short('f'),
     text("iidfile", "Write the image ID to a file"),
@@ -75,9 +79,11 @@ pub(crate) const FLAGS: &[Flag] = &[
     list("platform", "Set target platform for build"),
     text("progress", "Set type of progress output (\"auto\", \"plain\", \"tty\", \"rawjson\", \"quiet\")")
         .default("auto"),
+    text("provenance", "Shorthand for \"--attest=type=provenance\""),
     switch("pull", "Always attempt to pull a newer version of the image"),
     switch("push", "Shorthand for \"--output=type=registry\""),
     switch("quiet", "Suppress the build output and print image ID on success").short('q'),
+    text("sbom", "Shorthand for \"--attest=type=sbom\""),
     list("secret", "Secret to expose to the build (format: \"id=mysecret[,src=/local/secret]\")"),
     list("security-opt", "Security options"),
     Flag::new("shm-size", Kind::Bytes, "Size of \"/dev/shm\""),
@@ -93,7 +99,7 @@ pub(crate) const PRUNE_FLAGS: &[Flag] = &[
     switch("all", "Remove all unused build cache, not just dangling ones").short('a'),
     crate::filter::flag("filter", "Provide filter values (e.g. \"until=24h\")"),
     switch("force", "Do not prompt for confirmation").short('f'),
-    Flag::new("keep-storage", Kind::Bytes, "Amount of disk space to keep for cache").hidden(),
+    Flag::new("keep-storage", Kind::Bytes, "Amount of disk space to keep for cache"),
     Flag::new("max-used-space", Kind::Bytes, "Maximum amount of disk space allowed to keep for cache"),
     Flag::new("min-free-space", Kind::Bytes, "Target amount of free disk space after pruning"),
     Flag::new("reserved-space", Kind::Bytes, "Amount of disk space always allowed to keep for cache"),
@@ -130,12 +136,38 @@ struct Document {
     cache_to: Option<cache::Target>,
 }
 
+impl Document {
+    /// Reads `--build-context`; returns the folders among them, in the order of their numbers.
+    fn further(&mut self, texts: &[String]) -> Result<Vec<PathBuf>> {
+        let mut folders = Vec::new();
+        for text in texts {
+            let (name, value) = text.split_once('=').ok_or_else(|| {
+                Error::message(format!("invalid context value: {text}, expected key=value"))
+            })?;
+            if let Some(image) = value.strip_prefix("docker-image://") {
+                self.images.insert(name.to_owned(), image.to_owned());
+            } else if context::is_remote(value) {
+                self.remotes.insert(name.to_owned(), value.to_owned());
+            } else if let Some((kind, _)) = value.split_once("://") {
+                return Err(Error::message(format!("unsupported kind {kind:?} of a context: {value}")));
+            } else {
+                self.folders.push(name.to_owned());
+                folders.push(PathBuf::from(value));
+            }
+        }
+        Ok(folders)
+    }
+}
+
 /// `build`
 pub(crate) fn run(cli: &Cli, matches: &Matches) -> Result<()> {
     let given = context::Given::new(matches.arg(0), matches.text("file"))?;
-    if matches.switch("check") {
-        return check::run(&given);
+    call::check_builder(matches.text("builder"), &cli.context_name()?)?;
+    let asked = call::parse(matches)?;
+    if asked.0 != call::Call::Build {
+        return call::answer(asked, &given, matches.text("target"), &arguments(cli, matches)?);
     }
+    call::check_claims(matches)?;
     let isolation = matches.text("isolation");
     if !matches!(isolation, "" | "default") {
         return Err(Error::message(format!(
@@ -155,29 +187,17 @@ pub(crate) fn run(cli: &Cli, matches: &Matches) -> Result<()> {
         no_cache_filter: matches.list("no-cache-filter").to_vec(),
         allow: matches.list("allow").to_vec(),
         explain: matches.switch("explain"),
-        annotations: annotation::parse(matches.list("annotation"), targets.is_index)?,
+        annotations: annotation::parse(
+            &[matches.list("annotation"), outputs.annotations.as_slice()].concat(),
+            targets.is_index,
+        )?,
         platforms: targets.platforms.clone(),
         cache_from: caches.sources.clone(),
         cache_inline: caches.inline,
         cache_to: caches.target.clone(),
         ..Document::default()
     };
-    let mut folders = Vec::new();
-    for text in matches.list("build-context") {
-        let (name, value) = text
-            .split_once('=')
-            .ok_or_else(|| Error::message(format!("invalid context value: {text}, expected key=value")))?;
-        if let Some(image) = value.strip_prefix("docker-image://") {
-            document.images.insert(name.to_owned(), image.to_owned());
-        } else if context::is_remote(value) {
-            document.remotes.insert(name.to_owned(), value.to_owned());
-        } else if let Some((kind, _)) = value.split_once("://") {
-            return Err(Error::message(format!("unsupported kind {kind:?} of a context: {value}")));
-        } else {
-            document.folders.push(name.to_owned());
-            folders.push(PathBuf::from(value));
-        }
-    }
+    let folders = document.further(matches.list("build-context"))?;
     if document.whole && !(folders.is_empty() && caches.folders.is_empty()) {
         let text = "--build-context and --cache-from with folders need a context that is a folder, too";
         return Err(Error::message(text));
@@ -200,7 +220,7 @@ pub(crate) fn run(cli: &Cli, matches: &Matches) -> Result<()> {
     let dockerfile = given.dockerfile_name.clone();
     let made = context::send(&given, &files, |archive| {
         let mut body = head.as_slice().chain(archive);
-        let request = query(cli, matches, &remote, &dockerfile)?;
+        let request = query(cli, matches, &outputs.names, &remote, &dockerfile)?;
         let response = request.stream(&mut body, context::CONTENT_TYPE).send()?;
         show.follow(response)
     })?;
@@ -213,7 +233,13 @@ pub(crate) fn run(cli: &Cli, matches: &Matches) -> Result<()> {
 }
 
 /// Makes the request, but for its body.
-fn query<'a>(cli: &'a Cli, matches: &Matches, remote: &str, dockerfile: &str) -> Result<client::Request<'a>> {
+fn query<'a>(
+    cli: &'a Cli,
+    matches: &Matches,
+    names: &[String],
+    remote: &str,
+    dockerfile: &str,
+) -> Result<client::Request<'a>> {
     let mut request = cli
         .client()?
         .request("POST", "/build")
@@ -240,8 +266,8 @@ fn query<'a>(cli: &'a Cli, matches: &Matches, remote: &str, dockerfile: &str) ->
             request = request.query(key, matches.bytes(name).to_string());
         }
     }
-    for tag in matches.list("tag") {
-        request = request.query("t", tag);
+    for name in names {
+        request = request.query("t", name);
     }
     for host in matches.list("add-host") {
         request = request.query("extrahosts", host);

@@ -6,6 +6,7 @@ use crate::flags::Matches;
 use crate::images;
 use crate::program::Cli;
 use crate::progress;
+use crate::values;
 use serde_json::json;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -28,7 +29,21 @@ enum Output {
         path: Option<PathBuf>,
         /// Whether it is for Docker, which wants one platform.
         docker: bool,
+        /// Whether its files are put into a folder instead (`tar=false`).
+        folder: bool,
     },
+    /// The cache alone.
+    Nothing,
+}
+
+/// One `--output`, taken apart.
+#[derive(Debug, PartialEq, Eq)]
+struct Asked {
+    output: Output,
+    /// Further names of the image.
+    names: Vec<String>,
+    /// As `--annotation` has them.
+    annotations: Vec<String>,
 }
 
 /// All that is asked for.
@@ -36,20 +51,31 @@ enum Output {
 pub(super) struct Outputs<'a> {
     all: Vec<Output>,
     targets: &'a Targets,
+    /// The image's names: those of `--tag` and of outputs.
+    pub(super) names: Vec<String>,
+    /// The annotations of outputs, as `--annotation` has them.
+    pub(super) annotations: Vec<String>,
 }
 
 impl<'a> Outputs<'a> {
     /// Reads `--output` and `--push`.
     pub(super) fn parse(matches: &Matches, targets: &'a Targets) -> Result<Self> {
-        let mut outputs: Vec<Output> =
-            matches.list("output").iter().map(|text| parse(text)).collect::<Result<_>>()?;
+        let mut outputs = Vec::new();
+        let mut names = matches.list("tag").to_vec();
+        let mut annotations = Vec::new();
+        for text in matches.list("output") {
+            let asked = parse(text)?;
+            outputs.push(asked.output);
+            names.extend(asked.names);
+            annotations.extend(asked.annotations);
+        }
         if matches.switch("load") {
             outputs.push(Output::Image);
         }
         if matches.switch("push") {
             outputs.push(Output::Registry);
         }
-        if outputs.contains(&Output::Registry) && matches.list("tag").is_empty() {
+        if outputs.contains(&Output::Registry) && names.is_empty() {
             return Err(Error::message("tag is needed when pushing to registry"));
         }
         if targets.is_index
@@ -58,40 +84,27 @@ impl<'a> Outputs<'a> {
             let text = "type=docker with dest has no place for several platforms: use type=oci";
             return Err(Error::message(text));
         }
-        Ok(Self { all: outputs, targets })
+        Ok(Self { all: outputs, targets, names, annotations })
     }
 
     /// Does it.
     pub(super) fn finish(&self, cli: &Cli, matches: &Matches, id: &str) -> Result<()> {
         for output in &self.all {
             match output {
-                Output::Image => {}
-                Output::Registry => {
-                    for tag in matches.list("tag") {
-                        push(cli, tag)?;
-                    }
-                }
+                Output::Image | Output::Nothing => {}
+                Output::Registry => self.names.iter().try_for_each(|name| push(cli, name))?,
                 Output::Local(folder) => self.local(cli, id, folder)?,
                 Output::Tar(path) => self.tar(cli, id, path.as_deref())?,
-                Output::Archive { path, .. } => {
-                    let names = matches.list("tag");
-                    let mut request = cli.client()?.request("GET", "/images/get");
-                    for name in names {
-                        request = request.query("names", name);
-                    }
-                    if names.is_empty() {
-                        request = request.query("names", id);
-                    }
-                    let mut response = request.send()?;
-                    copy(&mut response, path.as_deref())?;
-                }
+                Output::Archive { path, folder, .. } => self.archive(cli, id, path.as_deref(), *folder)?,
             }
         }
         let only_files = !self.all.is_empty()
-            && self.all.iter().all(|output| matches!(output, Output::Local(_) | Output::Tar(_)));
-        if only_files && matches.list("tag").is_empty() {
-            // The image was a means; its layers stay in the cache.
-            images::request(cli, "DELETE", id, "")?.done()?;
+            && self
+                .all
+                .iter()
+                .all(|output| matches!(output, Output::Local(_) | Output::Tar(_) | Output::Nothing));
+        if only_files && self.names.is_empty() {
+            forget(cli, id)?;
         }
         let write = |name: &str, text: String| match matches.text(name) {
             "" => Ok(()),
@@ -100,9 +113,25 @@ impl<'a> Outputs<'a> {
         write("iidfile", id.to_owned())?;
         let metadata = json!({
             "containerimage.digest": id,
-            "image.name": matches.list("tag").join(","),
+            "image.name": self.names.join(","),
         });
         write("metadata-file", format!("{metadata:#}\n"))
+    }
+
+    /// The image as an archive, or the files of one in a folder.
+    fn archive(&self, cli: &Cli, id: &str, path: Option<&Path>, folder: bool) -> Result<()> {
+        let mut request = cli.client()?.request("GET", "/images/get");
+        for name in &self.names {
+            request = request.query("names", name);
+        }
+        if self.names.is_empty() {
+            request = request.query("names", id);
+        }
+        let mut response = request.send()?;
+        match path {
+            Some(path) if folder => crate::containers::copy::unpack_tree(&mut response, path),
+            path => copy(&mut response, path),
+        }
     }
 
     /// The files in a folder; those of several platforms in folders of their own.
@@ -137,33 +166,63 @@ impl<'a> Outputs<'a> {
     }
 }
 
-fn parse(text: &str) -> Result<Output> {
+fn parse(text: &str) -> Result<Asked> {
+    let alone = |output| Asked { output, names: Vec::new(), annotations: Vec::new() };
     if text == "-" {
-        return Ok(Output::Tar(None));
+        return Ok(alone(Output::Tar(None)));
     }
     if !text.contains('=') {
-        return Ok(Output::Local(PathBuf::from(text)));
+        return Ok(alone(Output::Local(PathBuf::from(text))));
     }
-    let (mut kind, mut target, mut push) = ("", None, false);
-    for field in text.split(',') {
-        match field.split_once('=') {
-            Some(("type", value)) => kind = value,
-            Some(("dest", value)) => target = Some(value).filter(|value| *value != "-").map(PathBuf::from),
-            Some(("push", value)) => push = value == "true",
-            _ => return Err(Error::message(format!("invalid value {field} of --output"))),
+    let (mut kind, mut target, mut push, mut folder) = (String::new(), None, false, false);
+    let mut asked = alone(Output::Nothing);
+    for field in values::fields(text).map_err(Error::message)? {
+        let wrong = || Error::message(format!("invalid value {field} of --output"));
+        let (name, value) = field.split_once('=').ok_or_else(wrong)?;
+        let truth = || values::boolean(value).map_err(|_why| wrong());
+        match name {
+            "type" => value.clone_into(&mut kind),
+            "dest" => target = Some(value).filter(|value| *value != "-").map(PathBuf::from),
+            "push" => push = truth()?,
+            "tar" => folder = !truth()?,
+            "name" => asked.names.extend(value.split(',').map(str::to_owned)),
+            // So it is with everything that is built here.
+            "compression" if value == "gzip" => {}
+            "oci-mediatypes" | "store" | "rewrite-timestamp" if truth()? => {}
+            "unpack" => drop(truth()?),
+            "force-compression" if !truth()? => {}
+            "compression" => {
+                return Err(Error::message(format!(
+                    "layers are gzip here: compression={value} is not to be had"
+                )));
+            }
+            _ => asked.annotations.push(annotation(name, value).ok_or_else(wrong)?),
         }
     }
-    match kind {
+    let is_layout = matches!(kind.as_str(), "oci" | "docker");
+    asked.output = match kind.as_str() {
         "local" => {
-            target.map(Output::Local).ok_or_else(|| Error::message("dest is required for local output"))
+            target.map(Output::Local).ok_or_else(|| Error::message("dest is required for local output"))?
         }
-        "tar" => Ok(Output::Tar(target)),
-        "docker" if target.is_none() => Ok(Output::Image),
-        "docker" | "oci" => Ok(Output::Archive { path: target, docker: kind == "docker" }),
-        "image" if !push => Ok(Output::Image),
-        "image" | "registry" => Ok(Output::Registry),
-        other => Err(Error::message(format!("unknown type of --output: {other:?}"))),
-    }
+        "tar" => Output::Tar(target),
+        _ if folder && (!is_layout || target.is_none()) => {
+            return Err(Error::message("tar=false is for type=oci or type=docker with dest=FOLDER"));
+        }
+        "docker" if target.is_none() => Output::Image,
+        "docker" | "oci" => Output::Archive { path: target, docker: kind == "docker", folder },
+        "image" if !push => Output::Image,
+        "image" | "registry" => Output::Registry,
+        "cacheonly" => Output::Nothing,
+        other => return Err(Error::message(format!("unknown type of --output: {other:?}"))),
+    };
+    Ok(asked)
+}
+
+/// `annotation.NAME`, `annotation-PLACE.NAME`, `annotation-PLACE[PLATFORM].NAME`: as `--annotation` has it.
+fn annotation(name: &str, value: &str) -> Option<String> {
+    let (place, name) = name.strip_prefix("annotation")?.split_once('.')?;
+    let place = if place.is_empty() { "manifest" } else { place.strip_prefix('-')? };
+    Some(format!("{place}:{name}={value}"))
 }
 
 fn copy(source: &mut dyn Read, path: Option<&Path>) -> Result<()> {
@@ -190,6 +249,15 @@ fn files(cli: &Cli, id: &str, platform: &str, take: impl FnOnce(&mut dyn Read) -
     take(&mut request.query_if_set("platform", platform).send()?)
 }
 
+/// Removes an image that was a means, unless it is somebody's: its layers stay in the cache.
+fn forget(cli: &Cli, id: &str) -> Result<()> {
+    let image: api::image::InspectResponse = images::request(cli, "GET", id, "/json")?.decode()?;
+    if image.repo_tags.is_empty() && image.repo_digests.is_empty() {
+        images::request(cli, "DELETE", id, "")?.done()?;
+    }
+    Ok(())
+}
+
 fn push(cli: &Cli, tag: &str) -> Result<()> {
     let name = images::reference(tag)?.with_default_tag();
     let response = images::request(cli, "POST", &name.repository(), "/push")?
@@ -205,17 +273,37 @@ mod tests {
 
     #[test]
     fn outputs_are_read() {
+        let archive =
+            |path: &str, docker, folder| Output::Archive { path: Some(path.into()), docker, folder };
         for (text, expect) in [
             ("-", Output::Tar(None)),
             ("out", Output::Local("out".into())),
             ("type=local,dest=out", Output::Local("out".into())),
             ("type=tar,dest=-", Output::Tar(None)),
-            ("type=oci,dest=x.tar", Output::Archive { path: Some("x.tar".into()), docker: false }),
+            ("type=oci,dest=x.tar", archive("x.tar", false, false)),
+            ("type=oci,dest=x,tar=false,compression=gzip", archive("x", false, true)),
+            ("type=docker,dest=x.tar", archive("x.tar", true, false)),
             ("type=docker", Output::Image),
+            ("type=image,oci-mediatypes=true,unpack=false,store=true", Output::Image),
             ("type=image,push=true", Output::Registry),
+            ("type=registry", Output::Registry),
+            ("type=cacheonly", Output::Nothing),
         ] {
-            assert_eq!(parse(text).unwrap(), expect, "{text}");
+            assert_eq!(parse(text).unwrap().output, expect, "{text}");
         }
-        assert!(parse("type=what").is_err() && parse("type=local").is_err());
+        let asked = parse("type=image,\"name=a,b:c\",annotation.x=y,annotation-index.k=v=w").unwrap();
+        assert_eq!(asked.names, ["a", "b:c"]);
+        assert_eq!(asked.annotations, ["manifest:x=y", "index:k=v=w"]);
+        for text in [
+            "type=what",
+            "type=local",
+            "type=oci,tar=false",
+            "type=image,compression=zstd",
+            "type=image,force-compression=true",
+            "type=image,store=false",
+            "type=image,else=1",
+        ] {
+            assert!(parse(text).is_err(), "{text}");
+        }
     }
 }

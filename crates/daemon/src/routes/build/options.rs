@@ -47,6 +47,9 @@ pub(super) fn parse(call: &Call) -> Result<Parsed, Failure> {
         }
         names.push(reference.with_default_tag());
     }
+    if !matches!(query.get("isolation"), "" | "default") {
+        return Err(Failure::invalid(format!("unsupported isolation: {:?}", query.get("isolation"))));
+    }
     let platform = query.some("platform").map(parse_platform).transpose()?;
     if query.some("outputs").is_some() {
         return Err(Failure::invalid("outputs need BuildKit's protocol, or wharf build"));
@@ -109,7 +112,11 @@ fn host(call: &Call) -> Result<HostConfig, Failure> {
         .map(str::to_owned)
         .collect();
     host.extra_hosts = (!hosts.is_empty()).then_some(hosts);
-    let security: Vec<String> = json(call, "securityopt")?;
+    // A list, or as Docker's client has it: one by one. dockerd refuses them, since only Windows has any there.
+    let security: Vec<String> = match query.some("securityopt").filter(|text| *text != "null") {
+        Some(text) if !text.starts_with('[') => query.all("securityopt").map(str::to_owned).collect(),
+        _ => json(call, "securityopt")?,
+    };
     host.security_opt = (!security.is_empty()).then_some(security);
     let resources = &mut host.resources;
     resources.memory = number("memory")?;
