@@ -14,6 +14,7 @@ pub mod capability;
 pub mod datagram;
 mod error;
 pub mod event;
+pub mod identity;
 pub mod kernel;
 pub mod memory;
 pub mod mount;

@@ -13,7 +13,7 @@ use rustix::mount::{
 };
 use std::path::{Path, PathBuf};
 
-pub use crate::overlay::{clear_volatile, overlay, overlay_view};
+pub use crate::overlay::{Owners, clear_volatile, overlay, overlay_owned, overlay_view, overlay_view_owned};
 
 /// `MOUNT_ATTR_RDONLY`.
 pub const ATTR_RDONLY: u64 = 0x1;

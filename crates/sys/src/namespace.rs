@@ -149,23 +149,72 @@ pub fn create(kind: Namespace) -> Result<OwnedFd> {
 ///
 /// Those of clone3(2) and of writing the maps.
 pub fn user(uid_map: &str, gid_map: &str) -> Result<OwnedFd> {
-    let failed = |errno| Error::new("clone3", "user namespace", errno);
-    let (wait, hold) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(failed)?;
-    // SAFETY: no memory is shared; the child only closes, reads and ends.
-    match unsafe { raw::clone3(u64::from(libc::CLONE_NEWUSER.unsigned_abs()), libc::SIGCHLD, None) } {
+    born_in(
+        Namespace::User,
+        || Ok(()),
+        |pid| {
+            let write = |name: &str, map: &str| {
+                crate::path::write_value(None, Path::new(&format!("/proc/{pid}/{name}")), map.as_bytes())
+            };
+            write("uid_map", uid_map)?;
+            write("gid_map", gid_map)
+        },
+    )
+}
+
+/// Makes a namespace of `kind` that belongs to the user namespace `users`: whoever has the capabilities there has them
+/// over it (`user_namespaces(7)`).
+///
+/// # Errors
+///
+/// Those of clone3(2), setns(2) and unshare(2).
+pub fn create_owned(kind: Namespace, users: BorrowedFd<'_>) -> Result<OwnedFd> {
+    born_in(
+        kind,
+        || {
+            raw::setns(users, Namespace::User.flag())?;
+            raw::unshare(kind.flag())
+        },
+        |_| Ok(()),
+    )
+}
+
+/// Has a short-lived process make a namespace of `kind`, and opens it: only a process with one thread can enter a user
+/// namespace. What it does `before` must be fit for a child of a process with threads (bare calls). User namespaces are made
+/// by the clone itself.
+fn born_in(
+    kind: Namespace,
+    before: impl FnOnce() -> std::result::Result<(), Errno>,
+    then: impl FnOnce(i32) -> Result<()>,
+) -> Result<OwnedFd> {
+    let failed = |errno| Error::new("clone3", format_args!("{} namespace", kind.name()), errno);
+    let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(failed);
+    let ((wait, hold), (ready, tell)) = (pipe()?, pipe()?);
+    let flags = if kind == Namespace::User { kind.flag() } else { 0 };
+    // SAFETY: no memory is shared; the child only makes bare calls and ends.
+    match unsafe { raw::clone3(u64::from(flags.unsigned_abs()), libc::SIGCHLD, None) } {
         Ok(raw::Cloned::Child) => {
             drop(hold);
+            let outcome = before().err().map_or(0, Errno::raw_os_error);
+            rustix::io::write(&tell, &outcome.to_ne_bytes()).ok();
             // Until the parent closes its end or is gone.
             rustix::io::read(&wait, &mut [0_u8; 1]).ok();
             raw::exit_now(0)
         }
         Ok(raw::Cloned::Parent { pid, pidfd }) => {
-            let write = |name: &str, map: &str| {
-                crate::path::write_value(None, Path::new(&format!("/proc/{pid}/{name}")), map.as_bytes())
+            drop(tell);
+            let made = || {
+                let mut outcome = [0; 4];
+                let told = rustix::io::retry_on_intr(|| rustix::io::read(&ready, &mut outcome));
+                match (told, i32::from_ne_bytes(outcome)) {
+                    (Ok(4), 0) => {}
+                    (Ok(4), errno) => return Err(failed(Errno::from_raw_os_error(errno))),
+                    _ => return Err(failed(Errno::CHILD)),
+                }
+                then(pid)?;
+                open(Path::new(&format!("/proc/{pid}/ns/{}", kind.name())))
             };
-            let made = write("uid_map", uid_map)
-                .and_then(|()| write("gid_map", gid_map))
-                .and_then(|()| open(Path::new(&format!("/proc/{pid}/ns/user"))));
+            let made = made();
             drop(hold);
             crate::pidfd::wait(pidfd.as_fd())?;
             made
@@ -191,7 +240,7 @@ pub fn kind_of(fd: BorrowedFd<'_>) -> Result<i32> {
     Err(Error::new("ioctl", "NS_GET_NSTYPE", errno))
 }
 
-fn on_own_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+pub(crate) fn on_own_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("namespace".to_owned()).spawn_scoped(scope, work);
         let thread = thread.map_err(|error| {

@@ -3,11 +3,12 @@
 //! Kernels since 6.7 take the layers one by one. Older ones want one list, and their fsconfig(2) takes 255 bytes at most, so
 //! the layers are named by short paths of descriptors there; a longer list goes through mount(2), which takes a page.
 
+use crate::identity;
 use crate::mount::{self, ATTR_RDONLY, failure};
 use crate::namespace::{self, Namespace};
 use crate::raw::MountAttributes;
 use crate::{Error, Result};
-use rustix::fd::{AsFd, AsRawFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags};
@@ -42,6 +43,68 @@ struct Named {
 /// As [`mount::new`]; `NOENT` if a directory is missing.
 pub fn overlay(lower: &[&Path], upper: &Path, work: &Path, volatile: bool) -> Result<OwnedFd> {
     Plan { lower, upper: Some((upper, work)), volatile }.mount()
+}
+
+/// Whose the files of an overlay are shown to be.
+#[derive(Debug, Clone, Copy)]
+pub struct Owners<'a> {
+    /// A user namespace: identifier N in it stands for the N on the layers' file system (`mount_setattr(2)`).
+    pub users: BorrowedFd<'a>,
+    /// What root in it is outside: who the kernel's own entries (whiteouts, work directories) are made by.
+    pub root: (u32, u32),
+}
+
+/// As [`overlay`], with all owners shown as `owners` says; on the layers' file system they stay as they are.
+///
+/// # Errors
+///
+/// As [`overlay`]; `INVAL` if the layers' file system or the kernel (before 5.19) does not map owners.
+pub fn overlay_owned(
+    lower: &[&Path],
+    upper: &Path,
+    work: &Path,
+    volatile: bool,
+    owners: Owners<'_>,
+) -> Result<OwnedFd> {
+    // The kernel wants both of these on one mount.
+    let folder = upper.parent().filter(|folder| work.starts_with(folder)).unwrap_or(upper);
+    owned(lower.iter().copied().chain([folder]), owners, || {
+        Plan { lower, upper: Some((upper, work)), volatile }.mount()
+    })
+}
+
+/// As [`overlay_view`], with all owners shown as `owners` says.
+///
+/// # Errors
+///
+/// As [`overlay_owned`].
+pub fn overlay_view_owned(lower: &[&Path], owners: Owners<'_>) -> Result<OwnedFd> {
+    owned(lower.iter().copied(), owners, || overlay_view(lower))
+}
+
+/// Has `make` find the directories with their owners mapped: in a mount namespace that is gone afterwards, where each has a
+/// mapped mount of itself over it. An overlay keeps private copies of the mounts that its layers are on.
+fn owned<'a>(
+    directories: impl Iterator<Item = &'a Path> + Send,
+    owners: Owners<'_>,
+    make: impl FnOnce() -> Result<OwnedFd> + Send,
+) -> Result<OwnedFd> {
+    let attributes = MountAttributes {
+        set: mount::ATTR_IDMAP,
+        userns_fd: u64::from(owners.users.as_raw_fd().unsigned_abs()),
+        ..MountAttributes::default()
+    };
+    namespace::fresh(&[Namespace::Mount], || {
+        mount::isolate()?;
+        for directory in directories {
+            let mapped = mount::bind(directory, false)?;
+            mount::set_attributes(mapped.as_fd(), &attributes, false)?;
+            mount::attach_at(mapped.as_fd(), directory)?;
+        }
+        // The overlay does by itself what its maker may do, as its maker.
+        identity::make_files_as(owners.root)?;
+        make()
+    })?
 }
 
 /// Makes a detached, read-only overlay without an upper directory. One layer is bound, since an overlay needs two.
@@ -178,6 +241,53 @@ pub fn clear_volatile(work: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[ignore = "root: overlay mounts"]
+    fn owners_are_mapped_on_the_way() {
+        use std::os::unix::fs::{MetadataExt, chown};
+        let folder = std::env::temp_dir().join(format!("wharf-sys-owners-{}", std::process::id()));
+        let layers: Vec<_> = (0..3).map(|number| folder.join(format!("layer{number}"))).collect();
+        for layer in &layers {
+            std::fs::create_dir_all(layer).unwrap();
+        }
+        let (upper, work) = (folder.join("c/upper"), folder.join("c/work"));
+        std::fs::create_dir_all(&upper).unwrap();
+        std::fs::create_dir_all(&work).unwrap();
+        for (name, owner) in [("roots", 0), ("users", 1000), ("gone", 0), ("strangers", 70_000)] {
+            std::fs::write(layers[2].join(name), "").unwrap();
+            chown(layers[2].join(name), Some(owner), Some(owner)).unwrap();
+        }
+        let map = "0 100000 65536\n";
+        let users = namespace::user(map, map).unwrap();
+        let owners = Owners { users: users.as_fd(), root: (100_000, 100_000) };
+        let lower: Vec<&Path> = layers.iter().map(std::path::PathBuf::as_path).collect();
+        let mount = overlay_owned(&lower, &upper, &work, false, owners).unwrap();
+        let owner = |name: &str| {
+            let status = rustix::fs::statat(&mount, name, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+            (status.st_uid, status.st_gid)
+        };
+        assert_eq!(owner("roots"), (100_000, 100_000));
+        assert_eq!(owner("users"), (101_000, 101_000));
+        assert_eq!(owner("strangers"), (65_534, 65_534));
+        identity::making_files_as((100_000, 100_000), || {
+            let flags = OFlags::WRONLY | OFlags::CREATE;
+            rustix::fs::openat(&mount, "new", flags, Mode::RWXU).unwrap();
+            rustix::fs::openat(&mount, "users", OFlags::WRONLY, Mode::empty()).unwrap();
+            rustix::fs::unlinkat(&mount, "gone", AtFlags::empty()).unwrap();
+        })
+        .unwrap();
+        assert_eq!(owner("new"), (100_000, 100_000));
+        let below = |name: &str| std::fs::symlink_metadata(upper.join(name)).unwrap();
+        assert_eq!((below("new").uid(), below("users").uid(), below("gone").uid()), (0, 1000, 0));
+        assert_eq!(below("gone").rdev(), 0);
+        drop(mount);
+        let view = overlay_view_owned(&lower, owners).unwrap();
+        let status = rustix::fs::statat(&view, "users", AtFlags::SYMLINK_NOFOLLOW).unwrap();
+        assert_eq!(status.st_uid, 101_000);
+        drop(view);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 
     #[test]
     #[ignore = "root: overlay mounts"]

@@ -3,8 +3,10 @@
 //! Plain values: an absent list is empty, an absent number `None`. What only other operating systems have is ignored.
 
 mod linux;
+mod users;
 
 pub use linux::*;
+pub use users::{IdMap, map_lines};
 
 use crate::lenient::null_default;
 use serde::{Deserialize, Serialize};
