@@ -1,12 +1,10 @@
 //! HTTP/1.1 as far as the Engine API needs it (RFC 9112).
 
-use crate::{Client, Error, Host, Stream};
+use crate::{Chunks, Client, Error, Host, Stream};
 use std::io::{self, BufRead, BufReader, Read, Write};
 
 /// The largest answer head that is read.
 const MAX_HEAD: u64 = 256 * 1024;
-/// The largest piece of a request's body, in bytes: about what a unix socket holds.
-const CHUNK: usize = 192 * 1024;
 
 /// A connection with its read buffer.
 #[derive(Debug)]
@@ -24,6 +22,8 @@ pub enum Body<'a> {
     Bytes(Vec<u8>, &'static str),
     /// A stream of unknown length, sent in chunks, and its content type.
     Stream(&'a mut dyn Read, &'static str),
+    /// What this writes, sent in chunks, and its content type.
+    Written(&'a mut dyn FnMut(&mut Chunks<'_>) -> io::Result<()>, &'static str),
 }
 
 impl std::fmt::Debug for Body<'_> {
@@ -32,6 +32,7 @@ impl std::fmt::Debug for Body<'_> {
             Self::Empty => f.write_str("Empty"),
             Self::Bytes(bytes, _) => write!(f, "Bytes({})", bytes.len()),
             Self::Stream(..) => f.write_str("Stream"),
+            Self::Written(..) => f.write_str("Written"),
         }
     }
 }
@@ -81,9 +82,14 @@ impl Connection {
                 stream.write_all(&message)
             }
             Body::Stream(source, kind) => {
-                head.push_str(&format!("Content-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n"));
-                stream.write_all(head.as_bytes())?;
-                send_chunks(stream, source)
+                let mut chunks = begin_chunks(stream, head, kind)?;
+                while chunks.pass_on(source)? > 0 {}
+                chunks.finish()
+            }
+            Body::Written(write, kind) => {
+                let mut chunks = begin_chunks(stream, head, kind)?;
+                write(&mut chunks)?;
+                chunks.finish()
             }
         }
     }
@@ -118,28 +124,10 @@ impl Connection {
     }
 }
 
-/// Sends chunks (RFC 9112, 7.1), each by one system call: its size is written in front of it, into room that is kept there.
-fn send_chunks(stream: &mut Stream, source: &mut dyn Read) -> io::Result<()> {
-    const SIZE: usize = 10;
-    let mut buffer = vec![0_u8; SIZE + CHUNK + 2];
-    loop {
-        let data = buffer.get_mut(SIZE..SIZE + CHUNK).unwrap_or_default();
-        let length = match source.read(data) {
-            Ok(length) => length,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        };
-        if length == 0 {
-            return stream.write_all(b"0\r\n\r\n");
-        }
-        // Leading zeros are allowed.
-        let size = format!("{length:0width$x}\r\n", width = SIZE - 2);
-        let end = SIZE + length;
-        for (place, bytes) in [(0..SIZE, size.as_bytes()), (end..end + 2, b"\r\n")] {
-            buffer.get_mut(place).unwrap_or_default().copy_from_slice(bytes);
-        }
-        stream.write_all(buffer.get(..end + 2).unwrap_or_default())?;
-    }
+fn begin_chunks<'a>(stream: &'a mut Stream, mut head: String, kind: &str) -> io::Result<Chunks<'a>> {
+    head.push_str(&format!("Content-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n"));
+    stream.write_all(head.as_bytes())?;
+    Ok(Chunks::new(stream))
 }
 
 fn read_line(reader: &mut impl BufRead) -> io::Result<String> {

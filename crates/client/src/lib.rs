@@ -10,6 +10,7 @@
 //! ```
 #![expect(clippy::error_impl_error, reason = "one Error per crate")]
 
+mod chunks;
 mod error;
 mod hijack;
 mod host;
@@ -20,6 +21,7 @@ mod stream;
 mod tls;
 
 pub use ::tls::Client as Tls;
+pub use chunks::Chunks;
 pub use error::Error;
 pub use hijack::Hijacked;
 pub use host::Host;

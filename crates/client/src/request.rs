@@ -2,10 +2,10 @@
 
 use crate::hijack::Hijacked;
 use crate::http::{Body, Response};
-use crate::{Client, Error, Host};
+use crate::{Chunks, Client, Error, Host};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::io::Read;
+use std::io::{self, Read};
 
 /// A request being made.
 #[derive(Debug)]
@@ -71,6 +71,17 @@ impl<'a> Request<'a> {
     #[must_use]
     pub fn stream(mut self, source: &'a mut dyn Read, content_type: &'static str) -> Self {
         self.body = Body::Stream(source, content_type);
+        self
+    }
+
+    /// Sends what `write` writes, in chunks.
+    #[must_use]
+    pub fn written(
+        mut self,
+        write: &'a mut dyn FnMut(&mut Chunks<'_>) -> io::Result<()>,
+        content_type: &'static str,
+    ) -> Self {
+        self.body = Body::Written(write, content_type);
         self
     }
 
@@ -140,11 +151,11 @@ impl<'a> Request<'a> {
         let body = std::mem::take(&mut self.body);
         let head = self.head()?;
         let mut connection = self.client.connection()?;
-        let streamed = matches!(body, Body::Stream(..));
+        let streamed = matches!(body, Body::Stream(..) | Body::Written(..));
         let sent = connection.send(head, body);
         // An engine may answer before it has read the whole body, and close: its answer says more than EPIPE.
         if let Err(error) = sent
-            && !(streamed && error.kind() == std::io::ErrorKind::BrokenPipe)
+            && !(streamed && error.kind() == io::ErrorKind::BrokenPipe)
         {
             return Err(Error::transport(route)(error));
         }

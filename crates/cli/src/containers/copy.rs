@@ -17,6 +17,9 @@ use base64::engine::general_purpose::STANDARD;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+/// What archives are sent as.
+const CONTENT_TYPE: &str = "application/x-tar";
+
 /// The flags of `cp`.
 pub(crate) const FLAGS: &[Flag] = &[
     switch("archive", "Archive mode (copy all uid/gid information)").short('a'),
@@ -268,7 +271,7 @@ fn to_container(cli: &Cli, matches: &Matches, local: &str, (container, path): (&
         destination.exists = !found.name.is_empty() || found.mode != 0;
         destination.directory = found.mode & PathStat::DIRECTORY != 0;
     }
-    let put = |directory: &str, content: &mut dyn Read| -> Result<()> {
+    let put = |directory: &str| -> Result<client::Request<'_>> {
         let request = request(cli, "PUT", container, "/archive")?
             .query("path", directory)
             .query("noOverwriteDirNonDir", "true");
@@ -277,13 +280,13 @@ fn to_container(cli: &Cli, matches: &Matches, local: &str, (container, path): (&
             "" => request,
             owner => request.query("chown", owner),
         };
-        Ok(request.stream(content, "application/x-tar").done()?)
+        Ok(request)
     };
     if local == "-" {
         if !destination.exists || !destination.directory {
             return Err(Error::message(format!("destination \"{container}:{path}\" must be a directory")));
         }
-        return put(&destination.path, &mut io::stdin().lock());
+        return Ok(put(&destination.path)?.stream(&mut io::stdin().lock(), CONTENT_TYPE).done()?);
     }
     let mut from = absolute_keeping_end(&working_directory(local)?, local);
     let follow = matches.switch("follow-link");
@@ -299,7 +302,22 @@ fn to_container(cli: &Cli, matches: &Matches, local: &str, (container, path): (&
     let plan = plan(&Place { path: name.clone(), ..source }, &destination)?;
     let top = if contents_only && plan.rename.is_none() { ".".to_owned() } else { plan.renamed(&name) };
     let root = PathBuf::from(from.trim_end_matches("/."));
-    let bytes = local::pack(&root, &top, |content| put(&plan.directory, content))?;
+    let mut packed = Ok(0);
+    let mut pack = |chunks: &mut client::Chunks<'_>| {
+        packed = local::pack(&root, &top, chunks);
+        packed.as_ref().map(drop).map_err(|error| error.kind().into())
+    };
+    let sent = put(&plan.directory)?.written(&mut pack, CONTENT_TYPE).done();
+    let bytes = match (sent, packed) {
+        // A daemon that has read enough says why by its answer.
+        (Err(_), Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => {
+            return Err(Error::file("archive", root.display().to_string())(error));
+        }
+        (sent, packed) => {
+            sent?;
+            packed.unwrap_or_default()
+        }
+    };
     if !quiet(matches) {
         report(bytes, &format!("{container}:{}", path_as_given(matches.arg(1))));
     }

@@ -4,13 +4,13 @@
 //! descriptor, and no symbolic link is followed on the way (openat2(2), `RESOLVE_BENEATH`, `RESOLVE_NO_SYMLINKS`).
 
 use crate::error::{Error, Result};
+use client::Chunks;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Timespec, Timestamps};
 use std::fs::{File, Metadata};
-use std::io::{self, BufWriter, Read, Seek as _, Write};
+use std::io::{self, Read, Seek as _, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
-use std::thread;
 use tar::{Archive, Builder, EntryType, Header};
 
 /// Unpacks `source` into `directory`, each entry where `place` puts it.
@@ -205,31 +205,24 @@ impl Facts {
     }
 }
 
-/// Bytes of the pipe between the thread that packs and the one that sends.
-const PIPE: usize = 1 << 20;
+/// Packs `root`, under the name `top`; returns the archive's size.
+pub(super) fn pack(root: &Path, top: &str, to: &mut impl Sink) -> io::Result<u64> {
+    let mut builder = Builder::new(Counting { inner: to, bytes: 0 });
+    builder.follow_symlinks(false);
+    add(&mut builder, root, Path::new(top))?;
+    Ok(builder.into_inner()?.bytes)
+}
 
-/// Packs `root`, under the name `top`, and hands the archive to `send`; returns the archive's size.
-pub(super) fn pack(root: &Path, top: &str, send: impl FnOnce(&mut dyn Read) -> Result<()>) -> Result<u64> {
-    let (mut reader, writer) = io::pipe().map_err(Error::file("open", "pipe"))?;
-    // A user's pipes may be limited; then it stays small.
-    rustix::pipe::fcntl_setpipe_size(&writer, PIPE).ok();
-    thread::scope(|scope| {
-        let packing = scope.spawn(move || -> io::Result<u64> {
-            let writer = BufWriter::with_capacity(PIPE / 4, writer);
-            let mut builder = Builder::new(Counting { inner: writer, bytes: 0 });
-            builder.follow_symlinks(false);
-            add(&mut builder, root, Path::new(top))?;
-            let mut counting = builder.into_inner()?;
-            counting.flush()?;
-            Ok(counting.bytes)
-        });
-        let sent = send(&mut reader);
-        // Whoever packs learns by a broken pipe that nobody reads any more.
-        drop(reader);
-        let packed = packing.join().unwrap_or_else(|_panicked| Err(io::Error::other("packing failed")));
-        sent?;
-        packed.map_err(Error::file("archive", root.display().to_string()))
-    })
+/// Where an archive goes.
+pub(super) trait Sink: Write {
+    /// Takes exactly `length` bytes of a file, zeros if it has become shorter.
+    fn file(&mut self, file: &File, length: u64) -> io::Result<()>;
+}
+
+impl Sink for Chunks<'_> {
+    fn file(&mut self, file: &File, length: u64) -> io::Result<()> {
+        Chunks::file(self, file, length)
+    }
 }
 
 struct Counting<W> {
@@ -249,7 +242,7 @@ impl<W: Write> Write for Counting<W> {
     }
 }
 
-fn add<W: Write>(builder: &mut Builder<W>, path: &Path, name: &Path) -> io::Result<()> {
+fn add(builder: &mut Builder<Counting<&mut impl Sink>>, path: &Path, name: &Path) -> io::Result<()> {
     let metadata = std::fs::symlink_metadata(path)?;
     if metadata.file_type().is_socket() {
         return Ok(());
@@ -259,9 +252,15 @@ fn add<W: Write>(builder: &mut Builder<W>, path: &Path, name: &Path) -> io::Resu
         return builder.append_link(&mut header, name, std::fs::read_link(path)?);
     }
     if metadata.is_file() {
-        // A file that grows meanwhile must not break the archive.
-        let content = File::open(path)?.take(metadata.len());
-        return builder.append_data(&mut header, name, content);
+        let file = File::open(path)?;
+        // The header alone; the content takes a shorter way, and a file that grows meanwhile must not break the archive.
+        builder.append_data(&mut header, name, io::empty())?;
+        let archive = builder.get_mut();
+        archive.inner.file(&file, metadata.len())?;
+        archive.bytes += metadata.len();
+        let padding = metadata.len().wrapping_neg() % BLOCK;
+        io::copy(&mut io::repeat(0).take(padding), archive)?;
+        return Ok(());
     }
     builder.append_data(&mut header, name.join(""), io::empty())?;
     if metadata.is_dir() {
@@ -273,6 +272,9 @@ fn add<W: Write>(builder: &mut Builder<W>, path: &Path, name: &Path) -> io::Resu
     }
     Ok(())
 }
+
+/// What contents in an archive are filled up to multiples of, in bytes.
+const BLOCK: u64 = 512;
 
 fn header_of(metadata: &Metadata) -> Header {
     let mut header = Header::new_gnu();
@@ -297,6 +299,13 @@ fn header_of(metadata: &Metadata) -> Header {
 mod tests {
     use super::*;
 
+    impl Sink for Vec<u8> {
+        fn file(&mut self, mut file: &File, length: u64) -> io::Result<()> {
+            assert_eq!(io::copy(&mut file, self)?, length);
+            Ok(())
+        }
+    }
+
     #[test]
     fn what_was_packed_is_unpacked() {
         let root = std::env::temp_dir().join(format!("wharf-cp-{}", std::process::id()));
@@ -306,11 +315,7 @@ mod tests {
         std::fs::write(from.join("d/f"), "hello").unwrap();
         std::os::unix::fs::symlink("f", from.join("d/l")).unwrap();
         let mut archive = Vec::new();
-        pack(&from.join("d"), "d", |reader| {
-            reader.read_to_end(&mut archive).unwrap();
-            Ok(())
-        })
-        .unwrap();
+        pack(&from.join("d"), "d", &mut archive).unwrap();
         unpack(&mut archive.as_slice(), &to, str::to_owned, false).unwrap();
         assert_eq!(std::fs::read_to_string(to.join("d/l")).unwrap(), "hello");
         std::fs::remove_dir_all(root).unwrap();
