@@ -18,7 +18,7 @@ pub mod views;
 
 pub use config::Config;
 
-use config::{HostFacts, parse, resolve};
+use config::{HostFacts, parse, remap, resolve};
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -47,8 +47,11 @@ fn start(arguments: &[String]) -> Result<(), Box<dyn std::error::Error>> {
     if flags.last("version") == Some("true") {
         return Ok(writeln!(std::io::stdout(), "Wharf version {}", views::system::VERSION)?);
     }
-    let facts = host_facts()?;
     let given = config::read(flags.clone())?;
+    if given.last("userns-remap") == Some("default") && given.last("validate") != Some("true") {
+        remap::provide_default_user()?;
+    }
+    let facts = host_facts()?;
     let config = resolve::resolve(&given, &facts).map_err(config::ConfigError::Value)?;
     if given.last("validate") == Some("true") {
         // On standard error, as dockerd does.
@@ -66,5 +69,11 @@ fn host_facts() -> std::io::Result<HostFacts> {
         std::env::var_os("DOCKER_CERT_PATH").map_or_else(|| home.join(".docker"), PathBuf::from);
     let proxies = distribution::Proxies::from_variables(|name| std::env::var(name).ok());
     let oldest_api = std::env::var("DOCKER_MIN_API_VERSION").ok();
-    Ok(HostFacts { executable: std::env::current_exe()?, client_settings, proxies, oldest_api })
+    Ok(HostFacts {
+        executable: std::env::current_exe()?,
+        client_settings,
+        proxies,
+        oldest_api,
+        accounts: remap::Accounts::read(),
+    })
 }

@@ -42,6 +42,8 @@ pub struct Settings {
     pub cdi_folders: Vec<PathBuf>,
     /// The resolv.conf that containers' files are made from; `None` is the host's.
     pub resolv_conf: Option<PathBuf>,
+    /// How containers' identifiers are mapped unless they ask for the host's.
+    pub remap: Option<oci::runtime::IdMap>,
     /// Whether containers get `no_new_privs` unless they say otherwise.
     pub no_new_privileges: bool,
     /// The seccomp profile of containers that name none: empty or `builtin`, `unconfined`, or a file.

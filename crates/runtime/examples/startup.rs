@@ -53,7 +53,13 @@ fn once(rootfs: &Path, program: &[String], empty: bool, round: usize) -> [u128; 
         systemd: false,
         identity: None,
         spec: spec(program),
-        rootfs: Rootfs::Overlay(Overlay { lower: vec![rootfs.to_owned()], upper, work, volatile: true }),
+        rootfs: Rootfs::Overlay(Overlay {
+            lower: vec![rootfs.to_owned()],
+            upper,
+            work,
+            volatile: true,
+            owners: None,
+        }),
         stdio: Stdio::Streams { stdin: null(), stdout: null(), stderr: null() },
         root_switch: if empty {
             RootSwitch::Empty(sys::namespace::empty_mount_namespace().expect("empty namespace"))

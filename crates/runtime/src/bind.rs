@@ -9,12 +9,13 @@ use crate::mount::{Context, mount_error};
 use crate::options::Options;
 use crate::process::text;
 use crate::step::{Place, Step};
-use oci::runtime::{IdMapping, Mount};
+use oci::runtime::{IdMap, Mount, map_lines};
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{FileType, OFlags};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use sys::mount::{ATTR_ATIME, Propagation};
+use sys::namespace::Namespace;
 use sys::path::Create;
 use sys::raw::MountAttributes;
 
@@ -24,6 +25,8 @@ pub(crate) struct Bind {
     source: PathBuf,
     /// A part of the source, found beneath it and held here.
     part: Option<OwnedFd>,
+    /// The mount namespace of the source.
+    place: Option<OwnedFd>,
     recursive: bool,
     changes: Vec<(MountAttributes, bool)>,
     /// The user namespace of one of the changes.
@@ -49,14 +52,24 @@ impl Bind {
         let source = PathBuf::from(mount.source.as_deref().unwrap_or_default());
         let part = options.subpath.as_deref().map(|part| find_part(&source, part)).transpose();
         let part = part.map_err(|error| mount_error(mount, &error))?;
-        Ok(Self { source, part, recursive: options.bind.unwrap_or(false), changes, namespace })
+        let place =
+            options.namespace.as_deref().map(|path| sys::namespace::open(Path::new(path))).transpose();
+        let place = place.map_err(|error| mount_error(mount, &error))?;
+        Ok(Self { source, part, place, recursive: options.bind.unwrap_or(false), changes, namespace })
     }
 
     /// Lays out a bind of a directory, with these attributes, cut off from the host.
     pub(crate) fn simple(source: &Path, attributes: u64) -> Self {
         let mut changes: Vec<_> = change(attributes, 0).map(|one| (one, false)).into_iter().collect();
         changes.extend(propagation(&Options::default()));
-        Self { source: source.to_owned(), part: None, recursive: false, changes, namespace: None }
+        Self {
+            source: source.to_owned(),
+            part: None,
+            place: None,
+            recursive: false,
+            changes,
+            namespace: None,
+        }
     }
 
     /// What is made where it goes, if nothing is there.
@@ -82,14 +95,15 @@ impl Bind {
         let failed = |error: sys::Error| mount_error(mount, &error);
         let place = place(self.create().map_err(failed)?)?;
         // What was found beneath the source is not looked up again.
-        if by_child && self.part.is_none() {
+        if by_child && self.part.is_none() && self.place.is_none() {
             let source = text("mount source", self.source.as_os_str().as_bytes())?;
             let Self { recursive, changes, namespace, .. } = self;
             return Ok(Step::Bind { source, recursive, changes, namespace, place });
         }
-        let bound = match &self.part {
-            Some(part) => sys::mount::bind_fd(part.as_fd(), self.recursive),
-            None => sys::mount::bind(&self.source, self.recursive),
+        let bound = match (&self.part, &self.place) {
+            (Some(part), _) => sys::mount::bind_fd(part.as_fd(), self.recursive),
+            (None, Some(place)) => bind_within(place, &self.source, self.recursive),
+            (None, None) => sys::mount::bind(&self.source, self.recursive),
         };
         let bound = bound.map_err(failed)?;
         for (attributes, recursive) in &self.changes {
@@ -97,6 +111,15 @@ impl Bind {
         }
         Ok(Step::Attach { mount: bound, place })
     }
+}
+
+/// Binds what is mounted in another namespace: the kernel copies a mount only for who is where it is.
+fn bind_within(place: &OwnedFd, source: &Path, recursive: bool) -> sys::Result<OwnedFd> {
+    // Found before: the path is one of this namespace.
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let found =
+        rustix::fs::open(source, flags, rustix::fs::Mode::empty()).map_err(sys::Error::at("open", source))?;
+    sys::namespace::within(place.as_fd(), Namespace::Mount, || sys::mount::bind_fd(found.as_fd(), recursive))?
 }
 
 fn find_part(source: &Path, part: &str) -> Result<OwnedFd, sys::Error> {
@@ -135,12 +158,16 @@ fn mapping(mount: &Mount, options: &Options, context: Context<'_>) -> Result<Opt
             return Err(Error::Spec(format!("{}: {text}", mount.destination)));
         }
     };
-    let namespace = sys::namespace::user(&id_map(uids), &id_map(gids));
+    let namespace = sys::namespace::user(&map_lines(uids), &map_lines(gids));
     namespace.map(Some).map_err(|error| mount_error(mount, &error))
 }
 
-/// Mappings as lines of `/proc/PID/uid_map`.
-pub(crate) fn id_map(mappings: &[IdMapping]) -> String {
-    let line = |one: &IdMapping| format!("{} {} {}\n", one.container_id, one.host_id, one.size);
-    mappings.iter().map(line).collect()
+/// Makes a mount whose owners are mapped.
+pub(crate) fn with_owners(
+    map: &IdMap,
+    make: impl FnOnce(sys::mount::Owners<'_>) -> sys::Result<OwnedFd>,
+) -> sys::Result<OwnedFd> {
+    let users = sys::namespace::user(&map_lines(&map.uids), &map_lines(&map.gids))?;
+    let root = map.outside((0, 0)).unwrap_or_default();
+    make(sys::mount::Owners { users: users.as_fd(), root })
 }

@@ -1,6 +1,5 @@
 //! Making a container's init, and letting it go.
 
-use crate::bind::id_map;
 use crate::channel::{self, Failure, Parent, Report, Signal};
 use crate::child::{self, Between, Child};
 use crate::finish::{Finish, Part};
@@ -11,7 +10,7 @@ use crate::step::Step;
 use crate::{Error, Launch, fault, hooks, inspect, net_devices};
 use cgroups::systemd::{Instance, Scope};
 use cgroups::{Cgroup, Hierarchy, Manager};
-use oci::runtime::{DeviceRule, Hook, Hooks, Linux, Resources, State, Status};
+use oci::runtime::{DeviceRule, Hook, Hooks, Linux, Resources, State, Status, map_lines};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use std::collections::VecDeque;
@@ -166,8 +165,8 @@ fn build(
             write_process_file(child.pid, "oom_score_adj", &score.to_string())?;
         }
         if matches!(prepared.user, UserNamespace::New) {
-            write_process_file(child.pid, "uid_map", &id_map(&linux.uid_mappings))?;
-            write_process_file(child.pid, "gid_map", &id_map(&linux.gid_mappings))?;
+            write_process_file(child.pid, "uid_map", &map_lines(&linux.uid_mappings))?;
+            write_process_file(child.pid, "gid_map", &map_lines(&linux.gid_mappings))?;
         }
         fault::pass()?;
         tell_hooks(&prepared, extras, child.pid)

@@ -49,7 +49,7 @@ pub use exec::{Join, Joined, exec};
 pub use seccomp::default_seccomp;
 pub use user::{ImageUser, resolve_user};
 
-use oci::runtime::{Spec, State, Status};
+use oci::runtime::{IdMap, Spec, State, Status};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
@@ -73,6 +73,8 @@ pub struct Overlay {
     pub work: PathBuf,
     /// Whether changes need not survive a crash of the host (no sync at the end).
     pub volatile: bool,
+    /// As whose the files are shown; `None`: as they are. The directories keep the owners that the container sees.
+    pub owners: Option<IdMap>,
 }
 
 /// What the process has as descriptors 0, 1 and 2.

@@ -6,7 +6,7 @@ use crate::process::text;
 use crate::step::{Place, Step, Taken};
 use crate::{Error, Problem};
 use cgroups::Cgroup;
-use oci::runtime::{IdMapping, Mount};
+use oci::runtime::{IdMap, IdMapping, Mount};
 use rustix::fd::{AsFd, AsRawFd, RawFd};
 use std::ffi::CString;
 use std::path::Path;
@@ -125,7 +125,8 @@ impl Mounts {
         context: Context<'_>,
     ) -> Result<(), Error> {
         // What is made in the container's user namespace belongs to its root.
-        if context.mapped.is_some() || context.by_child {
+        let owned = !mount.uid_mappings.is_empty();
+        if (context.mapped.is_some() || context.by_child) && !owned {
             self.late_devpts |= kind == "devpts" && clean(&mount.destination) == "/dev/pts";
             self.make_writable(mount, kind, options)
         } else {
@@ -212,6 +213,10 @@ impl Mounts {
         let attributes = (options.set | options.set_all) & !ATTR_RDONLY;
         let failed = |error: sys::Error| mount_error(mount, &error);
         let made = match layers(kind, &parameters) {
+            Some(layers) if !mount.uid_mappings.is_empty() => {
+                let map = IdMap { uids: mount.uid_mappings.clone(), gids: mount.gid_mappings.clone() };
+                bind::with_owners(&map, |owners| sys::mount::overlay_view_owned(&layers, owners))
+            }
             Some(layers) => sys::mount::overlay_view(&layers),
             None => sys::mount::new(kind, &parameters, attributes),
         };

@@ -27,6 +27,8 @@ pub struct Options {
     /// What of a bind's source is shown: a path that is resolved beneath it, so that no link in it leads out
     /// (`x-wharf.subpath`; as mount(8) has it, `x-` options are not the kernel's).
     pub subpath: Option<String>,
+    /// The mount namespace that the source's mount is in, if not the maker's (`x-wharf.namespace`).
+    pub namespace: Option<String>,
     /// An id-mapped bind, and whether with all that is mounted below.
     pub id_mapped: Option<bool>,
 }
@@ -110,11 +112,11 @@ fn parse_one(option: &str, parsed: &mut Options) {
         _ => {
             let (key, value) =
                 option.split_once('=').map_or((option, None), |(key, value)| (key, Some(value)));
-            if key == "x-wharf.subpath" {
-                parsed.subpath = value.map(str::to_owned);
-                return;
+            match key {
+                "x-wharf.subpath" => parsed.subpath = value.map(str::to_owned),
+                "x-wharf.namespace" => parsed.namespace = value.map(str::to_owned),
+                key => parsed.parameters.push((key.to_owned(), value.map(str::to_owned))),
             }
-            parsed.parameters.push((key.to_owned(), value.map(str::to_owned)));
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::mount::{Context, Mapped, Mounts, enter_cgroups};
 use crate::process::{self, Program, Surroundings, text};
 use crate::step::Step;
 use crate::user::Files;
-use crate::{Error, ImageUser, RootSwitch, Rootfs, Stdio, devices, sysctl};
+use crate::{Error, ImageUser, Overlay, RootSwitch, Rootfs, Stdio, bind, devices, sysctl};
 use cgroups::Cgroup;
 use oci::runtime::{Hooks, Linux, NamespaceKind, Process, Spec, State};
 use rustix::fd::{AsFd, OwnedFd};
@@ -227,7 +227,13 @@ pub(crate) fn open_root(rootfs: &Rootfs) -> Result<OwnedFd, Error> {
             // The marker of a run before this one would forbid the mount; its upper directory is still good as long as
             // the machine has not gone down since, which the engine knows.
             sys::mount::clear_volatile(&overlay.work).map_err(Error::Root)?;
-            sys::mount::overlay(&lower, &overlay.upper, &overlay.work, overlay.volatile)
+            let Overlay { upper, work, volatile, .. } = overlay;
+            match &overlay.owners {
+                None => sys::mount::overlay(&lower, upper, work, *volatile),
+                Some(map) => bind::with_owners(map, |owners| {
+                    sys::mount::overlay_owned(&lower, upper, work, *volatile, owners)
+                }),
+            }
         }
     }
     .map_err(Error::Root)?;

@@ -57,6 +57,7 @@ use base::paths::DataPaths;
 use content::{Content, Key};
 use slim::Slimmer;
 use std::collections::HashSet;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::sync::Arc;
 use workspace::Workspace;
@@ -87,6 +88,18 @@ pub struct Store {
 /// What `reader` returns for its first bytes.
 pub fn decompress<'a>(reader: impl std::io::Read + 'a) -> std::io::Result<Box<dyn std::io::Read + 'a>> {
     Ok(Box::new(compression::Decoder::new(reader)?))
+}
+
+/// As [`decompress`], for who reads pieces where they lie: what is not compressed is not copied.
+///
+/// # Errors
+///
+/// What `reader` returns for its first bytes.
+pub fn decompress_buffered<'a>(reader: impl BufRead + 'a) -> std::io::Result<Box<dyn BufRead + 'a>> {
+    Ok(match compression::Decoder::new(reader)? {
+        compression::Decoder::None(plain) => Box::new(plain),
+        compressed => Box::new(BufReader::with_capacity(1 << 16, compressed)),
+    })
 }
 
 impl Store {

@@ -6,6 +6,7 @@
 
 use crate::error::{Error, Result};
 use crate::tar::{Entry, Kind, Time, Writer};
+use oci::runtime::IdMap;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use std::collections::HashMap;
@@ -47,7 +48,7 @@ pub fn pack(root: &Path, form: Form, writer: &mut dyn Write) -> Result<()> {
     })?;
     // The root of an upper directory has nobody's metadata but the base's.
     let top = form == Form::Rootfs;
-    let mut packer = Packer { archive: Writer::new(writer), form, top, links: HashMap::new() };
+    let mut packer = Packer::new(writer, form, top);
     packer.tree(fd, Vec::new())?;
     packer.finish()
 }
@@ -60,34 +61,41 @@ pub fn pack(root: &Path, form: Form, writer: &mut dyn Write) -> Result<()> {
 pub fn pack_contents(directory: BorrowedFd<'_>, writer: &mut dyn Write) -> Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let fd = rustix::fs::openat(directory, c".", flags, Mode::empty()).map_err(failed("open", b"."))?;
-    let mut packer =
-        Packer { archive: Writer::new(writer), form: Form::Rootfs, top: false, links: HashMap::new() };
+    let mut packer = Packer::new(writer, Form::Rootfs, false);
     packer.tree(fd, Vec::new())?;
     packer.finish()
 }
 
 /// Writes what `name` in the directory `parent` is, with all below it, as an archive in which it is called `called`;
-/// `/` makes all names absolute. A link is written as a link. Used to copy out of a container.
+/// `/` makes all names absolute. A link is written as a link; owners are those inside `owners`. Used to copy out of a
+/// container.
 ///
 /// # Errors
 ///
 /// As for [`pack`].
-pub fn pack_entry(parent: BorrowedFd<'_>, name: &[u8], called: &[u8], writer: &mut dyn Write) -> Result<()> {
-    let mut packer =
-        Packer { archive: Writer::new(writer), form: Form::Rootfs, top: true, links: HashMap::new() };
+pub fn pack_entry(
+    parent: BorrowedFd<'_>,
+    name: &[u8],
+    called: &[u8],
+    owners: Option<&IdMap>,
+    writer: &mut dyn Write,
+) -> Result<()> {
+    let mut packer = Packer { owners, ..Packer::new(writer, Form::Rootfs, true) };
     if let Some(directory) = packer.child(parent, name, called)? {
         packer.tree(directory, called.to_vec())?;
     }
     packer.finish()
 }
 
-struct Packer<W> {
+struct Packer<'a, W> {
     archive: Writer<W>,
     form: Form,
     /// Whether the directory that everything is in has an entry of its own.
     top: bool,
     /// The first name of each file with several.
     links: HashMap<(u64, u64), Vec<u8>>,
+    /// In which namespace owners are named, if it is not the reader's.
+    owners: Option<&'a IdMap>,
 }
 
 fn failed(operation: &'static str, path: &[u8]) -> impl FnOnce(Errno) -> Error {
@@ -107,7 +115,11 @@ struct Level {
     length: usize,
 }
 
-impl<W: Write> Packer<W> {
+impl<W: Write> Packer<'_, W> {
+    fn new(writer: W, form: Form, top: bool) -> Self {
+        Self { archive: Writer::new(writer), form, top, links: HashMap::new(), owners: None }
+    }
+
     fn tree(&mut self, root: OwnedFd, mut path: Vec<u8>) -> Result<()> {
         let mut levels = vec![self.directory(root, &path)?];
         while let Some(level) = levels.last_mut() {
@@ -139,7 +151,7 @@ impl<W: Write> Packer<W> {
             _ => [path, b"/"].concat(),
         };
         let (xattrs, opaque) = self.xattrs(&fd, path)?;
-        let mut entry = entry(name, Kind::Directory, &stat);
+        let mut entry = self.entry(name, Kind::Directory, &stat);
         entry.xattrs = xattrs;
         if !path.is_empty() || self.top {
             self.append(&entry, &mut io::empty())?;
@@ -180,7 +192,7 @@ impl<W: Write> Packer<W> {
             FileType::Fifo => Kind::Fifo,
             FileType::Socket | FileType::Unknown => return Ok(None),
         };
-        let mut entry = entry(path.to_vec(), kind, &stat);
+        let mut entry = self.entry(path.to_vec(), kind, &stat);
         if stat.st_nlink > 1 {
             if let Some(first) = self.links.get(&(stat.st_dev, stat.st_ino)) {
                 entry.kind = Kind::HardLink;
@@ -223,6 +235,14 @@ impl<W: Write> Packer<W> {
         // A file that shrinks meanwhile is filled with zeros, one that grows is cut.
         let mut data = File::from(fd).chain(io::repeat(0));
         self.append(&entry, &mut data)
+    }
+
+    fn entry(&self, name: Vec<u8>, kind: Kind, stat: &Stat) -> Entry {
+        let mut entry = described(name, kind, stat);
+        if let Some(map) = self.owners {
+            (entry.uid, entry.gid) = map.inside((entry.uid, entry.gid));
+        }
+        entry
     }
 
     fn finish(self) -> Result<()> {
@@ -288,7 +308,7 @@ pub(crate) fn list(fd: &OwnedFd) -> rustix::io::Result<Vec<Vec<u8>>> {
     Ok(names)
 }
 
-fn entry(name: Vec<u8>, kind: Kind, stat: &Stat) -> Entry {
+fn described(name: Vec<u8>, kind: Kind, stat: &Stat) -> Entry {
     Entry {
         name,
         kind,
@@ -305,7 +325,7 @@ fn entry(name: Vec<u8>, kind: Kind, stat: &Stat) -> Entry {
 
 /// An empty file that only its name gives a meaning.
 fn whiteout(stat: &Stat) -> Entry {
-    Entry { mode: 0, ..entry(Vec::new(), Kind::File, stat) }
+    Entry { mode: 0, ..described(Vec::new(), Kind::File, stat) }
 }
 
 #[cfg(test)]
@@ -367,7 +387,7 @@ mod tests {
             ("link", "link", &["link 777 -> b"]),
         ] {
             let mut bytes = Vec::new();
-            pack_entry(parent.as_fd(), name.as_bytes(), called.as_bytes(), &mut bytes).unwrap();
+            pack_entry(parent.as_fd(), name.as_bytes(), called.as_bytes(), None, &mut bytes).unwrap();
             assert_eq!(listing(&bytes), expect, "{name}");
         }
         let mut bytes = Vec::new();

@@ -82,8 +82,8 @@ impl Connection {
 
     /// Starts the container and turns the connection into its stream of events.
     ///
-    /// `descriptors`: the network namespace if [`Launch::netns`], then the sockets of [`Launch::ports`], then the clients
-    /// of [`Launch::attach`]. Blocks until the program was executed or failed to be.
+    /// `descriptors`: the network namespace if [`Launch::netns`], the user namespace if [`Launch::users`], then the sockets of
+    /// [`Launch::ports`], then the clients of [`Launch::attach`]. Blocks until the program was executed or failed to be.
     ///
     /// # Errors
     ///

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code: a failed step ends the test")]
 
 use e2e::CommandLine::{self, Docker, Wharf};
+use e2e::both;
 use testkit::Engine;
 
 /// Flags; what inspect says (a template and its result); what the container says (a script and its output).
@@ -270,6 +271,22 @@ fn expected(said: &str) -> String {
 }
 
 #[test]
+fn memory_is_shared_with_containers_that_ask() {
+    let engine = Engine::with_busybox();
+    for mode in ["shareable", "private"] {
+        engine.wharf(&["run", "-d", "--name", mode, "--ipc", mode, "busybox", "sleep", "1000"]).ok();
+        engine.wharf(&["exec", mode, "sh", "-c", "echo shared > /dev/shm/file"]).ok();
+    }
+    let run =
+        |donor: &str| both(&engine, &["run", "--rm", "--ipc", donor, "busybox", "cat", "/dev/shm/file"]);
+    assert_eq!(run("container:shareable").line(), "shared");
+    let refused = run("container:private");
+    let reason = "non-shareable IPC (hint: use IpcMode:shareable for the donor container)";
+    assert!(refused.code == 125 && refused.stderr.contains(reason), "{refused:?}");
+    engine.wharf(&["rm", "-f", "shareable", "private"]).ok();
+}
+
+#[test]
 fn limits() {
     check(&Engine::with_busybox(), LIMITS);
 }
@@ -296,7 +313,7 @@ fn the_identifier_is_written_once() {
     let path = engine.folder().join("cid").display().to_string();
     let id = engine.wharf(&["create", "--cidfile", &path, "busybox", "true"]).line();
     assert_eq!(std::fs::read_to_string(&path).unwrap(), id);
-    let again = e2e::both(&engine, &["create", "--cidfile", &path, "busybox", "true"]);
+    let again = both(&engine, &["create", "--cidfile", &path, "busybox", "true"]);
     assert!(again.stderr.contains("container ID file found"), "{}", again.stderr);
 }
 
@@ -355,39 +372,32 @@ fn lists_and_logs() {
             .wharf(&["run", "--name", name, "busybox", "sh", "-c", "echo first; echo second; echo x > /file"])
             .ok();
     }
-    let names =
-        |flags: &[&str]| e2e::both(&engine, &[&["ps", "--format", "{{.Names}}"], flags].concat()).line();
+    let names = |flags: &[&str]| both(&engine, &[&["ps", "--format", "{{.Names}}"], flags].concat()).line();
     assert_eq!(names(&["--last", "2"]), "three\ntwo");
     assert_eq!(names(&["--latest"]), "three");
     assert_eq!(names(&["-a"]), "three\ntwo\none");
-    let size =
-        e2e::both(&engine, &["ps", "-a", "--size", "--format", "{{.Size}}", "--filter", "name=one"]).line();
+    let size = both(&engine, &["ps", "-a", "--size", "--format", "{{.Size}}", "--filter", "name=one"]).line();
     assert!(size.starts_with("2B (virtual "), "{size}");
-    let lines = e2e::both(&engine, &["logs", "--timestamps", "one"]).ok();
+    let lines = both(&engine, &["logs", "--timestamps", "one"]).ok();
     let (stamp, _) = lines.lines().nth(1).unwrap().split_once(' ').unwrap();
-    assert!(e2e::both(&engine, &["logs", "--since", stamp, "one"]).ok().ends_with("second\n"));
-    let earlier = e2e::both(&engine, &["logs", "--until", "2001-01-01T00:00:00Z", "one"]).ok();
+    assert!(both(&engine, &["logs", "--since", stamp, "one"]).ok().ends_with("second\n"));
+    let earlier = both(&engine, &["logs", "--until", "2001-01-01T00:00:00Z", "one"]).ok();
     assert_eq!(earlier, "");
-    assert_eq!(e2e::both(&engine, &["logs", "--follow", "one"]).ok(), "first\nsecond\n");
+    assert_eq!(both(&engine, &["logs", "--follow", "one"]).ok(), "first\nsecond\n");
     engine.wharf(&["run", "-d", "--name", "runs", "busybox", "sleep", "1000"]).ok();
     std::fs::write(engine.folder().join("env"), "FROM=file\n").unwrap();
     let file = engine.folder().join("env").display().to_string();
     let exec = ["exec", "--env-file", &file, "runs", "sh", "-c", "echo $FROM"];
-    assert_eq!(e2e::both(&engine, &exec).line(), "file");
+    assert_eq!(both(&engine, &exec).line(), "file");
     let all = ["exec", "--privileged", "runs", "grep", "CapEff", "/proc/self/status"];
-    let privileged = e2e::both(&engine, &all).line();
-    assert_ne!(
-        privileged,
-        e2e::both(&engine, &["exec", "runs", "grep", "CapEff", "/proc/self/status"]).line()
-    );
+    let privileged = both(&engine, &all).line();
+    assert_ne!(privileged, both(&engine, &["exec", "runs", "grep", "CapEff", "/proc/self/status"]).line());
     let mut piped = engine.wharf_command();
     piped.args(["exec", "--interactive", "runs", "cat"]).stdin(std::fs::File::open(&file).unwrap());
     assert_eq!(piped.output().unwrap().stdout, b"FROM=file\n");
     let id = engine.wharf(&["inspect", "-f", "{{.Id}}", "runs"]).line();
-    let full = e2e::both(
-        &engine,
-        &["stats", "--no-stream", "--no-trunc", "--format", "{{.Container}} {{.ID}}", "runs"],
-    );
+    let full =
+        both(&engine, &["stats", "--no-stream", "--no-trunc", "--format", "{{.Container}} {{.ID}}", "runs"]);
     assert_eq!(full.line(), format!("runs {id}"));
     engine
         .wharf(&[

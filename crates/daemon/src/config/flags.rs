@@ -320,7 +320,7 @@ pub const FLAGS: &[Flag] = &[
     flag("userland-proxy", Switch, "userland-proxy", "Use userland proxy for loopback traffic"),
     flag("userland-proxy-path", Text, "userland-proxy-path", "")
         .only(&[""], "each container's supervisor is its proxy"),
-    flag("userns-remap", Text, "userns-remap", "").only(&[""], "identifiers are not mapped"),
+    flag("userns-remap", Text, "userns-remap", "User/Group setting for user namespaces"),
     flag("validate", Switch, "", "Validate daemon configuration and exit"),
     flag("version", Switch, "", "Print version information and quit").short('v'),
     flag("help", Switch, "", "Print usage").short('h'),

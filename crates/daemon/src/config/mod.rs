@@ -4,12 +4,13 @@
 //! 2. [`parse::Given::merge`]: an option comes from one of the two;
 //! 3. [`resolve::resolve`]: typed values, defaults filled in, contradictions refused.
 //!
-//! All of it is pure; [`read`] is the only effect. A reload does the same again and applies [`reload::diff`].
+//! All of it is pure; [`read`] and [`remap::Accounts::read`] are the only effects. A reload does the same again and applies [`reload::diff`].
 
 mod builder;
 pub mod flags;
 pub mod parse;
 pub mod reload;
+pub mod remap;
 pub mod resolve;
 mod values;
 

@@ -120,6 +120,7 @@ mod tests {
                 client_settings: "/c".into(),
                 proxies: Default::default(),
                 oldest_api: None,
+                accounts: Default::default(),
             },
         )
         .unwrap()

@@ -1,6 +1,7 @@
 //! From what was written to typed values: defaults, units, contradictions. Pure.
 
 use super::parse::Given;
+use super::remap::Accounts;
 use super::values::{
     address_pool, bytes, cdi_folders, cgroup_parent, file, ip, level, mirror, oldest_api, pair, ulimit,
 };
@@ -79,6 +80,8 @@ pub struct HostFacts {
     pub proxies: distribution::Proxies,
     /// The oldest version of the API that the environment asks for (`DOCKER_MIN_API_VERSION`).
     pub oldest_api: Option<String>,
+    /// The host's users.
+    pub accounts: Accounts,
 }
 
 /// Why values make no configuration.
@@ -166,6 +169,7 @@ fn engine(given: &Given, facts: &HostFacts, debug: bool) -> Result<Settings, Val
         init_path: file(given, "init-path").or_else(|| file(given, "default-init")),
         cdi_folders: cdi_folders(given),
         resolv_conf: file(given, "resolv-conf"),
+        remap: super::remap::mapping(given.last("userns-remap").unwrap_or_default(), &facts.accounts)?,
         no_new_privileges: switch(given, "no-new-privileges", false),
         seccomp_profile: text("seccomp-profile", ""),
         shareable_ipc: match given.last("default-ipc-mode").unwrap_or("private") {
@@ -545,6 +549,7 @@ mod tests {
             client_settings: "/root/.docker".into(),
             proxies: Default::default(),
             oldest_api: None,
+            accounts: Accounts::default(),
         };
         resolve(&given, &facts).map_err(|error| error.0)
     }

@@ -12,6 +12,7 @@ use hyper::body::Body as _;
 use hyper::upgrade::OnUpgrade;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::io::{BufRead, Read};
 
 /// The body of a request.
 pub type Incoming = UnsyncBoxBody<Bytes, hyper::Error>;
@@ -156,18 +157,27 @@ pub struct Reader {
     piece: Bytes,
 }
 
-impl std::io::Read for Reader {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+impl BufRead for Reader {
+    fn fill_buf(&mut self) -> std::io::Result<&[u8]> {
         while self.piece.is_empty() {
             match self.handle.block_on(self.body.frame()) {
-                None => return Ok(0),
+                None => return Ok(&[]),
                 Some(Err(error)) => return Err(std::io::Error::other(error)),
                 Some(Ok(frame)) => self.piece = frame.into_data().unwrap_or_default(),
             }
         }
-        let length = buffer.len().min(self.piece.len());
-        let (target, _) = buffer.split_at_mut(length);
-        self.piece.copy_to_slice(target);
+        Ok(&self.piece)
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.piece.advance(count.min(self.piece.len()));
+    }
+}
+
+impl Read for Reader {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let length = self.fill_buf()?.read(buffer)?;
+        self.consume(length);
         Ok(length)
     }
 }

@@ -153,7 +153,7 @@ pub fn info(settings: &Settings, host: &HostInfo, counts: &Counts, id: &str, now
         containerd_commit: Commit::default(),
         runc_commit: Commit::default(),
         init_commit: Commit::default(),
-        security_options: vec![seccomp(&settings.seccomp_profile)],
+        security_options: security_options(settings),
         default_address_pools: pools
             .map(|(base, size)| AddressPool { base: base.to_string(), size: *size })
             .collect(),
@@ -176,8 +176,17 @@ fn runtimes(settings: &Settings) -> BTreeMap<String, Runtime> {
     .collect()
 }
 
-fn seccomp(profile: &str) -> String {
-    format!("name=seccomp,profile={}", if profile.is_empty() { "builtin" } else { profile })
+/// What keeps containers apart from the host by default, in moby's words and order.
+fn security_options(settings: &Settings) -> Vec<String> {
+    let profile =
+        Some(settings.seccomp_profile.as_str()).filter(|name| !name.is_empty()).unwrap_or("builtin");
+    let further = [
+        ("name=userns", settings.remap.is_some()),
+        ("name=cgroupns", settings.private_cgroupns == Some(true)),
+        ("name=no-new-privileges", settings.no_new_privileges),
+    ];
+    let further = further.into_iter().filter(|(_, on)| *on).map(|(name, _)| name.to_owned());
+    std::iter::once(format!("name=seccomp,profile={profile}")).chain(further).collect()
 }
 
 /// Hides who somebody is to a proxy, as dockerd does.

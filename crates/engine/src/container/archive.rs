@@ -1,12 +1,13 @@
 //! Copying out of and into a container, and exporting all of it (Engine API, `ContainerArchive`, `ContainerExport`).
 
 use super::record::Container;
+use super::rootfs::Files;
 use super::{Containers, extract};
 use crate::error::{Error, Result};
 use base::{Kind, Timestamp};
 use rustix::fs::{AtFlags, FileType, OFlags, Stat, StatVfsMountFlags, StatxFlags};
 use rustix::io::Errno;
-use std::io::{Read, Write};
+use std::io::{BufRead, Write};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
@@ -112,7 +113,7 @@ impl Containers {
     /// `Could not find the file X in container Y`.
     pub fn stat_path(&self, name: &str, path: &str) -> Result<PathStat> {
         let asked = Asked::new(path);
-        self.with_rootfs(name, |_, root| {
+        self.with_rootfs(name, |Files { root, .. }| {
             let (parent, stat) = look(name, root, path, &asked)?;
             path_stat(root, &parent, &stat, &asked, path)
         })
@@ -131,10 +132,11 @@ impl Containers {
         writer: &mut (dyn Write + Send),
     ) -> Result<()> {
         let asked = Asked::new(path);
-        let container = self.with_rootfs(name, |container, root| {
+        let container = self.with_rootfs(name, |Files { container, root, owners }| {
             let (parent, stat) = look(name, root, path, &asked)?;
             begin(path_stat(root, &parent, &stat, &asked, path)?);
-            pack::pack_entry(parent.as_fd(), asked.name.as_bytes(), asked.called.as_bytes(), writer)?;
+            let (name, called) = (asked.name.as_bytes(), asked.called.as_bytes());
+            pack::pack_entry(parent.as_fd(), name, called, owners, writer)?;
             Ok(Container::clone(container))
         })?;
         self.tell(&container, "archive-path", &[]);
@@ -152,10 +154,10 @@ impl Containers {
         name: &str,
         path: &str,
         options: &Extract,
-        reader: &mut (dyn Read + Send),
+        reader: &mut (dyn BufRead + Send),
     ) -> Result<()> {
         let asked = Asked::new(&format!("{path}/"));
-        let container = self.with_rootfs(name, |container, root| {
+        let container = self.with_rootfs(name, |Files { container, root, owners }| {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let folder =
                 sys::path::open_in_root(root, &asked.parent, flags).map_err(|error| match error.errno() {
@@ -171,7 +173,8 @@ impl Containers {
                     ))
                 })?),
             };
-            extract::extract(root, &asked.parent, options, owner, reader)?;
+            let place = extract::Place::new(root, &asked.parent, options);
+            place.owned_by(owner, owners).extract(reader)?;
             Ok(Container::clone(container))
         })?;
         self.tell(&container, "extract-to-dir", &[]);

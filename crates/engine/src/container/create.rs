@@ -85,6 +85,7 @@ impl Containers {
             "none".clone_into(&mut host.network_mode);
         }
         self.default_host(&mut host);
+        self.check_owners(&host)?;
         self.runtime(&host.runtime)?;
         let log = self.log_choice(&host)?;
         super::ports::wishes(&config, &host)?;

@@ -5,6 +5,7 @@
 
 use crate::error::{Error, Result};
 use base::Kind;
+use oci::runtime::IdMap;
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod,
     fchown, fsetxattr, fstat, futimens, linkat, makedev, mkdirat, mknodat, openat, statat, symlinkat,
@@ -12,7 +13,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use std::fs::File;
-use std::io::{BufReader, Read, Seek as _, Write as _};
+use std::io::{BufRead, Read, Seek as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -61,42 +62,21 @@ pub(super) fn user(root: BorrowedFd<'_>, text: &str) -> Option<Owner> {
     Some((uid, gid))
 }
 
-/// Unpacks an archive (plain, gzip or zstd) in `folder` beneath `root`. What came into a volume or a folder of the host is on
-/// disk afterwards; a container's own layer is as lasting as what the container writes itself.
-///
-/// # Errors
-///
-/// `InvalidArgument` for what is no archive or would leave the folder; the system's.
-pub(super) fn extract(
-    root: BorrowedFd<'_>,
-    folder: &Path,
-    options: &Extract,
-    owner: Option<Owner>,
-    reader: &mut dyn Read,
-) -> Result<()> {
-    let broken = |error: std::io::Error| Error::invalid(format!("Error processing tar file: {error}"));
-    let decoder = store::decompress(reader).map_err(broken)?;
-    let mut archive = Reader::new(BufReader::with_capacity(1 << 16, decoder));
-    let mut place = Place { root, folder, keep_kinds: options.keep_kinds, owner, folders: Vec::new() };
-    while let Some(entry) = archive.next_entry().map_err(broken)? {
-        place.entry(&entry, &mut archive)?;
-    }
-    place.finish()?;
-    sync_if_lasting(root, folder)
-        .map_err(|errno| Error::known(Kind::Internal, format!("sync {}: {errno}", folder.display())))
-}
-
 fn sync_if_lasting(root: BorrowedFd<'_>, folder: &Path) -> std::result::Result<(), Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let place = sys::path::open_in_root(root, folder, flags).map_err(|error| error.errno())?;
     if fstat(&place)?.st_dev == fstat(root)?.st_dev { Ok(()) } else { rustix::fs::syncfs(place) }
 }
 
-struct Place<'a> {
+/// Where an archive is unpacked, and how.
+pub(super) struct Place<'a> {
     root: BorrowedFd<'a>,
     folder: &'a Path,
     keep_kinds: bool,
+    /// Whose everything becomes, if not the archive's owners'.
     owner: Option<Owner>,
+    /// How the archive's owners are mapped.
+    owners: Option<&'a IdMap>,
     /// Folders whose times are set at the end, after what is made in them.
     folders: Vec<(OwnedFd, Time)>,
 }
@@ -122,7 +102,52 @@ fn relative(name: &[u8]) -> Option<PathBuf> {
     Some(clean)
 }
 
-impl Place<'_> {
+impl<'a> Place<'a> {
+    /// `folder` beneath `root`.
+    pub(super) fn new(root: BorrowedFd<'a>, folder: &'a Path, options: &Extract) -> Self {
+        Self { root, folder, keep_kinds: options.keep_kinds, owner: None, owners: None, folders: Vec::new() }
+    }
+
+    /// Gives everything to `owner`, if there is one, in the place of the archive's; either is one of the container's, which
+    /// has them mapped by `owners`.
+    pub(super) fn owned_by(self, owner: Option<Owner>, owners: Option<&'a IdMap>) -> Self {
+        Self { owner, owners, ..self }
+    }
+
+    /// Unpacks an archive (plain, gzip or zstd). What came into a volume or a folder of the host is on disk afterwards; a
+    /// container's own layer is as lasting as what the container writes itself.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` for what is no archive, would leave the folder, or is of an owner that the container does not have;
+    /// the system's.
+    pub(super) fn extract(mut self, reader: &mut dyn BufRead) -> Result<()> {
+        let broken = |error: std::io::Error| Error::invalid(format!("Error processing tar file: {error}"));
+        let mut archive = Reader::new(store::decompress_buffered(reader).map_err(broken)?);
+        while let Some(entry) = archive.next_entry().map_err(broken)? {
+            self.entry(&entry, &mut archive)?;
+        }
+        self.finish()?;
+        sync_if_lasting(self.root, self.folder)
+            .map_err(|errno| Error::known(Kind::Internal, format!("sync {}: {errno}", self.folder.display())))
+    }
+
+    /// Whose an entry becomes, as it is seen here.
+    fn owner_of(&self, entry: &Entry) -> Result<(Uid, Gid)> {
+        let owner = self.owner.unwrap_or((entry.uid, entry.gid));
+        let seen = self.owners.map_or(Some(owner), |map| map.outside(owner));
+        let (uid, gid) = seen.ok_or_else(|| {
+            let name = self.folder.join(shown(&entry.name));
+            Error::invalid(format!(
+                "Container ID {}:{} of {} cannot be mapped to a host ID",
+                owner.0,
+                owner.1,
+                name.display()
+            ))
+        })?;
+        Ok((Uid::from_raw(uid), Gid::from_raw(gid)))
+    }
+
     fn failed(&self, operation: &str, name: &[u8]) -> impl FnOnce(Errno) -> Error + use<> {
         let text = format!("{operation} {}", self.folder.join(shown(name)).display());
         move |errno| {
@@ -134,7 +159,7 @@ impl Place<'_> {
         }
     }
 
-    fn entry<R: std::io::BufRead>(&mut self, entry: &Entry, archive: &mut Reader<R>) -> Result<()> {
+    fn entry<R: BufRead>(&mut self, entry: &Entry, archive: &mut Reader<R>) -> Result<()> {
         let outside = || {
             Error::invalid(format!("invalid tar: {:?} is outside of {:?}", shown(&entry.name), self.folder))
         };
@@ -212,7 +237,7 @@ impl Place<'_> {
         Ok(())
     }
 
-    fn file<R: std::io::BufRead>(
+    fn file<R: BufRead>(
         &self,
         parent: BorrowedFd<'_>,
         name: &std::ffi::OsStr,
@@ -230,12 +255,7 @@ impl Place<'_> {
         outcome
     }
 
-    fn contents<R: std::io::BufRead>(
-        &self,
-        mut file: File,
-        entry: &Entry,
-        archive: &mut Reader<R>,
-    ) -> Result<()> {
+    fn contents<R: BufRead>(&self, mut file: File, entry: &Entry, archive: &mut Reader<R>) -> Result<()> {
         let written = |error: std::io::Error| {
             Error::known(
                 Kind::Internal,
@@ -279,9 +299,8 @@ impl Place<'_> {
 
     /// Owner, mode and extended attributes, in this order: a change of owner clears set-ID bits and capabilities.
     fn attributes(&self, fd: BorrowedFd<'_>, entry: &Entry) -> Result<()> {
-        let (uid, gid) = self.owner.unwrap_or((entry.uid, entry.gid));
-        fchown(fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
-            .map_err(self.failed("chown", &entry.name))?;
+        let (uid, gid) = self.owner_of(entry)?;
+        fchown(fd, Some(uid), Some(gid)).map_err(self.failed("chown", &entry.name))?;
         fchmod(fd, Mode::from_raw_mode(entry.mode & 0o7777))
             .map_err(self.failed("set the mode of", &entry.name))?;
         for (name, value) in &entry.xattrs {
@@ -298,8 +317,8 @@ impl Place<'_> {
 
     /// Owner and time of what has no descriptor.
     fn settle(&self, parent: BorrowedFd<'_>, name: &std::ffi::OsStr, entry: &Entry) -> Result<()> {
-        let (uid, gid) = self.owner.unwrap_or((entry.uid, entry.gid));
-        chownat(parent, name, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), AtFlags::SYMLINK_NOFOLLOW)
+        let (uid, gid) = self.owner_of(entry)?;
+        chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
             .map_err(self.failed("chown", &entry.name))?;
         utimensat(parent, name, &times(entry.modified), AtFlags::SYMLINK_NOFOLLOW)
             .map_err(self.failed("set the time of", &entry.name))
@@ -409,7 +428,7 @@ mod tests {
 
     fn unpack(scratch: &Scratch, bytes: &[u8], options: &Extract) -> Result<()> {
         let root = sys::path::open_directory(&scratch.0).unwrap();
-        extract(root.as_fd(), Path::new("/dest"), options, None, &mut &*bytes)
+        Place::new(root.as_fd(), Path::new("/dest"), options).extract(&mut &*bytes)
     }
 
     #[test]

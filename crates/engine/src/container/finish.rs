@@ -134,10 +134,7 @@ impl Containers {
         let state = match status.state {
             Found::Running { pid, started_at, paused } => {
                 let run = Run { pid, started_at: started_at.as_nanos() };
-                let path = std::path::PathBuf::from(format!("/proc/{pid}/ns/net"));
-                if container.host.network_mode != "host" {
-                    handle.live().netns = sys::namespace::open(&path).ok();
-                }
+                hold_network(handle, pid);
                 if paused { State::Paused(run) } else { State::Running(run) }
             }
             Found::Restarting { exit } => State::Restarting(exit_of(&exit)),
@@ -227,6 +224,8 @@ impl Containers {
                     container.health = first_health(container);
                     Ok(())
                 });
+                // This daemon may have found it between two runs.
+                hold_network(handle, pid);
                 self.show_namespace(&handle.get());
                 self.tell_at(&handle.get(), "start", &[], time);
             }
@@ -383,6 +382,15 @@ impl Containers {
         let path = spec::cgroup_path(container, &self.settings.cgroup_parent, systemd);
         if systemd { Scope::parse(&path, "", Instance::System)?.path() } else { Ok(path) }
     }
+}
+
+/// Takes hold of the network of a container that runs, unless it is held.
+fn hold_network(handle: &Handle, pid: i32) {
+    if handle.get().host.network_mode == "host" || handle.live().netns.is_some() {
+        return;
+    }
+    let path = std::path::PathBuf::from(format!("/proc/{pid}/ns/net"));
+    handle.live().netns = sys::namespace::open(&path).ok();
 }
 
 fn exit_of(record: &ExitRecord) -> Exit {

@@ -121,6 +121,8 @@ impl Containers {
             files: settings.data.container(&container.id),
             link_variables: link_variables.to_vec(),
             joined: Vec::new(),
+            owners: self.owners(&container.host).cloned(),
+            owned: self.owned_places(container),
             devices,
             thermal: self.host.thermal.clone(),
             hostname: container.id.short(),
@@ -140,6 +142,13 @@ impl Containers {
         for (kind, mode) in modes {
             let Some(name) = mode.strip_prefix("container:") else { continue };
             let pid = self.running_pid(name)?;
+            if kind == NamespaceKind::Ipc
+                && matches!(self.get(name)?.host.ipc_mode.as_str(), "private" | "none")
+            {
+                return Err(Error::invalid(format!(
+                    "container {name}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)"
+                )));
+            }
             let file = if kind == NamespaceKind::Pid { "pid" } else { "ipc" };
             joined.push((kind, format!("/proc/{pid}/ns/{file}")));
         }

@@ -2,67 +2,49 @@
 //!
 //! Docker has no word for these; theirs is a mode of `-v`, which its command line passes on as it is.
 
-use oci::runtime::IdMapping;
-use std::os::fd::OwnedFd;
+use oci::runtime::{IdMap, IdMapping};
 
 /// How the option begins, among a mount point's.
 const KEY: &str = "idmap=";
 /// Every owner as it is.
 const SAME: IdMapping = IdMapping { container_id: 0, host_id: 0, size: u32::MAX };
 
-/// Which owners of the files are shown as which.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct IdMap {
-    pub(super) uids: Vec<IdMapping>,
-    pub(super) gids: Vec<IdMapping>,
+/// Finds the map among the options of a mount point, which were checked when it was made.
+pub(super) fn of(options: &[String]) -> Option<IdMap> {
+    options.iter().find_map(|option| parse(option)?.ok())
 }
 
-impl IdMap {
-    /// Finds the map among the options of a mount point, which were checked when it was made.
-    pub(super) fn of(options: &[String]) -> Option<Self> {
-        options.iter().find_map(|option| Self::parse(option)?.ok())
+/// Reads `idmap=uids=FILE-SHOWN-COUNT[#…];gids=…`: owner FILE on the file system is shown as SHOWN, and so on for COUNT of
+/// them. One sort alone leaves the other as it is. `None` for any other option.
+pub(super) fn parse(option: &str) -> Option<Result<IdMap, String>> {
+    if option == "idmap" {
+        return Some(Err(
+            "idmap needs a mapping: idmap=uids=FILE-SHOWN-COUNT;gids=FILE-SHOWN-COUNT".to_owned()
+        ));
     }
+    Some(read(option.strip_prefix(KEY)?).map_err(|why| format!("invalid {option}: {why}")))
+}
 
-    /// Reads `idmap=uids=FILE-SHOWN-COUNT[#…];gids=…`: owner FILE on the file system is shown as SHOWN, and so on for COUNT of
-    /// them. One sort alone leaves the other as it is. `None` for any other option.
-    pub(super) fn parse(option: &str) -> Option<Result<Self, String>> {
-        if option == "idmap" {
-            return Some(Err(
-                "idmap needs a mapping: idmap=uids=FILE-SHOWN-COUNT;gids=FILE-SHOWN-COUNT".to_owned()
-            ));
-        }
-        Some(Self::read(option.strip_prefix(KEY)?).map_err(|why| format!("invalid {option}: {why}")))
-    }
-
-    fn read(text: &str) -> Result<Self, String> {
-        let mut map = Self { uids: Vec::new(), gids: Vec::new() };
-        for part in text.split(';') {
-            let (sort, ranges) = match part.split_once('=') {
-                Some(("uids", ranges)) => (&mut map.uids, ranges),
-                Some(("gids", ranges)) => (&mut map.gids, ranges),
-                _ => return Err(format!("{part:?} is neither uids=… nor gids=…")),
-            };
-            if !sort.is_empty() {
-                return Err(format!("{part:?} is given twice"));
-            }
-            *sort = ranges.split('#').map(range).collect::<Result<_, _>>()?;
-        }
-        for sort in [&mut map.uids, &mut map.gids] {
-            refuse_overlaps(sort)?;
-            if sort.is_empty() {
-                sort.push(SAME);
-            }
-        }
-        Ok(map)
-    }
-
-    /// Makes the user namespace that says so to the kernel.
-    pub(super) fn namespace(&self) -> sys::Result<OwnedFd> {
-        let lines = |map: &[IdMapping]| -> String {
-            map.iter().map(|one| format!("{} {} {}\n", one.container_id, one.host_id, one.size)).collect()
+fn read(text: &str) -> Result<IdMap, String> {
+    let mut map = IdMap::default();
+    for part in text.split(';') {
+        let (sort, ranges) = match part.split_once('=') {
+            Some(("uids", ranges)) => (&mut map.uids, ranges),
+            Some(("gids", ranges)) => (&mut map.gids, ranges),
+            _ => return Err(format!("{part:?} is neither uids=… nor gids=…")),
         };
-        sys::namespace::user(&lines(&self.uids), &lines(&self.gids))
+        if !sort.is_empty() {
+            return Err(format!("{part:?} is given twice"));
+        }
+        *sort = ranges.split('#').map(range).collect::<Result<_, _>>()?;
     }
+    for sort in [&mut map.uids, &mut map.gids] {
+        refuse_overlaps(sort)?;
+        if sort.is_empty() {
+            sort.push(SAME);
+        }
+    }
+    Ok(map)
 }
 
 fn range(text: &str) -> Result<IdMapping, String> {
@@ -101,7 +83,7 @@ mod tests {
     #[test]
     fn maps_are_read_and_nonsense_is_refused() {
         let one = |container_id, host_id, size| IdMapping { container_id, host_id, size };
-        let parsed = |text: &str| IdMap::parse(text).unwrap();
+        let parsed = |text: &str| parse(text).unwrap();
         assert_eq!(
             parsed("idmap=uids=1000-0-1#0-1000-1;gids=5-6-7"),
             Ok(IdMap { uids: vec![one(1000, 0, 1), one(0, 1000, 1)], gids: vec![one(5, 6, 7)] })
@@ -124,7 +106,7 @@ mod tests {
         ] {
             assert!(parsed(wrong).is_err(), "{wrong}");
         }
-        assert_eq!(IdMap::parse("ro"), None);
-        assert_eq!(IdMap::of(&["bind".to_owned()]), None);
+        assert_eq!(parse("ro"), None);
+        assert_eq!(of(&["bind".to_owned()]), None);
     }
 }

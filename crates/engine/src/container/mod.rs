@@ -27,6 +27,7 @@ mod names;
 mod namespaces;
 mod networking;
 mod order;
+mod owners;
 mod ports;
 mod profile;
 pub mod record;

@@ -3,7 +3,7 @@
 //! Pure but for the look at the host's paths, which the caller passes in. Nothing is created here: a mount point names what
 //! is to be there, and the service creates volumes and missing folders.
 
-use super::idmap::IdMap;
+use super::idmap;
 use super::record::{MountKind, MountPoint};
 use crate::error::{Error, Result};
 use api::host_config::{BindOptions, Mount, TmpfsOptions, VolumeOptions};
@@ -132,7 +132,7 @@ fn short(text: &str) -> Result<Planned> {
         [source, destination, mode] if !source.is_empty() => (source, destination, mode),
         _ => return Err(wrong()),
     };
-    let map = mode.split(',').find_map(IdMap::parse).transpose().map_err(Error::invalid)?;
+    let map = mode.split(',').find_map(idmap::parse).transpose().map_err(Error::invalid)?;
     if !is_mode(mode) {
         return Err(Error::invalid(format!("invalid mode: {mode}")));
     }
@@ -192,7 +192,7 @@ fn is_mode(mode: &str) -> bool {
 }
 
 fn is_map(word: &str) -> bool {
-    IdMap::parse(word).is_some()
+    idmap::parse(word).is_some()
 }
 
 /// Reads the long form (Engine API, *Mount*).
@@ -224,7 +224,7 @@ fn kind_of(mount: &Mount) -> Result<Planned, String> {
             return Err("field IDMap must not be specified".to_owned());
         }
         let option = format!("idmap={}", mount.id_map);
-        IdMap::parse(&option).transpose()?;
+        idmap::parse(&option).transpose()?;
         planned.point.options.push(option);
     }
     match mount.kind.as_str() {

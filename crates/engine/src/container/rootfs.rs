@@ -6,10 +6,12 @@
 //! were `/`, so that no link leads out (CVE-2018-15664).
 
 use super::Containers;
-use super::idmap::IdMap;
+use super::idmap;
+use super::owners::namespace_of;
 use super::record::{Container, MountKind, MountPoint};
 use crate::error::{Error, Result};
 use base::Kind;
+use oci::runtime::IdMap;
 use rustix::fs::{FileType, Mode, OFlags, openat};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -20,8 +22,18 @@ use sys::raw::MountAttributes;
 /// A table of mounts longer than this is not read.
 const MAX_MOUNTS: usize = 64 << 20;
 
+/// A container's files.
+pub(super) struct Files<'a> {
+    /// Whose they are.
+    pub(super) container: &'a Container,
+    /// The root directory, with all that is mounted.
+    pub(super) root: BorrowedFd<'a>,
+    /// How the owners that the container sees are mapped to those that are seen here.
+    pub(super) owners: Option<&'a IdMap>,
+}
+
 impl Containers {
-    /// Runs `work` with the container's root.
+    /// Runs `work` with the container's root, as somebody who can make files there.
     ///
     /// A container that does not run cannot be started meanwhile.
     ///
@@ -31,12 +43,14 @@ impl Containers {
     pub(super) fn with_rootfs<T: Send>(
         &self,
         name: &str,
-        work: impl FnOnce(&Container, BorrowedFd<'_>) -> Result<T> + Send,
+        work: impl FnOnce(Files<'_>) -> Result<T> + Send,
     ) -> Result<T> {
         let handle = self.find(name)?;
         let container = handle.get();
+        let owners = self.owners(&container.host);
+        let work = |container: &Container, root: BorrowedFd<'_>| work(Files { container, root, owners });
         if let Some(root) = self.running_root(&container)? {
-            return work(&container, root.as_fd());
+            return as_its_root(owners, || work(&container, root.as_fd()));
         }
         let operation = handle.operate();
         let container = handle.get();
@@ -48,18 +62,19 @@ impl Containers {
                     container.id
                 ))
             })?;
-            return work(&container, root.as_fd());
+            return as_its_root(owners, || work(&container, root.as_fd()));
         }
         let layers = self.lower_dirs(&container)?;
         let _there = self.volumes.visit(container.volumes())?;
         let folder = self.settings.data.container(&container.id);
-        let outcome = sys::namespace::fresh(&[Namespace::Mount], || {
+        let assembled = || {
             let root = self.assemble(&container, &layers, &folder).map_err(|error| {
                 let text = format!("mount the files of container {}: {}", container.id, base::chain(&error));
                 Error::known(Kind::Internal, text)
             })?;
             work(&container, root.as_fd())
-        });
+        };
+        let outcome = sys::namespace::fresh(&[Namespace::Mount], || as_its_root(owners, assembled));
         drop(operation);
         outcome.map_err(|error| Error::known(Kind::Internal, base::chain(&error)))?
     }
@@ -97,18 +112,32 @@ impl Containers {
 
     /// Mounts the container's files over its own folder, in this thread's mount namespace.
     fn assemble(&self, container: &Container, layers: &[PathBuf], folder: &Path) -> Result<OwnedFd> {
+        let owners = self.owners(&container.host);
+        let owned = self.owned_places(container);
         let mounted = |layers: &[PathBuf]| -> sys::Result<OwnedFd> {
             sys::mount::isolate()?;
             let (upper, work) = (folder.join("upper"), folder.join("work"));
             sys::mount::clear_volatile(&work)?;
             let layers: Vec<&Path> = layers.iter().map(PathBuf::as_path).collect();
-            let overlay = sys::mount::overlay(&layers, &upper, &work, false)?;
+            let overlay = match owners {
+                None => sys::mount::overlay(&layers, &upper, &work, false)?,
+                Some(map) => {
+                    let users = namespace_of(map)?;
+                    let owners = sys::mount::Owners { users: users.as_fd(), root: root_of(map) };
+                    sys::mount::overlay_owned(&layers, &upper, &work, false, owners)?
+                }
+            };
             sys::mount::attach_at(overlay.as_fd(), folder)?;
             sys::path::open_directory(folder)
         };
         let root = mounted(layers).map_err(|error| internal(&error))?;
         for point in &container.mounts {
             let Some(mount) = self.mount_of(point)? else { continue };
+            let own = idmap::of(&point.options);
+            let remapped = owners.filter(|_| owned.contains(&point.destination));
+            if let Some(map) = own.as_ref().or(remapped) {
+                show_as(mount.as_fd(), map).map_err(|error| internal(&error))?;
+            }
             attach(root.as_fd(), point, &mount).map_err(|error| internal(&error))?;
         }
         Ok(root)
@@ -137,17 +166,30 @@ impl Containers {
                 })
                 .and_then(|part| sys::mount::bind_fd(part.as_fd(), true)),
         };
-        let made = made.map_err(|error| internal(&error))?;
-        let Some(map) = IdMap::of(&point.options) else { return Ok(Some(made)) };
-        let shown = map.namespace().and_then(|users| {
-            let attributes = MountAttributes {
-                set: sys::mount::ATTR_IDMAP,
-                userns_fd: u64::from(users.as_raw_fd().unsigned_abs()),
-                ..MountAttributes::default()
-            };
-            sys::mount::set_attributes(made.as_fd(), &attributes, false)
-        });
-        shown.map(|()| Some(made)).map_err(|error| internal(&error))
+        made.map(Some).map_err(|error| internal(&error))
+    }
+}
+
+/// Has the owners of a mount's files shown as others.
+fn show_as(mount: BorrowedFd<'_>, map: &IdMap) -> sys::Result<()> {
+    let users = namespace_of(map)?;
+    let attributes = MountAttributes {
+        set: sys::mount::ATTR_IDMAP,
+        userns_fd: u64::from(users.as_raw_fd().unsigned_abs()),
+        ..MountAttributes::default()
+    };
+    sys::mount::set_attributes(mount, &attributes, false)
+}
+
+fn root_of(map: &IdMap) -> (u32, u32) {
+    map.outside((0, 0)).unwrap_or_default()
+}
+
+/// Runs `work` as somebody whom the container's files know.
+fn as_its_root<T: Send>(owners: Option<&IdMap>, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    match owners {
+        None => work(),
+        Some(map) => sys::identity::making_files_as(root_of(map), work).map_err(|error| internal(&error))?,
     }
 }
 

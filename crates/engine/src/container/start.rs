@@ -5,6 +5,7 @@
 
 use super::checkpoint::CheckpointName;
 use super::handle::Handle;
+use super::owners::Surroundings;
 use super::record::{Container, Endpoint, PublishedPort};
 use super::resolver::{dns_names, has_names};
 use super::state::{Change, Exit, Run, State, next};
@@ -115,7 +116,7 @@ impl Containers {
         self.zygote.supervise(theirs, &format!("wharf: {}", handle.id.short()))?;
         let joined = self.joined(&container)?;
         let links = self.follow_links(&container)?;
-        let netns = self.namespace(&container)?;
+        let Surroundings { users, network: netns } = self.surroundings(&container)?;
         let attached = match &netns {
             Some(netns) => self.attach_networks(handle, netns.as_fd())?,
             None => Attached::default(),
@@ -127,7 +128,8 @@ impl Containers {
         let variables: Vec<String> = links.iter().flat_map(|link| link.variables.clone()).collect();
         let mut facts = self.facts(&container, &variables)?;
         facts.joined = joined;
-        let launch = self.describe(&container, &attached, &facts, netns.is_some(), restore)?;
+        let mut launch = self.describe(&container, &attached, &facts, restore)?;
+        (launch.netns, launch.users) = (netns.is_some(), users.is_some());
         handle.await_clients();
         let waiting = std::mem::take(&mut handle.live().waiting);
         let mut launch = Box::new(launch);
@@ -139,7 +141,8 @@ impl Containers {
             None => None,
         };
         launch.attach = waiting.iter().map(|(options, _)| options.clone()).collect();
-        let mut descriptors: Vec<BorrowedFd<'_>> = netns.iter().map(|netns| netns.as_fd()).collect();
+        let mut descriptors: Vec<BorrowedFd<'_>> =
+            netns.iter().chain(&users).map(|held| held.as_fd()).collect();
         descriptors.extend(attached.sockets.iter().map(|socket| socket.as_fd()));
         descriptors.extend(waiting.iter().map(|(_, client)| client.as_fd()));
         let started = connection.launch(launch, &descriptors).map_err(|error| match error {
@@ -152,23 +155,6 @@ impl Containers {
         handle.live().netns = netns;
         let (started, stream) = started;
         Ok(Launched { started, stream, told })
-    }
-
-    /// Makes or finds the network namespace; `None` for the host's own.
-    pub(super) fn namespace(&self, container: &Container) -> Result<Option<OwnedFd>> {
-        let mode = container.host.network_mode.as_str();
-        if mode == "host" {
-            return Ok(None);
-        }
-        if let Some(other) = mode.strip_prefix("container:") {
-            let pid = self.running_pid(other)?;
-            let path = PathBuf::from(format!("/proc/{pid}/ns/net"));
-            let namespace = sys::namespace::open(&path).map_err(|error| {
-                Error::known(Kind::Internal, format!("join the network of {other}: {}", base::chain(&error)))
-            })?;
-            return Ok(Some(namespace));
-        }
-        Ok(Some(::network::netns::create()?))
     }
 
     /// Gives the container its interfaces and published ports, and records them.
@@ -296,13 +282,12 @@ impl Containers {
         }
     }
 
-    /// Returns the message for the supervisor, but for the clients.
+    /// Returns the message for the supervisor, but for what comes along.
     fn describe(
         &self,
         container: &Container,
         attached: &Attached,
         facts: &spec::Facts,
-        netns: bool,
         restore: Option<PathBuf>,
     ) -> Result<say::Launch> {
         let spec = spec::spec(container, facts)?;
@@ -316,6 +301,7 @@ impl Containers {
             upper: folder.join("upper"),
             work: folder.join("work"),
             volatile: container.host.auto_remove,
+            owners: facts.owners.clone(),
         };
         Ok(say::Launch {
             systemd: self.settings.systemd_cgroups,
@@ -326,7 +312,8 @@ impl Containers {
             rootfs: say::Rootfs::Overlay(overlay),
             user: Some(say::ImageUser { user: container.config.user.clone(), groups }),
             create_cwd: true,
-            netns,
+            netns: false,
+            users: false,
             open_stdin: container.config.open_stdin,
             stdin_once: container.config.stdin_once,
             attach: Vec::new(),

@@ -4,6 +4,7 @@
 //! and the next daemon ends what it finds of it.
 
 use super::handle::SUPERVISOR_END;
+use super::owners::Surroundings as Namespaces;
 use super::record::{Container, Endpoint, ImageUse, LogChoice, MountKind, MountPoint};
 use super::state::State;
 use super::{Containers, now, spec};
@@ -53,6 +54,7 @@ impl Containers {
         output: &mut dyn FnMut(Stream, &[u8]),
     ) -> Result<Ran> {
         let mut container = self.step_record(process, around);
+        self.check_owners(&container.host)?;
         let id = container.id;
         let exec_dir = self.settings.exec.container(&id);
         let mut rollback = Rollback::new();
@@ -66,7 +68,7 @@ impl Containers {
         rollback.push("remove the run's folder", || drop(std::fs::remove_dir_all(&exec_dir)));
         let (connection, theirs) = Connection::pair()?;
         self.zygote.supervise(theirs, &format!("wharf: build {}", id.short()))?;
-        let netns = self.namespace(&container)?;
+        let Namespaces { users, network: netns } = self.surroundings(&container)?;
         let member = match &netns {
             Some(netns) => self.step_network(&mut container, netns.as_fd())?,
             None => None,
@@ -84,11 +86,13 @@ impl Containers {
                 &[],
             )?;
         }
-        let launch = self.step_launch(&container, process, netns.is_some())?;
+        let mut launch = self.step_launch(&container, process)?;
+        (launch.netns, launch.users) = (netns.is_some(), users.is_some());
         let (ours, client) = sys::socket::stream_pair().map_err(|error| {
             Error::known(Kind::Internal, format!("make a pair of sockets: {}", base::chain(&error)))
         })?;
-        let mut descriptors: Vec<BorrowedFd<'_>> = netns.iter().map(|netns| netns.as_fd()).collect();
+        let mut descriptors: Vec<BorrowedFd<'_>> =
+            netns.iter().chain(&users).map(|held| held.as_fd()).collect();
         descriptors.push(client.as_fd());
         let started = connection.launch(Box::new(launch), &descriptors).map_err(|error| match error {
             StartError::Failed { message, exit_code, kind: _ } => Error::Start { exit_code, message },
@@ -117,7 +121,10 @@ impl Containers {
         let id = crate::events::random_id();
         let mut host = around.host.clone();
         host.network_mode.clone_from(&process.network);
-        host.privileged |= process.privileged;
+        if process.privileged {
+            host.privileged = true;
+            "host".clone_into(&mut host.userns_mode);
+        }
         if !process.devices.is_empty() {
             let request = DeviceRequest {
                 driver: "cdi".to_owned(),
@@ -204,15 +211,18 @@ impl Containers {
         Ok(Some((network, addresses)))
     }
 
-    fn step_launch(&self, container: &Container, process: &Process, netns: bool) -> Result<say::Launch> {
+    fn step_launch(&self, container: &Container, process: &Process) -> Result<say::Launch> {
         let mut facts = self.facts(container, &[])?;
         // Nothing is to be seen of an init in a build.
         facts.init = false;
+        // What a build mounts is its own.
+        facts.owned = container.mounts.iter().map(|point| point.destination.clone()).collect();
         let overlay = say::Overlay {
             lower: process.lower.iter().cloned().chain([self.settings.data.init()]).collect(),
             upper: process.upper.clone(),
             work: process.work.clone(),
             volatile: true,
+            owners: facts.owners.clone(),
         };
         let user = process.user.clone();
         Ok(say::Launch {
@@ -224,7 +234,8 @@ impl Containers {
             rootfs: say::Rootfs::Overlay(overlay),
             user: Some(say::ImageUser { user, groups: Vec::new() }),
             create_cwd: true,
-            netns,
+            netns: false,
+            users: false,
             open_stdin: false,
             stdin_once: false,
             attach: vec![say::AttachOptions {

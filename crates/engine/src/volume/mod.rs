@@ -134,6 +134,15 @@ impl Volumes {
         Ok(Self { paths, database, events, state, mounted: Mutex::default(), visits: AtomicU64::default() })
     }
 
+    /// Says whether what is in a volume was put there through it alone: it is neither the host's nor a plugin's.
+    pub(crate) fn is_own(&self, name: &str) -> bool {
+        let volume = self.get(name).ok();
+        volume.and_then(|volume| volume.backing().ok()).is_some_and(|backing| match backing {
+            None | Some(Backing::Sized { .. }) => true,
+            Some(Backing::Mount { .. } | Backing::Plugin { .. }) => false,
+        })
+    }
+
     /// Returns all volumes by name.
     pub fn list(&self) -> Vec<Arc<Volume>> {
         self.state().volumes.values().cloned().collect()

@@ -50,8 +50,8 @@ pub(super) fn enter(spec: &mut Spec) -> Result<(), Failure> {
         };
         // Without this a group that denies something could be dropped (user_namespaces(7)).
         write("setgroups", "deny")?;
-        write("uid_map", &crate::bind::id_map(&uids))?;
-        write("gid_map", &crate::bind::id_map(&gids))?;
+        write("uid_map", &oci::runtime::map_lines(&uids))?;
+        write("gid_map", &oci::runtime::map_lines(&gids))?;
     } else {
         enter_granted(&uids, &gids)?;
     }

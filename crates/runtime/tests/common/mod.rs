@@ -73,6 +73,7 @@ impl Bench {
             upper: self.base.join("upper"),
             work: self.base.join("work"),
             volatile: true,
+            owners: None,
         })
     }
 

@@ -23,7 +23,7 @@ pub(super) struct Rewrite<'a> {
 /// # Errors
 ///
 /// For a mount whose changes were to be seen on the host, as the root is mounted where the host does not look; for a part of a
-/// volume, which another runtime would look up without our care; and for an id-mapped one.
+/// volume, which another runtime would look up without our care; for an id-mapped one; and for a user namespace.
 pub(super) fn rewrite(spec: &Spec, with: Rewrite<'_>) -> Result<Spec, Failure> {
     let mut spec = spec.clone();
     let shared = |option: &String| matches!(option.as_str(), "shared" | "rshared");
@@ -31,10 +31,15 @@ pub(super) fn rewrite(spec: &Spec, with: Rewrite<'_>) -> Result<Spec, Failure> {
         let place = &mount.destination;
         return Err(Failure::invalid(format!("{place}: shared mounts need the built-in runtime")));
     }
-    let part = |option: &String| option.starts_with("x-wharf.subpath=");
+    let part = |option: &String| option.starts_with("x-wharf.");
     if let Some(mount) = spec.mounts.iter().find(|mount| mount.options.iter().any(part)) {
         let place = &mount.destination;
-        return Err(Failure::invalid(format!("{place}: parts of volumes need the built-in runtime")));
+        let what = "parts of volumes and other containers' memory need the built-in runtime";
+        return Err(Failure::invalid(format!("{place}: {what}")));
+    }
+    if spec.linux.iter().flat_map(|linux| &linux.namespaces).any(|one| one.kind == NamespaceKind::User) {
+        // Files and volumes would have to be shown as the namespace's, which is asked of runtimes in different ways.
+        return Err(Failure::invalid("user namespaces need the built-in runtime".to_owned()));
     }
     let mapped = |mount: &&Mount| !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty();
     if let Some(mount) = spec.mounts.iter().find(mapped) {
@@ -109,6 +114,9 @@ mod tests {
             ..Mount::default()
         };
         let refused = rewrite(&Spec { mounts: vec![part], ..spec }, with(None)).unwrap_err();
-        assert_eq!(refused.message, "/part: parts of volumes need the built-in runtime");
+        assert_eq!(
+            refused.message,
+            "/part: parts of volumes and other containers' memory need the built-in runtime"
+        );
     }
 }

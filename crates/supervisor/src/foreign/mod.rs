@@ -204,7 +204,7 @@ impl Foreign {
 
     /// Mounts the root file system where the program finds it.
     fn mount(&self, rootfs: &Rootfs) -> Result<PathBuf, Failure> {
-        let Rootfs::Overlay(Overlay { lower, upper, work, volatile }) = rootfs else {
+        let Rootfs::Overlay(Overlay { lower, upper, work, volatile, owners: _ }) = rootfs else {
             let Rootfs::Path(path) = rootfs else { return Ok(self.bundle.clone()) };
             return Ok(path.clone());
         };

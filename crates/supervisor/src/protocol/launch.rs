@@ -2,7 +2,7 @@
 
 use super::text;
 use base::ContainerId;
-use oci::runtime::{Process, Spec};
+use oci::runtime::{IdMap, Process, Spec};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -33,6 +33,9 @@ pub struct Launch {
     /// Whether a network namespace comes along as the first descriptor. It is held until the container has ended for
     /// good.
     pub netns: bool,
+    /// Whether a user namespace comes along as the next descriptor; held as long. It takes the place of the document's.
+    #[serde(default)]
+    pub users: bool,
     /// Whether standard input is a pipe that clients can write to (`OpenStdin`); otherwise it is `/dev/null`.
     pub open_stdin: bool,
     /// Whether standard input ends with that of the first client (`StdinOnce`).
@@ -89,6 +92,9 @@ pub struct Overlay {
     pub work: PathBuf,
     /// Whether changes need not survive a crash of the host.
     pub volatile: bool,
+    /// As whose the files are shown; `None`: as they are.
+    #[serde(default)]
+    pub owners: Option<IdMap>,
 }
 
 /// A user as images and command lines name it.

@@ -27,8 +27,8 @@ use std::path::PathBuf;
 pub enum Request {
     /// Starts the container; the first request of all, on the connection that the supervisor was born with.
     ///
-    /// Descriptors: the network namespace if [`Launch::netns`], then one socket for each of [`Launch::ports`], then one
-    /// client for each of [`Launch::attach`].
+    /// Descriptors: the network namespace if [`Launch::netns`], the user namespace if [`Launch::users`], then one socket for
+    /// each of [`Launch::ports`], then one client for each of [`Launch::attach`].
     /// Answered by [`Reply::Started`] or [`Reply::Failed`]; after the latter the supervisor ends. The connection is
     /// subscribed from the start, so that no event is missed.
     Launch(Box<Launch>),

@@ -197,6 +197,7 @@ impl Supervisor {
             self.let_clients_go(number);
         }
         self.netns = None;
+        self.users = None;
     }
 
     fn let_clients_go(&mut self, number: crate::poller::Number) {

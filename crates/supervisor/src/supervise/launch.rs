@@ -88,11 +88,15 @@ impl Supervisor {
         if self.launch.netns {
             self.netns = descriptors.next();
         }
+        if self.launch.users {
+            self.users = descriptors.next();
+        }
         let sockets: Vec<OwnedFd> = descriptors.by_ref().take(self.launch.ports.len()).collect();
         let clients: Vec<OwnedFd> = descriptors.collect();
         if sockets.len() != self.launch.ports.len()
             || clients.len() != self.launch.attach.len()
             || self.launch.netns != self.netns.is_some()
+            || self.launch.users != self.users.is_some()
         {
             return Err(Failure {
                 kind: Kind::InvalidArgument,
@@ -292,12 +296,17 @@ impl Supervisor {
         runtime::command::restore(order).map_err(|error| Failure::runtime(&error))
     }
 
-    /// The document with the network namespace that this process holds.
+    /// The document with the namespaces that this process holds.
     fn spec_here(&self) -> oci::runtime::Spec {
         let mut spec = self.launch.spec.clone();
-        if let (Some(netns), Some(linux)) = (&self.netns, &mut spec.linux) {
-            for namespace in linux.namespaces.iter_mut().filter(|one| one.kind == NamespaceKind::Network) {
-                namespace.path = Some(format!("/proc/self/fd/{}", netns.as_raw_fd()));
+        for namespace in spec.linux.iter_mut().flat_map(|linux| &mut linux.namespaces) {
+            let held = match namespace.kind {
+                NamespaceKind::Network => &self.netns,
+                NamespaceKind::User => &self.users,
+                _ => continue,
+            };
+            if let Some(held) = held {
+                namespace.path = Some(format!("/proc/self/fd/{}", held.as_raw_fd()));
             }
         }
         spec
@@ -383,12 +392,13 @@ impl Created {
 fn rootfs(rootfs: &Rootfs) -> runtime::Rootfs {
     match rootfs {
         Rootfs::Path(path) => runtime::Rootfs::Path(path.clone()),
-        Rootfs::Overlay(Overlay { lower, upper, work, volatile }) => {
+        Rootfs::Overlay(Overlay { lower, upper, work, volatile, owners }) => {
             runtime::Rootfs::Overlay(runtime::Overlay {
                 lower: lower.clone(),
                 upper: upper.clone(),
                 work: work.clone(),
                 volatile: *volatile,
+                owners: owners.clone(),
             })
         }
     }

@@ -43,7 +43,7 @@ pub(super) fn linux(
     let default_masks = || if host.privileged { Vec::new() } else { masked(&facts.thermal) };
     let default_read_only = || if host.privileged { Vec::new() } else { read_only() };
     Ok(Linux {
-        sysctl: sysctls(container)?,
+        sysctl: sysctls(container, facts)?,
         resources: Some(resources(host, facts)?),
         cgroups_path: Some(cgroup_path(container, &facts.cgroup_parent, facts.systemd_cgroups)),
         namespaces: namespaces(container, facts),
@@ -80,7 +80,8 @@ fn namespaces(container: &Container, facts: &Facts) -> Vec<Namespace> {
             namespaces.push(Namespace { kind, path: joined });
         }
     };
-    // The supervisor fills in the network namespace that it was handed.
+    // The supervisor fills in the user and the network namespace that it was handed.
+    add(NamespaceKind::User, facts.owners.is_none());
     add(NamespaceKind::Network, host.network_mode == "host");
     add(NamespaceKind::Uts, host.uts_mode == "host");
     add(NamespaceKind::Pid, host.pid_mode == "host");
@@ -94,12 +95,15 @@ fn namespaces(container: &Container, facts: &Facts) -> Vec<Namespace> {
     namespaces
 }
 
-fn sysctls(container: &Container) -> Result<BTreeMap<String, String>> {
+fn sysctls(container: &Container, facts: &Facts) -> Result<BTreeMap<String, String>> {
     let host = &container.host;
     let mut sysctls = BTreeMap::new();
     if host.network_mode != "host" {
         sysctls.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
-        sysctls.insert("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned());
+        if facts.owners.is_none() {
+            // Not all of these groups exist in a user namespace.
+            sysctls.insert("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned());
+        }
     }
     for (name, value) in &host.sysctls {
         // A name that smuggles another, or leaves its namespace, is refused (CVE-2022-0811).

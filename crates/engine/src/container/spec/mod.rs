@@ -14,8 +14,8 @@ use super::record::Container;
 use super::security;
 use crate::error::Result;
 use api::host_config::ULIMITS;
-use oci::runtime::{Capabilities, ConsoleSize, Process, Rlimit, Root, Spec, User};
-use std::collections::BTreeMap;
+use oci::runtime::{Capabilities, ConsoleSize, IdMap, Process, Rlimit, Root, Spec, User};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 /// The search path of a container that names none.
@@ -51,6 +51,10 @@ pub(super) struct Facts {
     pub(super) files: PathBuf,
     /// The layers of images that are mounted, topmost first, by where they are mounted.
     pub(super) views: BTreeMap<String, Vec<PathBuf>>,
+    /// How identifiers are mapped; `None`: they are the host's.
+    pub(super) owners: Option<IdMap>,
+    /// The places of mounts whose files lie as the container sees them.
+    pub(super) owned: BTreeSet<String>,
     /// Variables of links.
     pub(super) link_variables: Vec<String>,
     /// Namespaces of other containers to join: kind and path.

@@ -1,10 +1,10 @@
 //! The mounts of a container, in the order they are made.
 
 use super::{Facts, INIT, wants_init};
-use crate::container::idmap::IdMap;
+use crate::container::idmap;
 use crate::container::record::{Container, MountKind, MountPoint};
 use crate::container::security::Options;
-use oci::runtime::Mount;
+use oci::runtime::{IdMap, Mount};
 
 /// Returns the kernel's file systems, the engine's files, then what was asked; what was asked replaces what is at its place.
 pub(super) fn mounts(container: &Container, facts: &Facts, options: &Options) -> Vec<Mount> {
@@ -20,13 +20,17 @@ pub(super) fn mounts(container: &Container, facts: &Facts, options: &Options) ->
             if container.host.readonly_rootfs {
                 flags.push("ro");
             }
-            mounts.push(bind(&destination, &source, &flags));
+            mounts.push(shown_as(bind(&destination, &source, &flags), facts.owners.as_ref()));
         }
     }
     if wants_init(container, facts) {
         mounts.push(bind(INIT, &facts.executable.display().to_string(), &["bind", "ro", "rprivate"]));
     }
-    mounts.extend(container.mounts.iter().map(|point| user(point, facts)));
+    mounts.extend(container.mounts.iter().map(|point| {
+        let remapped = facts.owners.as_ref().filter(|_| facts.owned.contains(&point.destination));
+        let own = idmap::of(&point.options);
+        shown_as(user(point, facts), own.as_ref().or(remapped))
+    }));
     mounts
 }
 
@@ -51,12 +55,19 @@ fn kernel(container: &Container, facts: &Facts, options: &Options) -> Vec<Mount>
     ];
     let joined_shm = facts.joined.iter().find(|(kind, _)| *kind == oci::runtime::NamespaceKind::Ipc);
     match (host.ipc_mode.as_str(), joined_shm) {
-        ("host", _) => mounts.push(bind("/dev/shm", "/dev/shm", &["rbind", "rprivate"])),
+        ("host", _) => {
+            mounts.push(bind("/dev/shm", "/dev/shm", &["rbind", "rprivate"]));
+            if facts.owners.is_some() {
+                // The host's is not for a user namespace to mount.
+                mounts.retain(|mount| mount.destination != "/dev/mqueue");
+            }
+        }
         ("none", _) => {}
         // The joined container's own /dev/shm, through its root.
         (_, Some((_, path))) => {
             let source = path.replace("/ns/ipc", "/root/dev/shm");
-            mounts.push(bind("/dev/shm", &source, &["rbind", "rprivate"]));
+            let namespace = format!("x-wharf.namespace={}", path.replace("/ns/ipc", "/ns/mnt"));
+            mounts.push(bind("/dev/shm", &source, &["rbind", "rprivate", &namespace]));
         }
         (_, None) => {
             let size = format!("size={shm}");
@@ -123,14 +134,20 @@ fn user(point: &MountPoint, facts: &Facts) -> Mount {
                 options.push(&part);
             }
             options.push(if point.propagation.is_empty() { "rprivate" } else { &point.propagation });
-            let mut made = bind(&point.destination, &point.source, &options);
-            if let Some(map) = IdMap::of(&point.options) {
-                made.options.push("idmap".to_owned());
-                (made.uid_mappings, made.gid_mappings) = (map.uids, map.gids);
-            }
-            made
+            bind(&point.destination, &point.source, &options)
         }
     }
+}
+
+/// Has the owners of a mount's files shown as others.
+fn shown_as(mut mount: Mount, map: Option<&IdMap>) -> Mount {
+    if let Some(map) = map {
+        if mount.kind.as_deref() == Some("bind") {
+            mount.options.push("idmap".to_owned());
+        }
+        (mount.uid_mappings, mount.gid_mappings) = (map.uids.clone(), map.gids.clone());
+    }
+    mount
 }
 
 fn bind(destination: &str, source: &str, options: &[&str]) -> Mount {
