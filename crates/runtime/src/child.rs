@@ -14,7 +14,7 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, O
 use rustix::process::Resource;
 use std::ffi::CStr;
 use sys::mount::ATTR_RDONLY;
-use sys::path::{Create, create_in_root_bare, open_in_root_bare};
+use sys::path::{Create, create_in_root_bare, open_in_root_bare, resolve_bare};
 use sys::raw::{self, MountAttributes};
 
 /// What the child works with.
@@ -462,7 +462,7 @@ fn switch_root(root: BorrowedFd<'_>, pivot: bool) -> Result<(), Errno> {
 fn write_proc(proc: BorrowedFd<'_>, file: &CStr, value: &[u8]) -> Result<(), Errno> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-    let file = rustix::fs::openat2(proc, file, flags, Mode::empty(), resolve)?;
+    let file = resolve_bare(proc, file, flags, resolve)?;
     write_all(file.as_fd(), value)
 }
 
@@ -498,7 +498,7 @@ fn open_terminal(channel: BorrowedFd<'_>, size: Option<(u16, u16)>) -> Result<Ow
     const DEVPTS_SUPER_MAGIC: u64 = 0x1cd1;
     let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let devpts = rustix::fs::openat2(CWD, c"/dev/pts", flags, Mode::empty(), resolve)?;
+    let devpts = resolve_bare(CWD, c"/dev/pts", flags, resolve)?;
     let magic = rustix::fs::fstatfs(&devpts)?.f_type;
     if !u64::try_from(magic).is_ok_and(|magic| magic == DEVPTS_SUPER_MAGIC) {
         return Err(Errno::NODEV);

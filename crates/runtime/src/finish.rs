@@ -14,6 +14,7 @@ use rustix::process::{Gid, Resource, Rlimit, Uid};
 use rustix::thread::CpuSet;
 use std::ffi::{CString, c_char};
 use sys::capability::{self, Set, Sets};
+use sys::path::resolve_bare;
 use sys::raw;
 
 /// What the last part works with.
@@ -433,14 +434,8 @@ fn own_null(number: i32) {
 fn enter_directory(finish: &Finish) -> Finished {
     let failed = |errno| (Part::Directory, errno);
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = rustix::fs::openat2(
-        CWD,
-        finish.directory.as_c_str(),
-        flags,
-        Mode::empty(),
-        ResolveFlags::NO_MAGICLINKS,
-    )
-    .map_err(failed)?;
+    let path = finish.directory.as_c_str();
+    let directory = resolve_bare(CWD, path, flags, ResolveFlags::NO_MAGICLINKS).map_err(failed)?;
     rustix::process::fchdir(&directory).map_err(failed)?;
     let mut path = [0_u8; 4096];
     // SAFETY: pointer and length belong together. The C library's getcwd hides what is looked for here.

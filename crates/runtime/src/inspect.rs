@@ -1,14 +1,14 @@
 //! Is what a document names there? Asked before anything is made, of the host and of the root file system as it lies.
 //!
 //! Only what is certain is refused. A mount may cover what is looked at, and a hook may bring it: then the child, which sees
-//! the finished root, has the word. What is there costs one openat2(2); the way to it is only walked when something is not.
+//! the finished root, has the word. What is there costs one system call; the way to it is only walked when something is not.
 
 use crate::mount::{clean, mount_error};
 use crate::process::{self, Program};
 use crate::{Error, Problem};
 use oci::runtime::{Mount, Spec};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Access, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{Access, FileType, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::path::{Path, PathBuf};
 
@@ -129,8 +129,7 @@ fn executable(root: BorrowedFd<'_>, path: &Path) -> Result<(), Errno> {
 
 fn open(root: BorrowedFd<'_>, path: &Path, flags: OFlags, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
     let resolve = resolve | ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let flags = flags | OFlags::PATH | OFlags::CLOEXEC;
-    rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)
+    sys::path::resolve_bare(root, path, flags | OFlags::PATH, resolve)
 }
 
 /// Says whether one of `mounts` may lie on the way to `path`.

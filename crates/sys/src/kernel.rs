@@ -27,13 +27,12 @@ pub enum Lack {
 }
 
 /// Calls that containers are made with: name, number, version. Each refuses what `raw::knows` passes.
-const CALLS: [(&str, libc::c_long, &str); 7] = [
+const CALLS: [(&str, libc::c_long, &str); 6] = [
     ("fsopen", libc::SYS_fsopen, "5.2"),
     ("open_tree", libc::SYS_open_tree, "5.2"),
     ("move_mount", libc::SYS_move_mount, "5.2"),
     ("pidfd_open", libc::SYS_pidfd_open, "5.3"),
     ("clone3", libc::SYS_clone3, "5.3"),
-    ("openat2", libc::SYS_openat2, "5.6"),
     ("mount_setattr", libc::SYS_mount_setattr, "5.12"),
 ];
 

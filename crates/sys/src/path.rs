@@ -1,15 +1,18 @@
 //! Paths that a container, an image or a client has a say in: resolved beneath a directory's descriptor, never above it.
+//!
+//! By openat2(2), or component by component where that call is not known or a seccomp filter denies it.
+
+mod walk;
 
 use crate::{Error, Result};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
+use rustix::path::Arg;
 use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// How often a link may be followed, as in the kernel.
-const MAX_LINKS: usize = 40;
 /// How often a racing rename is tried again.
 const MAX_RACES: usize = 64;
 
@@ -49,15 +52,38 @@ pub fn open_beneath(dir: BorrowedFd<'_>, path: &Path, flags: OFlags) -> Result<O
 }
 
 fn openat2(dir: BorrowedFd<'_>, path: &Path, flags: OFlags, resolve: ResolveFlags) -> Result<OwnedFd> {
+    resolve_bare(dir, path, flags, resolve).map_err(Error::at("openat2", path))
+}
+
+/// Opens `path` as openat2(2) does with these flags, also where there is no such call. Allocates nothing for a `&CStr`.
+///
+/// `CLOEXEC` is added. Without `IN_ROOT` and `BENEATH` the path must be absolute.
+///
+/// # Errors
+///
+/// Those of openat2(2).
+pub fn resolve_bare<P: Arg + Copy>(
+    dir: BorrowedFd<'_>,
+    path: P,
+    flags: OFlags,
+    resolve: ResolveFlags,
+) -> std::result::Result<OwnedFd, Errno> {
     let flags = flags | OFlags::CLOEXEC;
     for _ in 0..MAX_RACES {
-        match rustix::fs::openat2(dir, path, flags, Mode::empty(), resolve) {
+        let opened = match rustix::fs::openat2(dir, path, flags, Mode::empty(), resolve) {
+            // An older kernel, or a filter that has not heard of it.
+            Err(Errno::NOSYS | Errno::PERM) => path.into_with_c_str(|path| {
+                walk::Walk { missing: None, flags, resolve }.open(dir, path.to_bytes())
+            }),
+            other => other,
+        };
+        match opened {
             // The kernel asks to try again when something was renamed meanwhile.
             Err(Errno::AGAIN | Errno::INTR) => {}
-            other => return other.map_err(Error::at("openat2", path)),
+            other => return other,
         }
     }
-    Err(Error::new("openat2", path.display(), Errno::AGAIN))
+    Err(Errno::AGAIN)
 }
 
 /// What [`create_in_root`] makes of a path that is not there.
@@ -98,36 +124,48 @@ pub fn create_in_root_bare(
         other => return other,
     }
     let mode = Mode::from_raw_mode(mode);
-    match make_last(root, path.to_bytes(), last, mode)? {
-        Some(made) => Ok(made),
-        None => walk(root, path.to_bytes(), last, mode),
+    if let Some(made) = make_last(root, path, last, mode)? {
+        return Ok(made);
     }
+    let walk =
+        walk::Walk { missing: Some((last, mode)), flags: OFlags::PATH, resolve: ResolveFlags::IN_ROOT };
+    for _ in 0..MAX_RACES {
+        match walk.open(root, path.to_bytes()) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            other => return other,
+        }
+    }
+    Err(Errno::AGAIN)
 }
 
 /// Makes the last component if only that is missing, which is the usual case; `None` if there is more to it.
 fn make_last(
     root: BorrowedFd<'_>,
-    path: &[u8],
+    path: &CStr,
     last: Create,
     mode: Mode,
 ) -> std::result::Result<Option<OwnedFd>, Errno> {
-    let split = path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
-    let (parent, name) = path.split_at_checked(split).ok_or(Errno::INVAL)?;
-    if matches!(name, b"" | b"." | b"..") {
+    let bytes = path.to_bytes();
+    let split = bytes.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+    let parent = bytes.get(..split).ok_or(Errno::INVAL)?;
+    // The end of a C string is one too.
+    let name = path.to_bytes_with_nul().get(split..).ok_or(Errno::INVAL)?;
+    let name = CStr::from_bytes_with_nul(name).or(Err(Errno::INVAL))?;
+    if matches!(name.to_bytes(), b"" | b"." | b"..") {
         return Ok(None);
     }
-    let (mut above, mut below) = (Text::new(parent)?, Text::new(name)?);
-    if parent.is_empty() {
-        above.append(b".")?;
-    }
-    let parent = match open_in_root_bare(root, above.as_c_str()?, OFlags::PATH, ResolveFlags::empty()) {
+    let mut above = [0_u8; 4096];
+    let parent = if parent.is_empty() { b"." } else { parent };
+    above.get_mut(..parent.len()).ok_or(Errno::NAMETOOLONG)?.copy_from_slice(parent);
+    let above = CStr::from_bytes_until_nul(&above).or(Err(Errno::NAMETOOLONG))?;
+    let parent = match open_in_root_bare(root, above, OFlags::PATH, ResolveFlags::empty()) {
         Ok(parent) => parent,
         Err(Errno::NOENT) => return Ok(None),
         Err(errno) => return Err(errno),
     };
-    make(parent.as_fd(), below.as_c_str()?, last, mode)?;
+    make(parent.as_fd(), name, last, mode)?;
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let made = rustix::fs::openat(&parent, below.as_c_str()?, flags, Mode::empty())?;
+    let made = rustix::fs::openat(&parent, name, flags, Mode::empty())?;
     // A dangling link was there: its target is to be made.
     let kind = FileType::from_raw_mode(rustix::fs::fstat(&made)?.st_mode);
     Ok((kind != FileType::Symlink).then_some(made))
@@ -144,14 +182,7 @@ pub fn open_in_root_bare(
     flags: OFlags,
     resolve: ResolveFlags,
 ) -> std::result::Result<OwnedFd, Errno> {
-    let resolve = resolve | ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    for _ in 0..MAX_RACES {
-        match rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            other => return other,
-        }
-    }
-    Err(Errno::AGAIN)
+    resolve_bare(root, path, flags, resolve | ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
 }
 
 /// As [`create_in_root`] for a directory.
@@ -175,127 +206,6 @@ pub fn mkdir_all_in_root(root: BorrowedFd<'_>, path: &Path, mode: u32) -> Result
 pub fn file_type(fd: BorrowedFd<'_>) -> Result<FileType> {
     let status = rustix::fs::fstat(fd).map_err(Error::on("fstat", "descriptor"))?;
     Ok(FileType::from_raw_mode(status.st_mode))
-}
-
-/// A path of bounded length on the stack.
-struct Text {
-    bytes: [u8; Self::ROOM],
-    length: usize,
-}
-
-impl Text {
-    /// The kernel's longest path, and as much again for a link's target put in front of it.
-    const ROOM: usize = 8192;
-
-    fn new(text: &[u8]) -> std::result::Result<Self, Errno> {
-        let mut new = Self { bytes: [0; Self::ROOM], length: 0 };
-        new.append(text)?;
-        Ok(new)
-    }
-
-    fn append(&mut self, text: &[u8]) -> std::result::Result<(), Errno> {
-        let end = self.length + text.len();
-        // One place stays for the NUL byte.
-        if end >= Self::ROOM {
-            return Err(Errno::NAMETOOLONG);
-        }
-        self.bytes.get_mut(self.length..end).ok_or(Errno::NAMETOOLONG)?.copy_from_slice(text);
-        self.length = end;
-        Ok(())
-    }
-
-    fn truncate(&mut self, length: usize) {
-        self.length = self.length.min(length);
-    }
-
-    fn as_bytes(&self) -> &[u8] {
-        self.bytes.get(..self.length).unwrap_or_default()
-    }
-
-    fn as_c_str(&mut self) -> std::result::Result<&CStr, Errno> {
-        *self.bytes.get_mut(self.length).ok_or(Errno::NAMETOOLONG)? = 0;
-        let text = self.bytes.get(..=self.length).ok_or(Errno::NAMETOOLONG)?;
-        CStr::from_bytes_with_nul(text).or(Err(Errno::INVAL))
-    }
-}
-
-/// Splits off the first component; `None` if there is none left. The rest keeps its slashes.
-fn first_component(path: &[u8]) -> Option<(&[u8], &[u8])> {
-    let start = path.iter().position(|byte| *byte != b'/')?;
-    let path = path.get(start..)?;
-    let end = path.iter().position(|byte| *byte == b'/').unwrap_or(path.len());
-    path.split_at_checked(end)
-}
-
-/// Walks component by component, each opened without following links from the descriptor of its parent.
-fn walk(root: BorrowedFd<'_>, path: &[u8], last: Create, mode: Mode) -> std::result::Result<OwnedFd, Errno> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let at_root = || rustix::fs::openat(root, c".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
-    let mut here = at_root()?;
-    // The way from the root to here without links; `..` goes back along it rather than asking the kernel.
-    let mut done = Text::new(b"")?;
-    let mut pending = Text::new(path)?;
-    let mut name = Text::new(b"")?;
-    let mut links = 0;
-    loop {
-        let mut rest = Text::new(b"")?;
-        name.truncate(0);
-        match first_component(pending.as_bytes()) {
-            None => return Ok(here),
-            Some((first, others)) => {
-                name.append(first)?;
-                rest.append(others)?;
-            }
-        }
-        pending = rest;
-        match name.as_bytes() {
-            b"." => continue,
-            b".." => {
-                let up = done.as_bytes().iter().rposition(|byte| *byte == b'/').unwrap_or(0);
-                done.truncate(up);
-                here = if done.length == 0 {
-                    at_root()?
-                } else {
-                    open_in_root_bare(root, done.as_c_str()?, OFlags::PATH, ResolveFlags::NO_SYMLINKS)?
-                };
-                continue;
-            }
-            _ => {}
-        }
-        let is_last = first_component(pending.as_bytes()).is_none();
-        let next = match rustix::fs::openat(&here, name.as_c_str()?, flags, Mode::empty()) {
-            Err(Errno::NOENT) => {
-                let kind = if is_last { last } else { Create::Directory };
-                let mode = if is_last { mode } else { Mode::from_raw_mode(0o755) };
-                make(here.as_fd(), name.as_c_str()?, kind, mode)?;
-                rustix::fs::openat(&here, name.as_c_str()?, flags, Mode::empty())?
-            }
-            other => other?,
-        };
-        if FileType::from_raw_mode(rustix::fs::fstat(&next)?.st_mode) != FileType::Symlink {
-            if done.length > 0 {
-                done.append(b"/")?;
-            }
-            done.append(name.as_bytes())?;
-            here = next;
-            continue;
-        }
-        links += 1;
-        if links > MAX_LINKS {
-            return Err(Errno::LOOP);
-        }
-        let mut target = [0_u8; 4096];
-        let length = rustix::fs::readlinkat_raw(&next, c"", &mut target)?;
-        let target = target.get(..length).unwrap_or_default();
-        if target.first() == Some(&b'/') {
-            done.truncate(0);
-            here = at_root()?;
-        }
-        let mut joined = Text::new(target)?;
-        joined.append(b"/")?;
-        joined.append(pending.as_bytes())?;
-        pending = joined;
-    }
 }
 
 fn make(dir: BorrowedFd<'_>, name: &CStr, kind: Create, mode: Mode) -> std::result::Result<(), Errno> {

@@ -1,7 +1,7 @@
 //! Makes a layer's directory of an archive, in the form overlayfs reads.
 //!
 //! Nothing outside the directory is touched, whatever the archive says: every name is opened relative to a directory
-//! descriptor that was itself opened with `RESOLVE_IN_ROOT` (openat2(2)), new files are made with `O_EXCL`, last parts
+//! descriptor that was itself opened as if the layer were the root, new files are made with `O_EXCL`, last parts
 //! are never followed. Links in the middle of a name are followed inside the root, as Docker does.
 //!
 //! Few system calls per entry: descriptors of recent directories are kept; permissions are set by the creating call
@@ -512,15 +512,8 @@ fn join(parent: &[u8], last: &[u8]) -> Vec<u8> {
 /// Opens a directory below `root` as a process whose root it is would see it.
 pub(crate) fn open_beneath(root: &OwnedFd, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
     let path = if path.is_empty() { b"." } else { path };
-    let flags = flags | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    loop {
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        match rustix::fs::openat2(root, path, flags, Mode::empty(), resolve) {
-            // Something was renamed elsewhere meanwhile, openat2(2).
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            outcome => return outcome,
-        }
-    }
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    sys::path::resolve_bare(root.as_fd(), path, flags | OFlags::DIRECTORY, resolve)
 }
 
 /// Writes the data of a file, with holes where it has them or long zeros.

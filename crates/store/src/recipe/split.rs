@@ -11,7 +11,7 @@ use super::bits::{get_number, put_number};
 use super::huffman::invalid;
 use crate::layers::name;
 use crate::tar::{Kind, Reader};
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{OFlags, ResolveFlags};
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, BufRead, Read, Write};
@@ -163,7 +163,7 @@ fn same<R: BufRead>(
 fn open(root: &OwnedFd, path: &[u8]) -> io::Result<Option<File>> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-    match rustix::fs::openat2(root.as_fd(), path, flags, Mode::empty(), resolve) {
+    match sys::path::resolve_bare(root.as_fd(), path, flags, resolve) {
         Ok(file) => {
             Ok(Some(File::from(file)).filter(|file| file.metadata().is_ok_and(|found| found.is_file())))
         }

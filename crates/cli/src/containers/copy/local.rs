@@ -1,12 +1,12 @@
 //! The local side of `cp`: packing files into an archive, and unpacking one.
 //!
 //! An archive comes from a container, which nobody need trust: entries are created beneath the destination's
-//! descriptor, and no symbolic link is followed on the way (openat2(2), `RESOLVE_BENEATH`, `RESOLVE_NO_SYMLINKS`).
+//! descriptor, name by name, and no symbolic link is followed on the way.
 
 use crate::error::{Error, Result};
 use client::Chunks;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Timespec, Timestamps};
+use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps};
 use std::fs::{File, Metadata};
 use std::io::{self, Read, Seek as _, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -76,20 +76,24 @@ fn clean(path: &str) -> Option<PathBuf> {
     Some(clean)
 }
 
-fn open_beneath(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> Done<OwnedFd> {
-    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+/// Opens a directory beneath `root`; the path is a clean one.
+fn open_beneath(root: BorrowedFd<'_>, path: &Path) -> Done<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut here = rustix::fs::openat(root, c".", flags, Mode::empty())?;
+    for name in path {
+        here = rustix::fs::openat(here, name, flags, Mode::empty())?;
+    }
+    Ok(here)
 }
 
 fn make_directories(root: BorrowedFd<'_>, path: &Path) -> Done<OwnedFd> {
-    let mut here = open_beneath(root, Path::new("."), OFlags::PATH | OFlags::DIRECTORY)?;
+    let mut here = open_beneath(root, Path::new(""))?;
     for name in path.components() {
         match rustix::fs::mkdirat(&here, name.as_os_str(), Mode::from_raw_mode(0o755)) {
             Ok(()) | Err(rustix::io::Errno::EXIST) => {}
             Err(errno) => return Err(errno),
         }
-        here = open_beneath(here.as_fd(), Path::new(name.as_os_str()), OFlags::PATH | OFlags::DIRECTORY)?;
+        here = open_beneath(here.as_fd(), Path::new(name.as_os_str()))?;
     }
     Ok(here)
 }
@@ -106,8 +110,7 @@ fn room_for<'a>(root: BorrowedFd<'_>, path: &'a Path) -> Done<(OwnedFd, &'a Path
 
 fn make_link(root: BorrowedFd<'_>, path: &Path, target: &Path) -> Done {
     let (parent, name) = room_for(root, path)?;
-    let from =
-        open_beneath(root, target.parent().unwrap_or(Path::new("")), OFlags::PATH | OFlags::DIRECTORY)?;
+    let from = open_beneath(root, target.parent().unwrap_or(Path::new("")))?;
     let old = target.file_name().ok_or(rustix::io::Errno::INVAL)?;
     rustix::fs::linkat(from, old, parent, name, AtFlags::empty())
 }
@@ -188,15 +191,15 @@ impl Facts {
         ) {
             return Ok(());
         }
-        let parent = open_beneath(root, parent, OFlags::PATH | OFlags::DIRECTORY)?;
+        let parent = open_beneath(root, parent)?;
         if owners {
             let user = rustix::fs::Uid::from_raw(self.user);
             let group = rustix::fs::Gid::from_raw(self.group);
             rustix::fs::chownat(&parent, name, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)?;
         }
         if self.kind != EntryType::Symlink {
-            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-            let file = open_beneath(parent.as_fd(), Path::new(name), flags)?;
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            let file = rustix::fs::openat(&parent, name, flags, Mode::empty())?;
             rustix::fs::fchmod(file, Mode::from_raw_mode(self.mode))?;
         }
         let time = Timespec { tv_sec: self.modified, tv_nsec: 0 };
