@@ -19,6 +19,7 @@ pub mod filters;
 pub mod host_config;
 pub mod image;
 pub mod inspect;
+mod mismatch;
 pub mod network;
 pub mod progress;
 pub mod registry;
@@ -31,6 +32,7 @@ pub mod volume;
 pub use decode::{decode, decode_value};
 pub use error::ErrorResponse;
 pub use filters::Filters;
+pub use mismatch::{Mismatch, decode_request};
 pub use version::ApiVersion;
 
 use std::collections::BTreeMap;

@@ -146,7 +146,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
     if values.next().is_some() {
         return Err(Failure::invalid("unexpected content after JSON"));
     }
-    api::decode_value(value).map_err(|error| Failure::invalid(format!("invalid JSON: {error}")))
+    api::decode_request(value).map_err(|error| Failure::invalid(format!("invalid JSON: {error}")))
 }
 
 /// A body as blocking input. Must be read on a thread that may block.
