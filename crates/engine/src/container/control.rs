@@ -182,7 +182,7 @@ impl Containers {
             intent::check_restart(policy, changed.host.auto_remove)?;
             changed.host.restart_policy = policy.clone();
         }
-        intent::check_limits(&changed.host, intent::Capacity { processors: self.host.processors })?;
+        intent::check_limits(&changed.host, &self.host.capacity)?;
         let publishing = ports::change(&mut changed, request)?;
         if container.state.is_alive() {
             let facts = self.facts(&changed, &[])?;

@@ -72,9 +72,9 @@ impl Containers {
         let Making { id, name, keep } = making;
         let original = handle::request(&id, &request)?;
         let CreateRequest { mut config, host_config: mut host, networking_config } = request;
+        intent::check_shared(&config, &host)?;
         intent::merge(&mut config, &image.config.config);
-        let capacity = intent::Capacity { processors: self.host.processors };
-        let warnings = intent::check(&config, &host, capacity)?;
+        let warnings = intent::check(&config, &host, &self.host.capacity)?;
         let parent = host.resources.cgroup_parent.as_str();
         if self.settings.systemd_cgroups && !parent.is_empty() && !cgroups::systemd::is_slice(parent) {
             return Err(Error::invalid(
@@ -272,22 +272,7 @@ impl Containers {
         asked: BTreeMap<String, api::network::EndpointSettings>,
     ) -> Result<BTreeMap<String, Endpoint>> {
         let mode = host.network_mode.as_str();
-        if let Some(other) = mode.strip_prefix("container:") {
-            self.find(other)?;
-            let conflict =
-                |what: &str| Err(Error::invalid(format!("conflicting options: {what} and the network mode")));
-            if !config.hostname.is_empty() {
-                return conflict("hostname");
-            }
-            if host.port_bindings.as_ref().is_some_and(|ports| !ports.is_empty()) {
-                return conflict("port publishing");
-            }
-            if host.dns.as_ref().is_some_and(|dns| !dns.is_empty()) {
-                return conflict("dns");
-            }
-            if host.extra_hosts.as_ref().is_some_and(|hosts| !hosts.is_empty()) {
-                return conflict("custom host-to-IP mapping");
-            }
+        if mode.starts_with("container:") {
             return Ok(BTreeMap::new());
         }
         let mut wanted = asked;

@@ -1,6 +1,7 @@
 //! What the engine finds out about the host once, when it starts.
 
 use super::Containers;
+use super::intent::Capacity;
 use super::record::Container;
 use super::security::Seccomp;
 use super::spec::Facts;
@@ -12,8 +13,8 @@ use std::path::Path;
 /// Facts that do not change while the daemon runs.
 #[derive(Debug)]
 pub(super) struct Host {
-    /// Online processors.
-    pub(super) processors: u32,
+    /// What limits are checked against.
+    pub(super) capacity: Capacity,
     /// Whether control groups are version 2 alone.
     pub(super) unified: bool,
     /// The hierarchies of control groups.
@@ -38,12 +39,11 @@ impl Host {
     ///
     /// Fails if the daemon's seccomp profile cannot be read or is none.
     pub(super) fn detect(settings: &Settings) -> Result<Self> {
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let hierarchy = cgroups::Manager::detect().ok();
         let bounding = sys::capability::bounding();
         let held = sys::capability::current().map_or(bounding, |sets| sets.permitted.intersection(bounding));
         Ok(Self {
-            processors: u32::try_from(processors).unwrap_or(u32::MAX),
+            capacity: Capacity::detect(),
             unified: hierarchy.as_ref().is_some_and(cgroups::Hierarchy::is_unified),
             hierarchy,
             seccomp: default_seccomp(&settings.seccomp_profile)?,

@@ -9,10 +9,29 @@ use api::host_config::{DeviceRequest, HostConfig, RestartPolicy};
 use oci::image::ContainerDefaults;
 
 /// What the host can give, as far as limits are checked against it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Capacity {
-    /// Online processors.
+    /// How many processors there are to use.
     pub(super) processors: u32,
+    /// The online processors, as a list (`0-3,7`).
+    pub(super) cpus: String,
+    /// The memory nodes, the same way.
+    pub(super) nodes: String,
+}
+
+impl Capacity {
+    /// Looks at the host.
+    pub(super) fn detect() -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let online = |what: &str| std::fs::read_to_string(format!("/sys/devices/system/{what}/online"));
+        let list = |what: &str, default: String| online(what).map_or(default, |list| list.trim().to_owned());
+        Self {
+            processors: u32::try_from(processors).unwrap_or(u32::MAX),
+            cpus: list("cpu", format!("0-{}", processors - 1)),
+            // A kernel without NUMA has one.
+            nodes: list("node", "0".to_owned()),
+        }
+    }
 }
 
 const MINIMUM_MEMORY: i64 = 6 << 20;
@@ -84,7 +103,7 @@ fn merge_health(wanted: &mut Option<HealthConfig>, image: &ContainerDefaults) {
 /// # Errors
 ///
 /// Fails with dockerd's text for what cannot be.
-pub(super) fn check(config: &Config, host: &HostConfig, capacity: Capacity) -> Result<Vec<String>> {
+pub(super) fn check(config: &Config, host: &HostConfig, capacity: &Capacity) -> Result<Vec<String>> {
     let command = config.entrypoint.iter().flatten().chain(config.cmd.iter().flatten()).next();
     if command.is_none_or(String::is_empty) {
         return Err(Error::invalid("no command specified"));
@@ -218,7 +237,7 @@ pub(super) fn check_restart(policy: &RestartPolicy, auto_remove: bool) -> Result
 /// # Errors
 ///
 /// Fails with dockerd's text for the first that cannot be.
-pub(super) fn check_limits(host: &HostConfig, capacity: Capacity) -> Result<()> {
+pub(super) fn check_limits(host: &HostConfig, capacity: &Capacity) -> Result<()> {
     let limits = &host.resources;
     if limits.memory != 0 && limits.memory < MINIMUM_MEMORY {
         return Err(Error::invalid("Minimum memory limit allowed is 6MB"));
@@ -271,13 +290,8 @@ pub(super) fn check_limits(host: &HostConfig, capacity: Capacity) -> Result<()> 
             "invalid CPU shares ({shares}): value must be a positive integer"
         )));
     }
-    for (what, list) in [("cpuset cpus", &limits.cpuset_cpus), ("cpuset mems", &limits.cpuset_mems)] {
-        if !is_cpu_list(list) {
-            let (kind, plural) =
-                if what.ends_with("cpus") { ("CPUs", "cpus") } else { ("memory nodes", "mems") };
-            return Err(Error::invalid(format!("Invalid value {list} for cpuset {plural} ({kind})")));
-        }
-    }
+    check_list("CPUs", "cpuset cpus", &limits.cpuset_cpus, &capacity.cpus)?;
+    check_list("memory nodes", "cpuset mems", &limits.cpuset_mems, &capacity.nodes)?;
     if limits.blkio_weight > 0 && !(10..=1000).contains(&limits.blkio_weight) {
         return Err(Error::invalid("Range of blkio weight is from 10 to 1000"));
     }
@@ -293,14 +307,64 @@ pub(super) fn check_limits(host: &HostConfig, capacity: Capacity) -> Result<()> 
     Ok(())
 }
 
-/// Says whether `list` is empty or like `0-3,7`, with numbers a machine can have (at most 8191: CVE-2018-20699).
-fn is_cpu_list(list: &str) -> bool {
-    let number = |text: &str| text.parse::<u32>().ok().filter(|value| *value < 8192);
-    list.is_empty()
-        || list.split(',').all(|part| match part.split_once('-') {
-            Some((first, last)) => number(first).zip(number(last)).is_some_and(|(first, last)| first <= last),
-            None => number(part).is_some(),
+/// Refuses a list of processors or memory nodes that is none, or that names some which are not there.
+fn check_list(kind: &str, what: &str, list: &str, available: &str) -> Result<()> {
+    let wrong = |why: &str| Error::invalid(format!("Invalid value {list} for {what}: {why}"));
+    let wanted = ranges(list).ok_or_else(|| wrong(&format!("invalid format: {list}")))?;
+    if wanted.iter().any(|(_, last)| *last >= MOST_PROCESSORS) {
+        return Err(wrong(&format!("value of out range, maximum is {}", MOST_PROCESSORS - 1)));
+    }
+    let there = ranges(available).unwrap_or_default();
+    let has = |number: u32| there.iter().any(|(first, last)| (*first..=*last).contains(&number));
+    if wanted.iter().all(|(first, last)| (*first..=*last).all(has)) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "Requested {kind} are not available - requested {list}, available: {available}"
+    )))
+}
+
+/// Numbers of processors that no machine has (CVE-2018-20699).
+const MOST_PROCESSORS: u32 = 8193;
+
+/// Reads a list like `0-3,7`; `None` if it is none.
+fn ranges(list: &str) -> Option<Vec<(u32, u32)>> {
+    let parts = list.split(',').filter(|_| !list.is_empty());
+    parts
+        .map(|part| {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            let (first, last) = (first.parse().ok()?, last.parse().ok()?);
+            (first <= last).then_some((first, last))
         })
+        .collect()
+}
+
+/// Refuses what contradicts namespaces that are another's, of what the user has given: an image's ports are no contradiction
+/// (moby, `validateNetMode`).
+pub(super) fn check_shared(config: &Config, host: &HostConfig) -> Result<()> {
+    let conflict = |what: &str| Err(Error::invalid(format!("conflicting options: {what}")));
+    if host.uts_mode == "host" && !config.hostname.is_empty() {
+        return conflict("hostname and the UTS mode");
+    }
+    let mode = host.network_mode.as_str();
+    if !mode.starts_with("container:") {
+        return Ok(());
+    }
+    let some = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
+    let published = host.port_bindings.as_ref().is_some_and(|ports| !ports.is_empty());
+    let exposed = !config.exposed_ports.is_empty();
+    for (given, what) in [
+        (!config.hostname.is_empty(), "hostname and the network mode"),
+        (some(&host.dns), "dns and the network mode"),
+        (some(&host.extra_hosts), "custom host-to-IP mapping and the network mode"),
+        (published || host.publish_all_ports, "port publishing and the container type network mode"),
+        (exposed, "port exposing and the container type network mode"),
+    ] {
+        if given {
+            return conflict(what);
+        }
+    }
+    Ok(())
 }
 
 fn check_modes(host: &HostConfig) -> Result<()> {
@@ -349,10 +413,11 @@ mod tests {
 
     #[test]
     fn wrong_limits_are_refused_in_dockers_words() {
+        let capacity = Capacity { processors: 2, cpus: "0-1".to_owned(), nodes: "0".to_owned() };
         let check = |change: fn(&mut HostConfig), expect: &str| {
             let mut host = HostConfig::default();
             change(&mut host);
-            let error = check_limits(&host, Capacity { processors: 2 }).unwrap_err().to_string();
+            let error = check_limits(&host, &capacity).unwrap_err().to_string();
             assert_eq!(error, expect);
         };
         check(|host| host.resources.memory = 4 << 20, "Minimum memory limit allowed is 6MB");
@@ -362,7 +427,15 @@ mod tests {
         );
         check(
             |host| host.resources.cpuset_cpus = "0-2147483647".to_owned(),
-            "Invalid value 0-2147483647 for cpuset cpus (CPUs)",
+            "Invalid value 0-2147483647 for cpuset cpus: value of out range, maximum is 8192",
+        );
+        check(
+            |host| host.resources.cpuset_mems = "x".to_owned(),
+            "Invalid value x for cpuset mems: invalid format: x",
+        );
+        check(
+            |host| host.resources.cpuset_cpus = "0,9".to_owned(),
+            "Requested CPUs are not available - requested 0,9, available: 0-1",
         );
         check(
             |host| host.resources.memory_swap = 1 << 30,

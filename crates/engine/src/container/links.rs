@@ -44,12 +44,10 @@ impl Containers {
         }
         for text in &asked {
             let (name, alias) = parse(text)?;
-            let child = self.get(name).map_err(|error| {
-                Error::known(
-                    base::Classify::kind(&error),
-                    format!("could not get container for {name}: {error}"),
-                )
-            })?;
+            // Not "not found": that would be the image.
+            let child = self
+                .get(name)
+                .map_err(|error| Error::invalid(format!("could not get container for {name}: {error}")))?;
             if child.host.network_mode == "host" {
                 return Err(unfit("host"));
             }

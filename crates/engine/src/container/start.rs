@@ -360,8 +360,12 @@ pub(super) fn unfit(error: &super::state::Unfit) -> Error {
     Error::known(Kind::Conflict, error.to_string())
 }
 
-/// Puts Docker's frame around a runtime's message, which scripts and the command line's exit codes look for.
+/// Puts Docker's frame around a runtime's message, which scripts and the command line's exit codes look for. Users are looked
+/// up before any runtime in Docker.
 fn worded(message: &str) -> String {
+    if message.starts_with("unable to find ") {
+        return message.to_owned();
+    }
     format!(
         "failed to create task for container: failed to create shim task: OCI runtime create failed: {message}"
     )

@@ -75,7 +75,7 @@ impl Containers {
                 BTreeMap::new()
             },
             system_ns: system_ns(&read("/proc/stat".to_owned())),
-            processors: self.host.processors,
+            processors: self.host.capacity.processors,
             host_memory: host_memory(),
             unified: self.host.unified,
         })
