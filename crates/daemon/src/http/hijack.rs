@@ -7,6 +7,7 @@
 
 use super::body::{self, Body};
 use super::call::{Call, Incoming};
+use super::lenient::Lenient;
 use super::stream::Connection;
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
@@ -72,10 +73,10 @@ fn upgraded(content_type: &'static str) -> Response<Body> {
 }
 
 fn handed_over(upgraded: Upgraded) -> io::Result<OwnedFd> {
-    let Ok(parts) = upgraded.downcast::<TokioIo<Connection>>() else {
+    let Ok(parts) = upgraded.downcast::<TokioIo<Lenient>>() else {
         return Err(io::Error::other("the connection is of an unknown kind"));
     };
-    let connection = parts.io.into_inner();
+    let connection = parts.io.into_inner().into_inner();
     if !parts.read_buf.is_empty() {
         return bridged(connection, parts.read_buf);
     }

@@ -8,6 +8,7 @@ pub mod call;
 pub mod failure;
 pub mod hijack;
 pub mod leftover;
+mod lenient;
 pub mod listen;
 pub mod query;
 pub mod router;

@@ -3,6 +3,7 @@
 use super::body::Body;
 use super::call::{Call, Incoming};
 use super::leftover;
+use super::lenient::Lenient;
 use super::listen::Listener;
 use super::router::{self, Route};
 use super::stream::Connection;
@@ -172,7 +173,7 @@ async fn serve<S: Send + Sync + 'static>(
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(connection), service)
+        .serve_connection(TokioIo::new(Lenient::new(connection)), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let served = tokio::select! {
