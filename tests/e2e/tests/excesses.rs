@@ -137,7 +137,7 @@ fn request(engine: &Engine, method: &str, path: &str, body: &str) -> (u16, Strin
     let socket = engine.folder().join("wharf.sock").display().to_string();
     let data = format!("@{}", file.display());
     let mut arguments =
-        vec!["-s", "--path-as-is", "-X", method, "--unix-socket", &socket, "-w", "\n%{http_code}"];
+        vec!["-g", "-s", "--path-as-is", "-X", method, "--unix-socket", &socket, "-w", "\n%{http_code}"];
     if !body.is_empty() {
         arguments.extend(["-H", "Content-Type: application/json", "--data-binary", &data]);
     }
@@ -212,6 +212,22 @@ const REFUSED: &[(&str, &str, &str, u16, &str)] = &[
         400,
         "Invalid value x for cpuset mems: invalid format: x",
     ),
+    (
+        "POST",
+        "/networks/create",
+        r#"{"Name":"net","Options":{"com.docker.network.driver.mtu":"x"}}"#,
+        400,
+        "failed to parse com.docker.network.driver.mtu value: x (strconv.Atoi: parsing \"x\": invalid syntax)",
+    ),
+    (
+        "POST",
+        "/networks/create",
+        r#"{"Name":"net","Options":{"com.docker.network.bridge.enable_icc":"maybe"}}"#,
+        400,
+        "failed to parse com.docker.network.bridge.enable_icc value: maybe (strconv.ParseBool: parsing \"maybe\": invalid syntax)",
+    ),
+    ("GET", "/containers/json?filters={\"status\":[\"running\"]}", "", 200, ""),
+    ("GET", "/containers/json?filters={\"nobody\":[\"knows\"]}", "", 400, "invalid filter 'nobody'"),
     ("POST", "/containers/create", "{}", 400, "config cannot be empty"),
     ("POST", "/containers/create", "{\"Image\":\"busybox\",\"Nobody\":{\"knows\":[1]}}", 201, ""),
     (

@@ -50,6 +50,7 @@ pub(super) fn plan(
         options.entry(option.clone()).or_insert_with(|| value.clone());
     }
     driver::check(driver, &options)?;
+    check_options(&options)?;
     check_modes(&options, request.internal)?;
     let loose = !driver.has_bridge() && options.get(driver::PARENT).is_none_or(|parent| parent.is_empty());
     let device = device(driver, &options, loose, &id.chars().take(12).collect::<String>())?;
@@ -86,6 +87,44 @@ pub(super) fn check_name(name: &str) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// Checks what the bridge driver reads of its options (libnetwork, `networkConfiguration.fromLabels`).
+fn check_options(options: &StringMap) -> Result<()> {
+    let wrong = |option: &str, value: &str, why: &str| {
+        Err(Error::invalid(format!("failed to parse {option} value: {value} ({why})")))
+    };
+    for option in ["com.docker.network.bridge.enable_icc", "com.docker.network.bridge.enable_ip_masquerade"] {
+        if let Some(value) = options.get(option)
+            && switch(value).is_none()
+        {
+            return wrong(option, value, &format!("strconv.ParseBool: parsing {value:?}: invalid syntax"));
+        }
+    }
+    let option = "com.docker.network.driver.mtu";
+    match options.get(option).map(|value| (value, value.parse::<i64>())) {
+        Some((value, Err(_not))) => {
+            return wrong(option, value, &format!("strconv.Atoi: parsing {value:?}: invalid syntax"));
+        }
+        Some((value, Ok(mtu))) if !(0..=65_535).contains(&mtu) => {
+            return wrong(option, value, "must be between 0 and 65535");
+        }
+        Some(_) | None => {}
+    }
+    let option = "com.docker.network.bridge.host_binding_ipv4";
+    match options.get(option) {
+        Some(value) if value.parse::<IpAddr>().is_err() => wrong(option, value, "nil ip"),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Reads a boolean the way Go does (strconv, `ParseBool`).
+pub(super) fn switch(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
 }
 
 /// Checks gateway modes.

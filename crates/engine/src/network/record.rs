@@ -166,9 +166,7 @@ impl Network {
 
     /// Returns a boolean driver option, or `default`.
     pub(super) fn flag(&self, option: &str, default: bool) -> bool {
-        self.options
-            .get(option)
-            .map_or(default, |value| matches!(value.as_str(), "1" | "t" | "T" | "true" | "TRUE" | "True"))
+        self.options.get(option).map_or(default, |value| super::plan::switch(value).unwrap_or_default())
     }
 
     /// Whether traffic to outside gets the host's address.
@@ -191,7 +189,8 @@ impl Network {
 
     /// Maximum transmission unit in bytes.
     pub(super) fn mtu(&self, default: u32) -> u32 {
-        self.options.get("com.docker.network.driver.mtu").and_then(|mtu| mtu.parse().ok()).unwrap_or(default)
+        let own = self.options.get("com.docker.network.driver.mtu").and_then(|mtu| mtu.parse().ok());
+        own.filter(|mtu| *mtu > 0).unwrap_or(default)
     }
 
     /// The address ports are published on by default.
