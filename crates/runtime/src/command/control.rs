@@ -6,6 +6,7 @@ use super::{Failure, Globals};
 use crate::hooks;
 use oci::runtime::{BlockIo, Cpu, Memory, Pids, Resources, Status};
 use rustix::fd::AsFd;
+use serde_json::Value;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
@@ -60,7 +61,7 @@ fn status_word(status: Status) -> &'static str {
 }
 
 /// What `state` and `list` show, in runc's order.
-fn shown(record: &Record, directory: &Path, owner: &str) -> serde_json::Value {
+fn shown(record: &Record, directory: &Path, owner: &str) -> Value {
     let status = record.status(directory);
     serde_json::json!({
         "ociVersion": record.spec.oci_version,
@@ -299,9 +300,30 @@ pub(super) fn update(globals: &Globals, flags: &Parsed) -> Result<ExitCode, Fail
     };
     record.cgroup()?.update(&resources)?;
     let linux = record.spec.linux.get_or_insert_default();
-    linux.resources = Some(resources);
+    linux.resources = Some(merged(linux.resources.take().unwrap_or_default(), &resources)?);
     record.save(&directory)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// All limits that hold after `asked` were set beside those that are `known`.
+fn merged(known: Resources, asked: &Resources) -> Result<Resources, Failure> {
+    /// What is named replaces, in objects part by part.
+    fn put(into: &mut Value, from: Value) {
+        match (into, from) {
+            (Value::Object(into), Value::Object(from)) => {
+                for (key, value) in from {
+                    put(into.entry(key).or_insert(Value::Null), value);
+                }
+            }
+            (into, from) => *into = from,
+        }
+    }
+    let mut pages = known.hugepage_limits.clone();
+    pages.retain(|one| asked.hugepage_limits.iter().all(|other| other.page_size != one.page_size));
+    pages.extend_from_slice(&asked.hugepage_limits);
+    let mut all = serde_json::to_value(known)?;
+    put(&mut all, serde_json::to_value(asked)?);
+    Ok(Resources { hugepage_limits: pages, ..serde_json::from_value(all)? })
 }
 
 fn from_flags(flags: &Parsed) -> Result<Resources, Failure> {
@@ -349,6 +371,29 @@ fn from_flags(flags: &Parsed) -> Result<Resources, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn limits_are_kept_beside_new_ones() {
+        let check = |known: Value, asked: Value, expect: Value| {
+            let [known, asked, expect] =
+                [known, asked, expect].map(|one| serde_json::from_value::<Resources>(one).unwrap());
+            assert_eq!(merged(known, &asked).unwrap(), expect);
+        };
+        let memory = json!({ "memory": { "limit": 5, "swap": 9 }, "pids": { "limit": 3 } });
+        check(json!({}), memory.clone(), memory.clone());
+        check(memory.clone(), json!({}), memory.clone());
+        check(
+            memory,
+            json!({ "memory": { "limit": 6 }, "cpu": { "quota": -1 } }),
+            json!({ "memory": { "limit": 6, "swap": 9 }, "pids": { "limit": 3 }, "cpu": { "quota": -1 } }),
+        );
+        check(
+            json!({ "unified": { "a": "1", "b": "2" }, "hugepageLimits": [{ "pageSize": "2MB", "limit": 1 }, { "pageSize": "1GB", "limit": 1 }] }),
+            json!({ "unified": { "b": "3" }, "hugepageLimits": [{ "pageSize": "2MB", "limit": 7 }] }),
+            json!({ "unified": { "a": "1", "b": "3" }, "hugepageLimits": [{ "pageSize": "1GB", "limit": 1 }, { "pageSize": "2MB", "limit": 7 }] }),
+        );
+    }
 
     #[test]
     fn columns_line_up() {
