@@ -99,6 +99,11 @@ pub(crate) fn start_scope(
     let holder = Idle::begin().map_err(Error::system("create new process"))?;
     fault::pass()?;
     let cgroup = Cgroup::start(hierarchy, scope, holder.pid(), limits).map_err(Error::Cgroup)?;
+    if let Err(error) = fault::pass() {
+        drop(holder);
+        cgroup.delete().ok();
+        return Err(error);
+    }
     Ok((cgroup, holder))
 }
 
