@@ -540,14 +540,14 @@ fn what_a_restore_cannot_do_is_refused() {
     );
     let socket = ["--console-socket", "/nonexistent"];
     check(&bundle, &socket, "cannot use console socket if runc will not detach or allocate tty");
-    for kind in ["prestart", "createRuntime", "createContainer", "startContainer"] {
+    for kind in ["createContainer", "startContainer"] {
         bundle.set("", "hooks", json!({ kind: [{ "path": "/bin/true" }] }));
-        check(&bundle, &[], &format!("hooks.{kind} cannot be run at a restore"));
+        check(&bundle, &[], &format!("hooks.{kind} cannot be run at a restore: the program runs already"));
     }
     bundle.set("", "hooks", json!({}));
     bundle.set("/process", "terminal", json!(true));
-    let reason = "a container with a terminal cannot be checkpointed or restored: the program criu gives no terminal back";
-    check(&bundle, &[], reason);
+    let reason = "cannot allocate tty if runc will detach without setting console socket";
+    check(&bundle, &["--detach"], reason);
 }
 
 #[test]

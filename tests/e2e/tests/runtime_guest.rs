@@ -7,9 +7,14 @@
 #![expect(clippy::expect_used, reason = "a failed step fails the test")]
 
 use e2e::bundle::{Bundle, output, skipped};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use serde_json::{Value, json};
+use std::fs::File;
+use std::io::{IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 use testkit::until;
 
@@ -81,7 +86,7 @@ fn systemd_makes_the_cgroup() {
     });
     bundle.set("", "annotations", annotations);
     bundle.script("cat /proc/self/cgroup; exec sleep 1000").write();
-    let log = std::fs::File::create(bundle.beside("log")).expect("make a log");
+    let log = File::create(bundle.beside("log")).expect("make a log");
     let mut command = bundle.command(&["--systemd-cgroup", "run", "--detach", "c"]);
     command.stdout(log.try_clone().expect("a second end")).stderr(log);
     assert!(command.status().is_ok_and(|status| status.success()), "{}", bundle.log());
@@ -180,7 +185,7 @@ fn checkpoint_and_restore() {
         Err(_) => skipped("criu is not installed"),
         Ok(check) if check.status.success() => criu_takes_a_container_away_and_brings_it_back(),
         // An old criu and a new kernel do not get on.
-        Ok(_) => in_guest("criu_", &["-k", "tcg"]),
+        Ok(_) => in_guest("criu_", &["-t", "600", "-k", "tcg"]),
     }
 }
 
@@ -243,6 +248,98 @@ fn criu_takes_a_container_away_and_brings_it_back() {
     bundle.runtime(&["delete", "c"]).ok();
     let said = bundle.runtime(&["--criu", "/nonexistent/criu", "restore", "--image-path", &second, "c"]);
     assert!(said.stderr.contains("/nonexistent/criu is not there: it is in the package criu"), "{said:?}");
+}
+
+#[test]
+#[ignore = "guest: a kernel that criu works with"]
+fn criu_gives_a_terminal_back_and_hooks_are_run() {
+    let mut bundle = Bundle::new();
+    let image = bundle.beside("image").display().to_string();
+    let socket = bundle.beside("console");
+    let listener = UnixListener::bind(&socket).expect("a socket");
+    let socket = socket.display().to_string();
+    bundle.set("/process", "terminal", json!(true));
+    bundle.script("i=0; while read line; do i=$((i+1)); echo \"$i: $line\"; done").write();
+    bundle.runtime(&["run", "--detach", "--console-socket", &socket, "c"]).ok();
+    let mut terminal = receive(&listener);
+    terminal.write_all(b"one\n").expect("type");
+    read_to(&mut terminal, "1: one\r\n");
+    let said = bundle.runtime(&["checkpoint", "--image-path", &image, "c"]);
+    assert_eq!(said.code, 0, "{}\n{}", said.stderr, log(&image, "dump"));
+
+    // One that fails undoes it all.
+    let restore = ["restore", "--detach", "--console-socket", &socket, "--image-path", &image, "c"];
+    bundle.set("", "hooks", json!({ "createRuntime": [{ "path": "/bin/false" }] })).write();
+    let said = bundle.runtime(&restore);
+    assert!(said.code == 1 && said.stderr.contains("/bin/false"), "{said:?}");
+    assert!(bundle.runtime(&["state", "c"]).stderr.contains("container does not exist"));
+
+    let told = bundle.beside("told");
+    let mut hooks = json!({});
+    for kind in ["prestart", "createRuntime", "poststart"] {
+        let script = format!("echo {kind} $(cat) >> {}", told.display());
+        hooks[kind] = json!([{ "path": "/bin/sh", "args": ["sh", "-c", script] }]);
+    }
+    bundle.set("", "hooks", hooks).write();
+    let said = bundle.runtime(&restore);
+    assert_eq!(said.code, 0, "{}\n{}", said.stderr, log(&image, "restore"));
+    let mut terminal = receive(&listener);
+    terminal.write_all(b"two\n").expect("type");
+    read_to(&mut terminal, "2: two\r\n");
+    let told = std::fs::read_to_string(told).expect("what the hooks were told");
+    let told: Vec<(String, Value, Value)> = told
+        .lines()
+        .map(|line| {
+            let (kind, state) = line.split_once(' ').expect("a kind and a state");
+            let state: Value = serde_json::from_str(state).expect("a state");
+            (kind.to_owned(), state["status"].clone(), state["pid"].clone())
+        })
+        .collect();
+    let pid = json!(bundle.pid());
+    let expect = [("prestart", "creating"), ("createRuntime", "creating"), ("poststart", "running")];
+    assert_eq!(told, expect.map(|(kind, status)| (kind.to_owned(), json!(status), pid.clone())));
+    bundle.runtime(&["delete", "--force", "c"]).ok();
+
+    // In the foreground it is copied to and from ours.
+    bundle.set("", "hooks", json!({})).write();
+    let mut script = Command::new("script");
+    let line = bundle.line(&["restore", "--image-path", &image, "c"]);
+    script.args(["--quiet", "--return", "--command", &line, "/dev/null"]).current_dir(bundle.path());
+    let mut script = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("run script");
+    let (mut keys, mut screen) =
+        (script.stdin.take().expect("keys"), script.stdout.take().expect("a screen"));
+    keys.write_all(b"three\n").expect("type");
+    read_to(&mut screen, "2: three\r\n");
+    keys.write_all(b"\x04").expect("type");
+    assert!(script.wait().expect("its end").success());
+    assert!(bundle.runtime(&["state", "c"]).stderr.contains("container does not exist"));
+}
+
+/// Takes the master that is sent to a console socket.
+fn receive(listener: &UnixListener) -> File {
+    let (connection, _) = listener.accept().expect("a connection");
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut name = [0; 64];
+    let flags = RecvFlags::CMSG_CLOEXEC;
+    rustix::net::recvmsg(&connection, &mut [IoSliceMut::new(&mut name)], &mut control, flags)
+        .expect("a message");
+    let received = control.drain().find_map(|part| match part {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    });
+    received.expect("a terminal").into()
+}
+
+/// Reads until what was read ends with `text`.
+fn read_to(from: &mut impl Read, text: &str) {
+    let mut read = Vec::new();
+    while !read.ends_with(text.as_bytes()) {
+        let mut byte = [0];
+        let length = from.read(&mut byte).expect("read");
+        assert_eq!(length, 1, "{}", String::from_utf8_lossy(&read));
+        read.extend(byte);
+    }
 }
 
 /// The end of criu's log.

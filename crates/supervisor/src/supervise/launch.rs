@@ -287,7 +287,7 @@ impl Supervisor {
         let order = runtime::command::Restore {
             image: image.to_owned(),
             work: self.launch.exec_dir.clone(),
-            id: self.launch.id.to_string(),
+            identity: self.identity(),
             spec: self.spec_here(),
             rootfs: rootfs(&self.launch.rootfs),
             systemd: self.launch.systemd,
