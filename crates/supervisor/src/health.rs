@@ -1,10 +1,10 @@
 //! Health checks: when is the next probe, and what follows from its result?
 //!
-//! Pure: the caller owns the clock, the timer and the probes. Engine API, `HealthConfig`; the transitions are dockerd's
+//! Pure: the caller owns the clock, the timer and the probes. Spans are counted from the start by a clock that nobody sets; the
+//! stamps of the results are only kept. Engine API, `HealthConfig`; the transitions are dockerd's
 //! (a success at any time makes the container healthy; failures in the start period do not count until the first success).
 
 use crate::protocol::{Health, HealthState, HealthStatus, ProbeResult};
-use base::Timestamp;
 use std::time::Duration;
 
 /// So many results are kept.
@@ -13,28 +13,22 @@ const KEPT: usize = 5;
 pub(crate) const OUTPUT_LIMIT: usize = 4096;
 
 /// The health of one run of a container.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Monitor {
-    started_at: Timestamp,
     /// Whether a probe has succeeded, which ends the start period.
     succeeded: bool,
     status: HealthStatus,
 }
 
 impl Monitor {
-    /// Begins with a container that started at `started_at`.
-    pub(crate) fn new(started_at: Timestamp) -> Self {
-        Self { started_at, succeeded: false, status: HealthStatus::default() }
-    }
-
     /// Returns what is known.
     pub(crate) fn status(&self) -> &HealthStatus {
         &self.status
     }
 
-    /// Returns the time from `now`, the start or the end of the last probe, to the next probe.
-    pub(crate) fn delay(&self, config: &Health, now: Timestamp) -> Duration {
-        let millis = if self.in_start_period(config, now) && self.status.state == HealthState::Starting {
+    /// Returns the time from now, the start or the end of the last probe, to the next probe. The container is `age` old.
+    pub(crate) fn delay(&self, config: &Health, age: Duration) -> Duration {
+        let millis = if self.in_start_period(config, age) && self.status.state == HealthState::Starting {
             config.start_interval_ms.min(config.interval_ms)
         } else {
             config.interval_ms
@@ -42,14 +36,14 @@ impl Monitor {
         Duration::from_millis(millis)
     }
 
-    /// Takes the result of a probe; says whether the state is another one now.
-    pub(crate) fn record(&mut self, config: &Health, result: ProbeResult) -> bool {
+    /// Takes the result of a probe that began when the container was `age` old; says whether the state is another one now.
+    pub(crate) fn record(&mut self, config: &Health, age: Duration, result: ProbeResult) -> bool {
         let before = self.status.state;
         if result.exit_code == 0 {
             self.succeeded = true;
             self.status.failing_streak = 0;
             self.status.state = HealthState::Healthy;
-        } else if self.succeeded || !self.in_start_period(config, result.start) {
+        } else if self.succeeded || !self.in_start_period(config, age) {
             self.status.failing_streak = self.status.failing_streak.saturating_add(1);
             if self.status.failing_streak >= config.retries {
                 self.status.state = HealthState::Unhealthy;
@@ -62,8 +56,8 @@ impl Monitor {
         before != self.status.state
     }
 
-    fn in_start_period(&self, config: &Health, time: Timestamp) -> bool {
-        !self.succeeded && time.since(self.started_at) < Duration::from_millis(config.start_period_ms)
+    fn in_start_period(&self, config: &Health, age: Duration) -> bool {
+        !self.succeeded && age < Duration::from_millis(config.start_period_ms)
     }
 }
 
@@ -98,23 +92,23 @@ mod tests {
         on_failure: crate::protocol::OnFailure::None,
     };
 
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_nanos(seconds * 1_000_000_000)
+    /// The result of a probe, of a wall clock that jumps for and back with each.
+    fn result(number: usize, exit_code: i32) -> ProbeResult {
+        let day = 86_400_000_000_000;
+        let stamp = |days: i64| base::Timestamp::from_nanos((20_000 + days) * day);
+        let (start, end) =
+            if number.is_multiple_of(2) { (stamp(300), stamp(0)) } else { (stamp(-300), stamp(1)) };
+        ProbeResult { start, end, exit_code, output: String::new() }
     }
 
     /// Runs probes with these (second, exit code) and returns the states.
-    fn states(config: &Health, probes: &[(i64, i32)]) -> String {
-        let mut monitor = Monitor::new(at(0));
+    fn states(config: &Health, probes: &[(u64, i32)]) -> String {
+        let mut monitor = Monitor::default();
         let mut states = String::new();
-        for (second, exit_code) in probes {
-            let result = ProbeResult {
-                start: at(*second),
-                end: at(*second),
-                exit_code: *exit_code,
-                output: String::new(),
-            };
+        for (number, (second, exit_code)) in probes.iter().enumerate() {
             let before = monitor.status().state;
-            let changed = monitor.record(config, result);
+            let age = Duration::from_secs(*second);
+            let changed = monitor.record(config, age, result(number, *exit_code));
             assert_eq!(changed, before != monitor.status().state);
             states.push(match monitor.status().state {
                 HealthState::Starting => 's',
@@ -127,7 +121,7 @@ mod tests {
 
     #[test]
     fn states_follow_the_probes() {
-        let check = |probes: &[(i64, i32)], expect| assert_eq!(states(&CONFIG, probes), expect, "{probes:?}");
+        let check = |probes: &[(u64, i32)], expect| assert_eq!(states(&CONFIG, probes), expect, "{probes:?}");
         check(&[(5, 1), (10, 1), (15, 1), (20, 1)], "ssss");
         check(&[(5, 1), (10, 0), (15, 1), (20, 1), (25, 1), (30, 0)], "shhhuh");
         check(&[(61, 1), (62, 1), (63, 1)], "ssu");
@@ -137,14 +131,14 @@ mod tests {
 
     #[test]
     fn the_start_period_has_its_own_interval() {
-        let mut monitor = Monitor::new(at(0));
-        assert_eq!(monitor.delay(&CONFIG, at(0)), Duration::from_secs(5));
-        assert_eq!(monitor.delay(&CONFIG, at(60)), Duration::from_secs(30));
-        let result = ProbeResult { start: at(5), end: at(5), exit_code: 0, output: String::new() };
-        for _ in 0..9 {
-            monitor.record(&CONFIG, result.clone());
+        let seconds = Duration::from_secs;
+        let mut monitor = Monitor::default();
+        assert_eq!(monitor.delay(&CONFIG, seconds(0)), seconds(5));
+        assert_eq!(monitor.delay(&CONFIG, seconds(60)), seconds(30));
+        for number in 0..9 {
+            monitor.record(&CONFIG, seconds(5), result(number, 0));
         }
-        assert_eq!(monitor.delay(&CONFIG, at(6)), Duration::from_secs(30));
+        assert_eq!(monitor.delay(&CONFIG, seconds(6)), seconds(30));
         assert_eq!(monitor.status().log.len(), KEPT);
     }
 }

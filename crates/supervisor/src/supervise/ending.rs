@@ -74,7 +74,7 @@ impl Supervisor {
         let exit = restart::Exit {
             code: record.exit_code,
             by_user: run.by_user,
-            ran: end.time.since(run.started_at),
+            ran: end.at.saturating_duration_since(run.begun),
         };
         let (cgroup, foreign) = (run.cgroup.clone(), run.foreign.take());
         let mounts = run.mounts.take();

@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
+use std::time::Instant;
 
 /// Why a process could not be started, as the daemon is told.
 #[derive(Debug)]
@@ -174,7 +175,7 @@ impl Supervisor {
         for (socket, options) in clients.into_iter().zip(options) {
             self.attach(number, socket, options).map_err(Failure::system("attach client"))?;
         }
-        let started_at = now();
+        let (started_at, begun) = (now(), Instant::now());
         let init = match created.start() {
             Ok(init) => init,
             Err(error) => {
@@ -197,6 +198,7 @@ impl Supervisor {
             mounts: None,
             memory: None,
             started_at,
+            begun,
             paused: false,
             held_by: None,
             stop: None,
@@ -213,9 +215,9 @@ impl Supervisor {
         let Phase::Running(run) = &mut self.phase else { return };
         // It may have ended already: its namespaces are gone then.
         run.mounts = sys::namespace::open(Path::new(&format!("/proc/{}/ns/mnt", run.pid))).ok();
-        let started_at = run.started_at;
+        let begun = run.begun;
         self.watch_memory();
-        self.begin_probes(started_at);
+        self.begin_probes(begun);
     }
 
     /// Attaches a client to the streams `number`.

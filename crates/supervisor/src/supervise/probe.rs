@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub(super) struct Probes {
     monitor: Monitor,
+    /// When the container started.
+    begun: Instant,
     next: Instant,
     running: Option<Running>,
 }
@@ -24,6 +26,8 @@ pub(super) struct Probes {
 struct Running {
     number: Number,
     start: Timestamp,
+    /// How old the container was then.
+    age: Duration,
     kill_at: Option<Instant>,
     output: Vec<u8>,
 }
@@ -58,11 +62,11 @@ impl Probes {
 
 impl Supervisor {
     /// Begins the health check of a run, if there is one.
-    pub(super) fn begin_probes(&mut self, started_at: Timestamp) {
+    pub(super) fn begin_probes(&mut self, begun: Instant) {
         self.probes = self.launch.health.as_ref().map(|config| {
-            let monitor = Monitor::new(started_at);
-            let next = Instant::now() + monitor.delay(config, started_at);
-            Probes { monitor, next, running: None }
+            let monitor = Monitor::default();
+            let next = Instant::now() + monitor.delay(config, Duration::ZERO);
+            Probes { monitor, begun, next, running: None }
         });
     }
 
@@ -97,9 +101,11 @@ impl Supervisor {
             let job = Job { id, process: &config.process, user: config.user.as_ref(), probe: true };
             self.start_job(&job, stdio, ends)
         });
+        let age = self.probes.as_ref().map(|probes| at.saturating_duration_since(probes.begun));
         let running = |number, output| Running {
             number,
             start,
+            age: age.unwrap_or_default(),
             kill_at: Some(at + Duration::from_millis(config.timeout_ms)),
             output,
         };
@@ -129,8 +135,9 @@ impl Supervisor {
             (exit_code, String::from_utf8_lossy(&running.output).into_owned())
         };
         let result = ProbeResult { start: running.start, end: time, exit_code, output };
-        let changed = probes.monitor.record(config, result.clone());
-        probes.next = Instant::now() + probes.monitor.delay(config, time);
+        let changed = probes.monitor.record(config, running.age, result.clone());
+        let now = Instant::now();
+        probes.next = now + probes.monitor.delay(config, now.saturating_duration_since(probes.begun));
         let health = probes.status().clone();
         let failed = changed && health.state == HealthState::Unhealthy;
         let on_failure = config.on_failure;

@@ -29,6 +29,8 @@ pub(super) struct Run {
     /// Tells of processes killed for want of memory.
     pub(super) memory: Option<MemoryWatch>,
     pub(super) started_at: Timestamp,
+    /// The same by the clock that nobody sets, for spans.
+    pub(super) begun: Instant,
     pub(super) paused: bool,
     /// The connection that they are frozen for, if it is not until further notice.
     pub(super) held_by: Option<u32>,
@@ -137,12 +139,15 @@ pub(super) struct Stop {
 pub(super) struct End {
     pub(super) exit: Exit,
     pub(super) time: Timestamp,
+    /// The same by the clock that nobody sets, for spans.
+    pub(super) at: Instant,
     /// After that, output is not waited for any more.
     pub(super) drain_until: Instant,
 }
 
 impl End {
     pub(super) fn new(exit: Exit, time: Timestamp, limit: Duration) -> Self {
-        Self { exit, time, drain_until: Instant::now() + limit }
+        let at = Instant::now();
+        Self { exit, time, at, drain_until: at + limit }
     }
 }
