@@ -10,6 +10,8 @@ const CHUNK: usize = 192 * 1024;
 const SIZE: usize = 10;
 /// Files from this size on are not read but given to the socket by the kernel (sendfile(2)).
 const LARGE: u64 = 64 * 1024;
+/// What a socket holds at most if this user may say so, in bytes.
+const SOCKET: usize = 1 << 20;
 /// The most that one sendfile(2) is asked for.
 const AT_ONCE: u64 = 1 << 30;
 
@@ -24,6 +26,8 @@ pub struct Chunks<'a> {
 
 impl<'a> Chunks<'a> {
     pub(crate) fn new(stream: &'a mut Stream) -> Self {
+        // Who may have more room gets it: each side works on for longer before it waits for the other.
+        rustix::net::sockopt::set_socket_send_buffer_size_force(&*stream, SOCKET).ok();
         Self { stream, buffer: vec![0; SIZE + CHUNK + 2], filled: 0 }
     }
 

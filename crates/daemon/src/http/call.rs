@@ -3,7 +3,7 @@
 use super::router::Parameters;
 use super::{Failure, Query};
 use api::{ApiVersion, Filters};
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Request};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -111,7 +111,12 @@ impl Call {
 
     /// Returns the body as blocking input, for [`tokio::task::spawn_blocking`].
     pub fn take_reader(&mut self) -> Reader {
-        Reader { body: self.take_body(), handle: tokio::runtime::Handle::current(), piece: Bytes::new() }
+        Reader {
+            body: self.take_body(),
+            handle: tokio::runtime::Handle::current(),
+            piece: Vec::new(),
+            given: 0,
+        }
     }
 }
 
@@ -154,23 +159,29 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
 pub struct Reader {
     body: Incoming,
     handle: tokio::runtime::Handle,
-    piece: Bytes,
+    piece: Vec<u8>,
+    /// How much of it has been read.
+    given: usize,
 }
 
 impl BufRead for Reader {
     fn fill_buf(&mut self) -> std::io::Result<&[u8]> {
-        while self.piece.is_empty() {
-            match self.handle.block_on(self.body.frame()) {
+        while self.given == self.piece.len() {
+            let frame = match self.handle.block_on(self.body.frame()) {
                 None => return Ok(&[]),
                 Some(Err(error)) => return Err(std::io::Error::other(error)),
-                Some(Ok(frame)) => self.piece = frame.into_data().unwrap_or_default(),
-            }
+                Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+            };
+            // Copied out at once, so that the connection reads the next into the same memory: fresh pages cost more.
+            self.piece.clear();
+            self.piece.extend_from_slice(&frame);
+            self.given = 0;
         }
-        Ok(&self.piece)
+        Ok(self.piece.get(self.given..).unwrap_or_default())
     }
 
     fn consume(&mut self, count: usize) {
-        self.piece.advance(count.min(self.piece.len()));
+        self.given = self.piece.len().min(self.given + count);
     }
 }
 
