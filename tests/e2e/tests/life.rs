@@ -99,3 +99,33 @@ fn the_zygote_sees_no_mount_of_the_host() {
         own.lines().count() > 5 && !own.contains(&engine.folder().join("daemon.json").display().to_string())
     );
 }
+
+/// What `ps` shows of more containers than are asked for.
+#[test]
+fn listings_are_cut_as_asked() {
+    let engine = Engine::with_busybox();
+    for name in ["one", "two", "three"] {
+        engine.wharf(&["create", "--name", name, "busybox", "true"]).ok();
+    }
+    engine.wharf(&["run", "-d", "--name", "four", "busybox", "sleep", "1000"]).ok();
+    for (flags, expect) in [
+        (&["--last", "2"][..], "four three"),
+        (&["-n", "9"], "four three two one"),
+        (&["-n", "0"], "four"),
+        (&["--latest"], "four"),
+        (&["-l", "--filter", "status=created"], "three"),
+        (&["--all", "--last", "3", "--filter", "name=o"], "four two one"),
+    ] {
+        let shown = both(&engine, &[&["ps", "--format", "{{.Names}}"], flags].concat()).ok();
+        assert_eq!(shown.split_whitespace().collect::<Vec<_>>().join(" "), expect, "{flags:?}");
+    }
+    let quiet = both(&engine, &["ps", "--all", "--quiet"]).ok();
+    assert!(quiet.lines().count() == 4 && quiet.lines().all(|line| line.len() == 12), "{quiet}");
+    let whole = both(&engine, &["ps", "--quiet", "--no-trunc"]).ok();
+    assert_eq!(whole, engine.wharf(&["inspect", "-f", "{{.Id}}", "four"]).ok());
+    engine.wharf(&["exec", "four", "dd", "if=/dev/zero", "of=/five", "bs=1000", "count=5"]).ok();
+    let size = both(&engine, &["ps", "--size", "--format", "{{.Size}}"]).ok();
+    assert!(size.starts_with("5kB (virtual "), "{size}");
+    let header = both(&engine, &["ps", "--size", "--filter", "name=none"]).ok();
+    assert!(header.ends_with("SIZE\n"), "{header}");
+}
