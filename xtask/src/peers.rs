@@ -37,7 +37,7 @@ pub(crate) fn install() -> PathBuf {
         match made {
             Ok(()) => drop(std::fs::write(done, wanted)),
             Err(_) => warn(&format!(
-                "skipped: the engine's client in tests/clients/{name}, which needs {program} and its registry"
+                "skipped: what tests/clients/{name} is for; it needs {program} and its registry"
             )),
         }
     }
@@ -46,8 +46,14 @@ pub(crate) fn install() -> PathBuf {
 
 type Make = fn(&Path, &Path) -> Result<(), String>;
 
-/// The engine's clients in `tests/clients`: the folder, the program that makes it, and how.
-const CLIENTS: [(&str, &str, Make); 4] = [
+/// The engine's clients and a builder in `tests/clients`: the folder, the program that makes it, and how.
+const CLIENTS: [(&str, &str, Make); 5] = [
+    ("buildkit", "go", |source, folder| {
+        let programs = ["buildkitd", "buildctl"].map(|name| format!("github.com/moby/buildkit/cmd/{name}"));
+        let mut command = Command::new("go");
+        command.args(["build", "-ldflags=-s -w", "-o"]).arg(folder).args(programs);
+        run(command.env("CGO_ENABLED", "0").current_dir(source))
+    }),
     ("go", "go", |source, folder| {
         let mut command = Command::new("go");
         command.args(["build", "-o"]).arg(folder.join("client-go")).arg(".").env("CGO_ENABLED", "0");

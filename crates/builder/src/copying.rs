@@ -111,7 +111,10 @@ impl Job<'_> {
         let inputs = self.inputs(&order, &items, &diff_ids, tree.as_ref())?;
         let found = self.cached(at, &inputs, state, |_claim| {
             let below = self.lower(&diff_ids)?;
-            let options = self.options(&order, &desk, &below)?;
+            let mut options = self.options(&order, &desk, &below)?;
+            // Files of a context that stays are replaced, never written to; layers are not either.
+            options.shared =
+                items.len() == 1 && matches!(&tree, Some(Tree::Folder(Context { known: Some(_), .. })));
             // What archives and several folders of sources have may lead through links of the layers below.
             let plain = add.is_none() && !copy.parents;
             let below = if copy.link { Vec::new() } else { below };
@@ -140,6 +143,7 @@ impl Job<'_> {
             exclude: order.exclude.clone(),
             parents: order.copy.parents,
             latest: self.epoch,
+            shared: false,
         })
     }
 
@@ -265,8 +269,8 @@ fn inline(document: &Heredoc, state: &State) -> Result<Item> {
 
 /// Where files are written, and the target's path there: the layers with something writable on top, or that alone.
 ///
-/// Writing through an overlay is several times slower than into its upper directory. A target that is not in the layers
-/// needs no overlay but to find it and to make what is above it.
+/// Writing through an overlay is several times slower than into its upper directory. A target that is not in the layers, or an
+/// empty folder there, needs no overlay but to find it and to make what is above it.
 fn destination(
     desk: &Desk,
     below: &[std::path::PathBuf],
@@ -286,12 +290,24 @@ fn destination(
     let (uid, gid) = owner.unwrap_or((0, 0));
     let place =
         place::find(root.as_fd(), target.as_bytes(), true, Some(Make { uid, gid })).map_err(failed())?;
-    let Some(path) = String::from_utf8(place.path.join(&b'/')).ok().filter(|_| place.stat.is_none()) else {
-        return Ok((root, target.to_owned()));
-    };
+    let Ok(path) = String::from_utf8(place.path.join(&b'/')) else { return Ok((root, target.to_owned())) };
     // A change that changes nothing: the folder is in the upper directory then, as it is below.
-    let stat = rustix::fs::fstat(&place.parent).map_err(failed())?;
-    rustix::fs::fchmod(&place.parent, Mode::from_raw_mode(stat.st_mode & 0o7777)).map_err(failed())?;
+    let raise = |folder: BorrowedFd<'_>| {
+        let stat = rustix::fs::fstat(folder)?;
+        rustix::fs::fchmod(folder, Mode::from_raw_mode(stat.st_mode & 0o7777))
+    };
+    if place.stat.is_none() {
+        raise(place.parent.as_fd()).map_err(failed())?;
+    } else if place.is_folder() {
+        let folder = place::open_folder(place.parent.as_fd(), &place.name).map_err(failed())?;
+        // What is in it may have to be merged with what comes.
+        if path.is_empty() || !place::list(folder.as_fd()).map_err(failed())?.is_empty() {
+            return Ok((root, target.to_owned()));
+        }
+        raise(folder.as_fd()).map_err(failed())?;
+    } else {
+        return Ok((root, target.to_owned()));
+    }
     // Nobody may write to an upper directory that is mounted.
     drop((place, root));
     let folder = if target.ends_with('/') { "/" } else { "" };

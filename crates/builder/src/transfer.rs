@@ -33,6 +33,9 @@ pub(crate) struct Options {
     pub(crate) parents: bool,
     /// The latest time that files may have (seconds since 1970).
     pub(crate) latest: Option<i64>,
+    /// Whether what the files of the source hold never changes, and no two of its names are one file: then a file that
+    /// would be copied as it is may be the same file.
+    pub(crate) shared: bool,
 }
 
 /// Copies `found` to the absolute path `target` beneath `root`. A target that ends in a slash is a folder.
@@ -158,9 +161,16 @@ impl Copier<'_> {
     }
 
     fn file(&mut self, from: Name<'_>, to: Name<'_>, stat: &Stat, shown: &[u8]) -> Result<()> {
+        // Where it cannot be linked (another file system, too many links, something in the way) it is copied.
+        if self.options.shared
+            && self.stays_as_it_is(stat)
+            && linkat(from.0, from.1, to.0, to.1, AtFlags::empty()).is_ok()
+        {
+            return Ok(());
+        }
         make_room(to).map_err(Error::name("replace", to.1))?;
         let identity = (stat.st_dev, stat.st_ino);
-        if stat.st_nlink > 1 {
+        if stat.st_nlink > 1 && !self.options.shared {
             if let Some((folder, first)) = self.links.get(&identity) {
                 return linkat(folder, first.as_c_str(), to.0, to.1, AtFlags::empty())
                     .map_err(Error::name("link", to.1));
@@ -181,6 +191,15 @@ impl Copier<'_> {
             if is_small { through(&source, &target, &mut self.buffer) } else { contents(&source, &target) };
         copied.map_err(Error::name("write", to.1))?;
         self.finish(&target, source.as_fd(), stat, to.1)
+    }
+
+    /// Whether a copy of a file differs from it in nothing.
+    fn stays_as_it_is(&self, stat: &Stat) -> bool {
+        let time =
+            Timespec { tv_sec: stat.st_mtime, tv_nsec: i64::try_from(stat.st_mtime_nsec).unwrap_or(0) };
+        self.options.owner.is_none_or(|owner| owner == (stat.st_uid, stat.st_gid))
+            && self.mode(stat) == Mode::from_raw_mode(stat.st_mode & 0o7777)
+            && self.times(stat).last_modification == time
     }
 
     /// Owner, mode, attributes, times: in this order, since a change of owner clears set-ID bits and capabilities.
@@ -457,6 +476,34 @@ mod tests {
         assert_eq!(one.permissions().mode() & 0o7777, 0o600);
         assert_eq!(trees.at("x/sub").metadata().unwrap().permissions().mode() & 0o7777, 0o700);
         assert_eq!(std::fs::read_link(trees.at("x/link")).unwrap().to_str(), Some("one"));
+    }
+
+    #[test]
+    fn files_that_stay_as_they_are_are_shared() {
+        let trees = Trees::new();
+        let inode = |path: &str| trees.at(path).metadata().unwrap().ino();
+        let source = trees.scratch.path().join("from/dir/sub/deep.o").metadata().unwrap().ino();
+        let later = i64::MAX;
+        for (name, options, expect) in [
+            ("plain", Options { shared: true, ..Options::default() }, true),
+            ("private", Options::default(), false),
+            (
+                "mode",
+                Options { modes: Some(Modes::parse("0604").unwrap()), shared: true, ..Options::default() },
+                false,
+            ),
+            ("time", Options { latest: Some(7), shared: true, ..Options::default() }, false),
+            ("later", Options { latest: Some(later), shared: true, ..Options::default() }, true),
+        ] {
+            trees.copy(&["dir/sub"], &format!("/{name}"), &options).unwrap();
+            assert_eq!(inode(&format!("{name}/deep.o")) == source, expect, "{name}");
+        }
+        // What replaces a shared file leaves it alone.
+        trees.copy(&["file"], "/plain/deep.o", &Options::default()).unwrap();
+        assert_eq!(
+            std::fs::read_to_string(trees.scratch.path().join("from/dir/sub/deep.o")).unwrap(),
+            "deep"
+        );
     }
 
     #[test]

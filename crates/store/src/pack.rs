@@ -29,17 +29,25 @@ type Attributes = Vec<(Vec<u8>, Vec<u8>)>;
 pub enum Form {
     /// The upper directory of an overlay: devices 0:0 and opaque directories become whiteouts.
     Upper,
+    /// The same, and nobody can change anything in it meanwhile: files are opened straight away.
+    Still,
     /// A root file system: everything is what it is.
     Rootfs,
 }
 
-/// Writes the tree at `root` as an archive.
+impl Form {
+    fn is_upper(self) -> bool {
+        matches!(self, Self::Upper | Self::Still)
+    }
+}
+
+/// Writes the tree at `root` as an archive; returns the bytes of all regular files in it, hard links once.
 ///
 /// # Errors
 ///
 /// [`Error::EntryIo`] for what cannot be read, [`Error::Entry`] for trees that are too deep or of a form of overlay
 /// that is not used here, [`Error::LayerStream`] if `writer` fails.
-pub fn pack(root: &Path, form: Form, writer: &mut dyn Write) -> Result<()> {
+pub fn pack(root: &Path, form: Form, writer: &mut dyn Write) -> Result<u64> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let fd = rustix::fs::openat(CWD, root, flags, Mode::empty()).map_err(|error| Error::Io {
         operation: "open",
@@ -50,7 +58,9 @@ pub fn pack(root: &Path, form: Form, writer: &mut dyn Write) -> Result<()> {
     let top = form == Form::Rootfs;
     let mut packer = Packer::new(writer, form, top);
     packer.tree(fd, Vec::new())?;
-    packer.finish()
+    let bytes = packer.bytes;
+    packer.finish()?;
+    Ok(bytes)
 }
 
 /// Writes all that is in a directory, but not the directory itself, as an archive. Used to export a container.
@@ -94,6 +104,8 @@ struct Packer<'a, W> {
     top: bool,
     /// The first name of each file with several.
     links: HashMap<(u64, u64), Vec<u8>>,
+    /// Of the files so far.
+    bytes: u64,
     /// In which namespace owners are named, if it is not the reader's.
     owners: Option<&'a IdMap>,
 }
@@ -117,7 +129,7 @@ struct Level {
 
 impl<W: Write> Packer<'_, W> {
     fn new(writer: W, form: Form, top: bool) -> Self {
-        Self { archive: Writer::new(writer), form, top, links: HashMap::new(), owners: None }
+        Self { archive: Writer::new(writer), form, top, links: HashMap::new(), bytes: 0, owners: None }
     }
 
     fn tree(&mut self, root: OwnedFd, mut path: Vec<u8>) -> Result<()> {
@@ -156,7 +168,7 @@ impl<W: Write> Packer<'_, W> {
         if !path.is_empty() || self.top {
             self.append(&entry, &mut io::empty())?;
         }
-        if opaque && !path.is_empty() && self.form == Form::Upper {
+        if opaque && !path.is_empty() && self.form.is_upper() {
             let marker = Entry { name: [path, b"/.wh..wh..opq"].concat(), ..whiteout(&stat) };
             self.append(&marker, &mut io::empty())?;
         }
@@ -181,7 +193,7 @@ impl<W: Write> Packer<'_, W> {
             }
             FileType::RegularFile => Kind::File,
             FileType::Symlink => Kind::Symlink,
-            FileType::CharacterDevice if stat.st_rdev == 0 && self.form == Form::Upper => {
+            FileType::CharacterDevice if stat.st_rdev == 0 && self.form.is_upper() => {
                 let (directory, last) = crate::layers::name::split(path);
                 let slash: &[u8] = if directory.is_empty() { b"" } else { b"/" };
                 let name = [directory, slash, b".wh.", last].concat();
@@ -202,7 +214,7 @@ impl<W: Write> Packer<'_, W> {
             self.links.insert((stat.st_dev, stat.st_ino), path.to_vec());
         }
         match kind {
-            Kind::File => self.file(parent, name, path, entry)?,
+            Kind::File => self.file(parent, name, path, (entry, stat.st_size))?,
             Kind::Symlink => {
                 let target = rustix::fs::readlinkat(parent, name, Vec::new())
                     .map_err(failed("read the link", path))?;
@@ -217,20 +229,22 @@ impl<W: Write> Packer<'_, W> {
         Ok(None)
     }
 
-    fn file(&mut self, parent: BorrowedFd<'_>, name: &[u8], path: &[u8], mut entry: Entry) -> Result<()> {
-        // Something else may have its name by now: nothing but a file is really opened, since that alone has effects
-        // with devices and waits with pipes.
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let place = rustix::fs::openat(parent, name, flags, Mode::empty()).map_err(failed("open", path))?;
-        let stat = rustix::fs::fstat(&place).map_err(failed("stat", path))?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(refused(path, "it was replaced while it was read"));
-        }
-        let same = format!("/proc/self/fd/{}", place.as_raw_fd());
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let fd = rustix::fs::open(same, flags, Mode::empty()).map_err(failed("open", path))?;
-        drop(place);
-        entry.size = u64::try_from(stat.st_size).unwrap_or(0);
+    fn file(
+        &mut self,
+        parent: BorrowedFd<'_>,
+        name: &[u8],
+        path: &[u8],
+        (mut entry, size): (Entry, i64),
+    ) -> Result<()> {
+        let (fd, size) = if self.form == Form::Still {
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let fd = rustix::fs::openat(parent, name, flags, Mode::empty()).map_err(failed("open", path))?;
+            (fd, size)
+        } else {
+            open_file(parent, name, path)?
+        };
+        entry.size = u64::try_from(size).unwrap_or(0);
+        self.bytes = self.bytes.saturating_add(entry.size);
         entry.xattrs = self.xattrs(&fd, path)?.0;
         // A file that shrinks meanwhile is filled with zeros, one that grows is cut.
         let mut data = File::from(fd).chain(io::repeat(0));
@@ -272,7 +286,7 @@ impl<W: Write> Packer<'_, W> {
         let mut kept = Vec::new();
         let mut opaque = false;
         for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-            if name == REDIRECT && self.form == Form::Upper {
+            if name == REDIRECT && self.form.is_upper() {
                 return Err(refused(path, "it is a redirected directory of overlayfs"));
             }
             let wanted = name == OPAQUE || crate::layers::is_allowed(name);
@@ -293,6 +307,23 @@ impl<W: Write> Packer<'_, W> {
         }
         Ok((kept, opaque))
     }
+}
+
+/// Opens a file and tells its size.
+///
+/// Something else may have its name by now: nothing but a file is really opened, since that alone has effects with devices
+/// and waits with pipes.
+fn open_file(parent: BorrowedFd<'_>, name: &[u8], path: &[u8]) -> Result<(OwnedFd, i64)> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let place = rustix::fs::openat(parent, name, flags, Mode::empty()).map_err(failed("open", path))?;
+    let stat = rustix::fs::fstat(&place).map_err(failed("stat", path))?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(refused(path, "it was replaced while it was read"));
+    }
+    let same = format!("/proc/self/fd/{}", place.as_raw_fd());
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let fd = rustix::fs::open(same, flags, Mode::empty()).map_err(failed("open", path))?;
+    Ok((fd, stat.st_size))
 }
 
 /// The names in a directory, in no order.

@@ -111,6 +111,25 @@ pub fn write_archive_for(
     file.write_all(&layer(&entries)).expect("write an archive");
 }
 
+/// Writes an OCI image layout of busybox into a folder; returns the digest of its manifest.
+pub fn write_busybox_layout(folder: &Path) -> String {
+    let parts = Parts::new(&[busybox_layer()], &busybox_config());
+    let digest = format!("sha256:{}", hex::encode(Sha256::digest(&parts.manifest)));
+    let blobs = folder.join("blobs/sha256");
+    std::fs::create_dir_all(&blobs).expect("make a layout");
+    let manifest = (digest.clone(), parts.manifest.clone());
+    for (name, bytes) in parts.blobs.iter().chain([&manifest]) {
+        std::fs::write(blobs.join(name.trim_start_matches("sha256:")), bytes).expect("write a blob");
+    }
+    let index = json!({"schemaVersion": 2, "manifests": [{
+        "mediaType": Parts::MANIFEST, "digest": digest, "size": parts.manifest.len(),
+        "annotations": {"org.opencontainers.image.ref.name": "latest"}
+    }]});
+    std::fs::write(folder.join("index.json"), index.to_string()).expect("write an index");
+    std::fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).expect("write a layout");
+    digest
+}
+
 /// An image as a registry has it.
 #[derive(Debug, Clone)]
 pub struct Parts {
@@ -162,8 +181,9 @@ fn config_document(layers: &[Vec<u8>], config: &Value, architecture: &str) -> Ve
 
 /// Writes the archive of `NAME`: busybox with a shell as its command.
 pub fn write_busybox(path: &Path, name: &str) {
-    let config = json!({
-        "Cmd": ["sh"], "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
-    });
-    write_archive(path, &[name], &[busybox_layer()], &config);
+    write_archive(path, &[name], &[busybox_layer()], &busybox_config());
+}
+
+fn busybox_config() -> Value {
+    json!({"Cmd": ["sh"], "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]})
 }

@@ -5,6 +5,7 @@
 #![expect(clippy::expect_used, reason = "test code: a failed set-up ends the test")]
 #![expect(clippy::missing_panics_doc, reason = "every function here panics when the machine cannot do it")]
 
+mod buildkit;
 mod engine;
 pub mod image;
 mod namespaces;
@@ -13,6 +14,7 @@ mod registry;
 mod scratch;
 pub mod web;
 
+pub use buildkit::BuildKit;
 pub use engine::{Engine, Output, cgroup_folders};
 pub use namespaces::Namespaces;
 pub use random::Random;

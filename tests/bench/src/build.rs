@@ -1,7 +1,7 @@
 //! Rows about building: the same Dockerfiles and contexts through each engine (Docker's with its classic builder).
 
 use crate::peer::Peer;
-use crate::rows::{Row, nothing};
+use crate::rows::{Row, measure, nothing};
 use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,6 +37,13 @@ pub(crate) const ROWS: &[Row] = &[
         after: nothing,
     },
     Row {
+        name: "build, RUN true, cold",
+        rounds: 10,
+        before: nothing,
+        work: |peer| build(peer, "true", true),
+        after: nothing,
+    },
+    Row {
         name: "build, ten stages",
         rounds: 3,
         before: nothing,
@@ -61,13 +68,38 @@ pub(crate) const ROWS: &[Row] = &[
         name: "build, one layer of 60 MB, and save",
         rounds: 3,
         before: nothing,
-        work: |peer| {
-            build(peer, "big", true);
-            peer.ok(&["save", "-o", &CONTEXTS.join("saved.tar").display().to_string(), "bench"]);
-        },
+        work: |peer| peer.build(&CONTEXTS.join("big"), true, Some(&CONTEXTS.join("saved.tar"))),
         after: nothing,
     },
 ];
+
+/// Measures the rows, beside engines that only build, too.
+pub(crate) fn table(peers: &mut Vec<Peer>, chosen: &dyn Fn(&str) -> bool) -> Vec<String> {
+    let rows: Vec<&Row> = ROWS.iter().filter(|row| chosen(row.name)).collect();
+    if rows.is_empty() {
+        return Vec::new();
+    }
+    let before = peers.len();
+    for (name, builder) in [("buildah", Peer::buildah()), ("buildkit", Peer::buildkit())] {
+        match builder {
+            Some(builder) => peers.push(builder),
+            None => eprintln!("not installed, left out: {name}"),
+        }
+    }
+    let names: Vec<&str> = peers.iter().map(Peer::name).collect();
+    let mut lines = vec![
+        String::new(),
+        format!("| builds | {} | ratio |", names.join(" | ")),
+        format!("|---|{}---|", "--:|".repeat(names.len())),
+    ];
+    lines.extend(rows.into_iter().map(|row| {
+        let line = measure(row, peers).to_string();
+        eprintln!("{line}");
+        line
+    }));
+    peers.truncate(before);
+    lines
+}
 
 /// The contexts, made once.
 static CONTEXTS: LazyLock<Scratch> = LazyLock::new(|| {
@@ -82,6 +114,7 @@ static CONTEXTS: LazyLock<Scratch> = LazyLock::new(|| {
         "FROM busybox\nENV A=1\nRUN echo one > /one\nCOPY source /source\nRUN cat /one /source > /two\nCMD [\"cat\", \"/two\"]\n",
     );
     write("small/source", "source");
+    write("true/Dockerfile", "FROM busybox\nRUN true\n");
     let mut stages = String::new();
     for number in 0..10 {
         stages.push_str(&format!("FROM busybox AS s{number}\nRUN echo {number} > /out\n"));
@@ -102,9 +135,7 @@ static CONTEXTS: LazyLock<Scratch> = LazyLock::new(|| {
 });
 
 fn build(peer: &Peer, context: &str, cold: bool) {
-    let folder = CONTEXTS.join(context).display().to_string();
-    let flags: &[&str] = if cold { &["build", "-q", "--no-cache"] } else { &["build", "-q"] };
-    peer.ok(&[flags, &["-t", "bench", folder.as_str()]].concat());
+    peer.build(&CONTEXTS.join(context), cold, None);
 }
 
 fn small(peer: &Peer, cold: bool) {

@@ -34,7 +34,7 @@ fn main() {
             return;
         }
     }
-    let peers: Vec<Peer> = Peer::all();
+    let mut peers: Vec<Peer> = Peer::all();
     for missing in Peer::absent(&peers) {
         eprintln!("not installed, left out: {missing}");
     }
@@ -42,13 +42,12 @@ fn main() {
     println!("| row | {} | ratio |", names.join(" | "));
     println!("|---|{}---|", "--:|".repeat(names.len()));
     let chosen = |name: &str| wanted.is_empty() || wanted.iter().any(|want| name.contains(want.as_str()));
-    for row in
-        ROWS.iter().chain(build::ROWS).chain(files::ROWS).chain(net::ROWS).filter(|row| chosen(row.name))
-    {
+    for row in ROWS.iter().chain(files::ROWS).chain(net::ROWS).filter(|row| chosen(row.name)) {
         let result = rows::measure(row, &peers);
         println!("{result}");
     }
     let tables = [
+        build::table(&mut peers, &chosen),
         images::table(&peers, &chosen),
         registries::table(&chosen),
         files::jobs(&peers, &chosen),

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
-use testkit::{Engine, Namespaces, Scratch, image, until};
+use testkit::{BuildKit, Engine, Namespaces, Scratch, image, until};
 
 /// The size of each engine's disk in MiB; it only takes what is written.
 const DISK: u64 = 16 << 10;
@@ -27,6 +27,13 @@ pub(crate) enum Peer {
         scratch: Scratch,
         daemon: Child,
     },
+    /// Only for builds.
+    Buildah {
+        namespaces: Namespaces,
+        scratch: Scratch,
+    },
+    /// Only for builds.
+    BuildKit(Box<BuildKit>),
 }
 
 impl Peer {
@@ -108,6 +115,64 @@ impl Peer {
         Some(Self::Containerd { namespaces, scratch, daemon }.answering())
     }
 
+    /// Starts buildah, if it is installed, with the image.
+    pub(crate) fn buildah() -> Option<Self> {
+        if !installed("buildah") {
+            return None;
+        }
+        let (namespaces, scratch) = place();
+        let archive = scratch.join("busybox.tar");
+        image::write_busybox(&archive, "docker.io/library/busybox:latest");
+        let peer = Self::Buildah { namespaces, scratch };
+        peer.ok(&["pull", "-q", &format!("docker-archive:{}", archive.display())]);
+        Some(peer)
+    }
+
+    /// Starts `BuildKit`, if `cargo xtask peers` has made it.
+    pub(crate) fn buildkit() -> Option<Self> {
+        let (namespaces, scratch) = place();
+        BuildKit::start(namespaces, scratch).map(|kit| Self::BuildKit(Box::new(kit)))
+    }
+
+    /// Builds a folder as `bench`, and saves it as an archive if asked.
+    pub(crate) fn build(&self, folder: &Path, cold: bool, save: Option<&Path>) {
+        let context = folder.display().to_string();
+        let mut words: Vec<String> = Vec::new();
+        match self {
+            Self::Buildah { .. } => {
+                // Processes in a changed root: of the other kinds crun refuses to run beside version 1 control groups.
+                let flags = ["bud", "-q", "--isolation", "chroot", "--pull-never", "--layers", "-t", "bench"];
+                words.extend(flags.map(str::to_owned));
+            }
+            Self::BuildKit(kit) => {
+                words = kit.words(folder);
+                words.push("--output".to_owned());
+                words.push(match save {
+                    None => "type=image,name=bench".to_owned(),
+                    Some(archive) => format!("type=oci,compression=gzip,dest={}", archive.display()),
+                });
+            }
+            _ => words.extend(["build", "-q", "-t", "bench"].map(str::to_owned)),
+        }
+        if cold {
+            words.push("--no-cache".to_owned());
+        }
+        if !matches!(self, Self::BuildKit(_)) {
+            words.push(context);
+        }
+        self.ok(&words.iter().map(String::as_str).collect::<Vec<_>>());
+        let Some(archive) = save else { return };
+        let archive = archive.display().to_string();
+        match self {
+            Self::BuildKit(_) => {}
+            Self::Buildah { .. } => {
+                drop(std::fs::remove_file(&archive));
+                self.ok(&["push", "-q", "--format", "oci", "bench", &format!("oci-archive:{archive}:bench")]);
+            }
+            _ => self.ok(&["save", "-o", &archive, "bench"]),
+        }
+    }
+
     /// The name of its command line.
     pub(crate) fn name(&self) -> &'static str {
         match self {
@@ -115,6 +180,8 @@ impl Peer {
             Self::Docker { .. } => "docker",
             Self::Podman { .. } => "podman",
             Self::Containerd { .. } => "containerd",
+            Self::Buildah { .. } => "buildah",
+            Self::BuildKit(_) => "buildkit",
         }
     }
 
@@ -144,6 +211,14 @@ impl Peer {
                 command.args(["-a", &scratch.join("sock").display().to_string()]);
                 command
             }
+            Self::Buildah { namespaces, scratch } => {
+                let mut command = namespaces.command("buildah");
+                command.args(["--root", &scratch.join("data/root").display().to_string()]);
+                command.args(["--runroot", &scratch.join("run").display().to_string()]);
+                command.args(["--storage-driver", "overlay"]).env("TMPDIR", scratch.path());
+                command
+            }
+            Self::BuildKit(kit) => kit.command(&[]),
         };
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command
@@ -166,7 +241,9 @@ impl Peer {
             Self::Wharf(engine) => engine.namespaces(),
             Self::Docker { namespaces, .. }
             | Self::Podman { namespaces, .. }
-            | Self::Containerd { namespaces, .. } => namespaces,
+            | Self::Containerd { namespaces, .. }
+            | Self::Buildah { namespaces, .. } => namespaces,
+            Self::BuildKit(kit) => kit.namespaces(),
         }
     }
 }
@@ -184,7 +261,9 @@ impl Drop for Peer {
                     drop(std::fs::remove_dir(folder));
                 }
             }
-            Self::Podman { scratch, .. } => unmount_below(scratch.path()),
+            Self::Podman { scratch, .. } | Self::Buildah { scratch, .. } => unmount_below(scratch.path()),
+            // Its own value ends it, after what is mounted there was let go of.
+            Self::BuildKit(kit) => unmount_below(kit.scratch().path()),
             Self::Containerd { scratch, daemon, .. } => {
                 drop(daemon.kill());
                 drop(daemon.wait());

@@ -6,6 +6,7 @@
 pub mod building;
 pub mod bundle;
 pub mod guest;
+pub mod made;
 
 use std::path::Path;
 use std::process::Command;

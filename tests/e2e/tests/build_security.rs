@@ -46,6 +46,71 @@ fn secrets_stay_nowhere() {
     assert!(!engine.wharf(&["history", "--no-trunc", "built"]).ok().contains(secret));
 }
 
+/// The bytes of a key in an agent, and those that the agent answers with, are nowhere after a build that used it.
+#[test]
+fn keys_of_agents_stay_nowhere() {
+    let keys = Scratch::new();
+    let (key, socket) = (text(&keys.join("key")), text(&keys.join("agent")));
+    let engine = Engine::with_busybox();
+    if engine.run("sh", &["-c", "command -v ssh-keygen && command -v ssh-agent && command -v ssh-add"]).code
+        != 0
+    {
+        return e2e::bundle::skipped("openssh-client is not installed");
+    }
+    engine.run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-C", "whose", "-f", &key]).ok();
+    let mut agent = engine
+        .command("ssh-agent")
+        .args(["-D", "-a", &socket])
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    testkit::until("the agent", std::time::Duration::from_secs(20), || {
+        let mut command = engine.command("ssh-add");
+        command.env("SSH_AUTH_SOCK", &socket).args(["-q", &key]).stderr(std::process::Stdio::null());
+        command.status().is_ok_and(|status| status.success()).then_some(())
+    });
+    // The tool of the host, with what it is linked with, asks the agent from within a command.
+    let tools = Scratch::new();
+    let script = format!(
+        "cp -L $(command -v ssh-add) $(ldd $(command -v ssh-add) | grep -o '/[^ ]*') {}",
+        text(tools.path())
+    );
+    engine.run("sh", &["-c", &script]).ok();
+    let file = "FROM busybox\nRUN --mount=type=ssh --mount=from=tools,target=/t LD_LIBRARY_PATH=/t /t/ld-linux* /t/ssh-add -l | cut -d' ' -f1,3 > /seen\nRUN --mount=type=ssh,required true\n";
+    let context = context(&[("Dockerfile", file)]);
+    let flags = [
+        "--ssh".to_owned(),
+        format!("default={socket}"),
+        "--build-context".to_owned(),
+        format!("tools={}", text(tools.path())),
+    ];
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let output = build(&engine, &context, &flags);
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    assert_eq!(in_image(&engine, "cat /seen"), "256 whose");
+    let private = std::fs::read_to_string(&key).unwrap();
+    let public = std::fs::read_to_string(format!("{key}.pub")).unwrap();
+    let mut needles: Vec<&str> = private.lines().filter(|line| !line.starts_with('-')).collect();
+    needles.extend(public.split(' ').nth(1));
+    let history = engine.wharf(&["history", "--no-trunc", "built"]).ok();
+    for needle in needles {
+        assert_eq!(holds(engine.folder(), needle.as_bytes()), None, "data, logs, sockets' folders");
+        assert!(!history.contains(needle) && !output.stderr.contains(needle));
+    }
+    // In binary, too: the private part is the last 64 bytes of what an agent keeps of such a key.
+    let mut command = engine.command("sh");
+    command.args(["-c", &format!("grep -v -- - {key} | base64 -d")]);
+    let bytes = command.output().unwrap().stdout;
+    let begin = bytes.windows(4).rposition(|part| part == [0, 0, 0, 64]).unwrap() + 4;
+    assert_eq!(holds(engine.folder(), &bytes[begin..begin + 32]), None);
+    assert!(!history.contains(&socket));
+    // A key itself is no agent.
+    let refused = build(&engine, &context, &["--ssh", &format!("default={key}")]);
+    assert!(refused.code != 0 && refused.stderr.contains("is no agent's socket"), "{}", refused.stderr);
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+}
+
 /// CVE-2024-23652, CVE-2024-23653, CVE-2024-23651 and their like.
 #[test]
 fn nothing_leads_out_of_a_build() {

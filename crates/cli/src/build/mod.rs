@@ -26,6 +26,7 @@ use context::Main;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, Read};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::PathBuf;
 
 /// The flags of `build`.
@@ -362,6 +363,12 @@ fn agents(matches: &Matches) -> Result<BTreeMap<String, PathBuf>> {
             }
         };
         let path = std::fs::canonicalize(&path).map_err(Error::file("find", path.display().to_string()))?;
+        let is_socket = std::fs::metadata(&path).is_ok_and(|metadata| metadata.file_type().is_socket());
+        if !is_socket {
+            let text =
+                format!("{} is no agent's socket: add a key to an agent (ssh-add) first", path.display());
+            return Err(Error::message(text));
+        }
         agents.insert(id.to_owned(), path);
     }
     Ok(agents)

@@ -8,10 +8,16 @@ use flate2::write::GzEncoder;
 use oci::{Compression, Descriptor, Digest, Hasher};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
+use std::sync::mpsc::SyncSender;
+use std::thread::{Scope, ScopedJoinHandle};
 
 /// The fastest level that compresses: the higher ones cost many times as much for a tenth less.
 const LEVEL: u32 = 1;
 const BUFFER: usize = 256 * 1024;
+/// A shorter archive is done before a thread has begun.
+const LARGE: u64 = 1 << 20;
+/// So many pieces wait to be compressed at most.
+const PIECES: usize = 8;
 
 /// A layer that was made of a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,21 +41,22 @@ impl Store {
         let key = self.workspace.fresh("layer").to_string_lossy().into_owned();
         let mut ingest = self.blobs().ingest(&key)?;
         ingest.restart()?;
-        let packed = (|| {
+        let packed = std::thread::scope(|scope| {
             let encoder = GzEncoder::new(
                 BufWriter::with_capacity(BUFFER, &mut ingest),
                 flate2::Compression::new(LEVEL),
             );
-            let mut sink = Hashing { hasher: Hasher::sha256(), size: 0, to: encoder };
+            let mut sink =
+                Hashing { hasher: Hasher::sha256(), size: 0, to: Compressing::Here(encoder), scope };
             let mut buffered = BufWriter::with_capacity(BUFFER, &mut sink);
-            pack(upper, Form::Upper, &mut buffered)?;
+            let used = pack(upper, Form::Still, &mut buffered)?;
             buffered.flush().map_err(Error::LayerStream)?;
             drop(buffered);
-            let Hashing { hasher, size, to } = sink;
-            to.finish().and_then(|mut writer| writer.flush()).map_err(Error::LayerStream)?;
-            Ok((hasher.finish(), size))
-        })();
-        let (diff_id, size) = match packed {
+            let Hashing { hasher, size, to, .. } = sink;
+            to.finish().map_err(Error::LayerStream)?;
+            Ok((hasher.finish(), size, used))
+        });
+        let (diff_id, size, used) = match packed {
             Ok(packed) => packed,
             Err(error) => {
                 ingest.discard()?;
@@ -57,30 +64,83 @@ impl Store {
             }
         };
         let (digest, compressed) = ingest.commit_as_is()?;
-        let used = crate::snapshots::usage(upper)?;
         self.layers().adopt(upper, &diff_id, used, 0)?;
         let layer = Descriptor::new(Compression::Gzip.oci_layer(), digest, compressed);
         Ok(Adopted { layer, diff_id, size })
     }
 }
 
-/// Hashes and counts what passes.
-struct Hashing<W> {
+/// Hashes and counts what passes. A longer archive is compressed by a thread of its own meanwhile.
+struct Hashing<'scope, 'env, W: Write> {
     hasher: Hasher,
     size: u64,
-    to: W,
+    to: Compressing<'scope, W>,
+    scope: &'scope Scope<'scope, 'env>,
 }
 
-impl<W: Write> Write for Hashing<W> {
+/// Where the archive is compressed.
+enum Compressing<'scope, W: Write> {
+    Here(GzEncoder<W>),
+    There {
+        pieces: SyncSender<Vec<u8>>,
+        thread: ScopedJoinHandle<'scope, io::Result<()>>,
+    },
+    /// In between, and after a failure.
+    Nowhere,
+}
+
+impl<W: Write> Compressing<'_, W> {
+    fn finish(self) -> io::Result<()> {
+        match self {
+            Self::Here(encoder) => encoder.finish()?.flush(),
+            Self::There { pieces, thread } => {
+                drop(pieces);
+                thread.join().map_err(|_panic| io::Error::other("compressing failed"))?
+            }
+            Self::Nowhere => Err(io::Error::other("compressing failed")),
+        }
+    }
+}
+
+impl<'scope, W: Write + Send + 'scope> Hashing<'scope, '_, W> {
+    /// Hands the rest to a thread.
+    fn split(&mut self) {
+        let Compressing::Here(mut encoder) = std::mem::replace(&mut self.to, Compressing::Nowhere) else {
+            return;
+        };
+        let (pieces, arriving) = std::sync::mpsc::sync_channel::<Vec<u8>>(PIECES);
+        let thread = self.scope.spawn(move || {
+            for piece in arriving {
+                encoder.write_all(&piece)?;
+            }
+            encoder.finish()?.flush()
+        });
+        self.to = Compressing::There { pieces, thread };
+    }
+}
+
+impl<'scope, W: Write + Send + 'scope> Write for Hashing<'scope, '_, W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.to.write_all(bytes)?;
+        if self.size >= LARGE && matches!(self.to, Compressing::Here(_)) {
+            self.split();
+        }
+        match &mut self.to {
+            Compressing::Here(encoder) => encoder.write_all(bytes)?,
+            Compressing::There { pieces, .. } => {
+                if pieces.send(bytes.to_vec()).is_err() {
+                    // The thread knows why it ended.
+                    std::mem::replace(&mut self.to, Compressing::Nowhere).finish()?;
+                }
+            }
+            Compressing::Nowhere => return Err(io::Error::other("compressing failed")),
+        }
         self.hasher.update(bytes);
         self.size += bytes.len() as u64;
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.to.flush()
+        Ok(())
     }
 }
 
@@ -91,11 +151,18 @@ mod tests {
 
     #[test]
     fn a_directory_becomes_a_layer_and_its_archive() {
+        check("text");
+        // Longer than what is compressed without a thread.
+        let lines: String = (0..400_000).map(|number| format!("{number}\n")).collect();
+        check(&lines);
+    }
+
+    fn check(text: &str) {
         let (_scratch, store) = store();
         let make = || {
             let upper = store.paths().root().join("upper");
             std::fs::create_dir_all(upper.join("a")).unwrap();
-            std::fs::write(upper.join("a/f"), b"text").unwrap();
+            std::fs::write(upper.join("a/f"), text).unwrap();
             for path in ["a/f", "a"] {
                 let file = std::fs::File::open(upper.join(path)).unwrap();
                 file.set_modified(std::time::UNIX_EPOCH).unwrap();
@@ -106,8 +173,8 @@ mod tests {
         let adopted = store.adopt_layer(&upper).unwrap();
         assert!(!upper.exists());
         let layer = store.layers().get(&adopted.diff_id).unwrap().unwrap();
-        assert_eq!(std::fs::read(layer.path.join("a/f")).unwrap(), b"text");
-        assert_eq!(layer.size, 4);
+        assert_eq!(std::fs::read_to_string(layer.path.join("a/f")).unwrap(), text);
+        assert_eq!(layer.size, text.len() as u64);
         let mut archive = store.blobs().open(&adopted.layer.digest).unwrap();
         assert_eq!(store.layers().compare(&adopted.diff_id, &mut archive).unwrap(), []);
         let mut plain = Vec::new();

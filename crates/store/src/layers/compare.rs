@@ -44,7 +44,7 @@ pub(crate) fn compare(root: &Path, archive: &mut dyn Read) -> Result<Vec<Differe
     // The tree as an archive of its own, so that both are read by the same rules.
     let found = std::thread::scope(|scope| -> Result<Facts> {
         let (reader, mut writer) = std::io::pipe().map_err(Error::LayerStream)?;
-        let packer = scope.spawn(move || pack::pack(root, Form::Upper, &mut writer));
+        let packer = scope.spawn(move || pack::pack(root, Form::Upper, &mut writer).map(drop));
         let found = facts(&mut Reader::new(BufReader::with_capacity(BUFFER, reader)));
         packer.join().unwrap_or(Err(Error::Cancelled))?;
         found

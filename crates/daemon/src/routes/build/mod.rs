@@ -214,18 +214,19 @@ fn worded(error: BuildError) -> Failure {
 async fn prune(engine: Arc<Engine>, call: Call) -> Answer {
     let filters = call.filters()?;
     let until = last_use(&filters)?;
-    let space = |names: &[&str]| -> Result<Option<Space>, Failure> {
-        let mut most = 0;
-        for name in names {
-            most = most.max(call.query.number(name)?.unwrap_or(0));
-        }
-        Ok(u64::try_from(most).ok().filter(|bytes| *bytes > 0).map(Space::Bytes))
+    let space = |name: &str| -> Result<Option<Space>, Failure> {
+        let bytes = call.query.number(name)?.unwrap_or(0);
+        Ok(u64::try_from(bytes).ok().filter(|bytes| *bytes > 0).map(Space::Bytes))
     };
-    let limits = Limits {
-        // What is called `reserved-space` since 1.48.
-        reserved: space(&["keep-storage", "reserved-space"])?,
-        max_used: space(&["max-used-space"])?,
-        min_free: space(&["min-free-space"])?,
+    let kept = space("keep-storage")?;
+    // What is called `reserved-space` since 1.48, as the others came then.
+    let limits = match call.at_least(48) {
+        true => Limits {
+            reserved: space("reserved-space")?.or(kept),
+            max_used: space("max-used-space")?,
+            min_free: space("min-free-space")?,
+        },
+        false => Limits { reserved: kept, ..Limits::default() },
     };
     let all = call.query.flag("all");
     let pruned =

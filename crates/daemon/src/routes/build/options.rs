@@ -50,8 +50,9 @@ pub(super) fn parse(call: &Call) -> Result<Parsed, Failure> {
     if !matches!(query.get("isolation"), "" | "default") {
         return Err(Failure::invalid(format!("unsupported isolation: {:?}", query.get("isolation"))));
     }
-    let platform = query.some("platform").map(parse_platform).transpose()?;
-    if query.some("outputs").is_some() {
+    // Older clients mean nothing by either.
+    let platform = query.some("platform").filter(|_| call.at_least(32)).map(parse_platform).transpose()?;
+    if call.at_least(40) && query.some("outputs").is_some() {
         return Err(Failure::invalid("outputs need BuildKit's protocol, or wharf build"));
     }
     let arguments: BTreeMap<String, Option<String>> = json(call, "buildargs")?;

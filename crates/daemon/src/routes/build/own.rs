@@ -205,8 +205,11 @@ impl Own {
         request.agents.clone_from(&self.agents);
         request.no_cache_filter.clone_from(&self.no_cache_filter);
         request.explain = self.explain;
-        request.platforms =
-            self.platforms.iter().map(|text| parse_platform(text)).collect::<Result<_, _>>()?;
+        // Other bodies say nothing of them: the query does.
+        if self.is_own {
+            request.platforms =
+                self.platforms.iter().map(|text| parse_platform(text)).collect::<Result<_, _>>()?;
+        }
         request.annotations = self.annotations.iter().map(Fact::read).collect::<Result<_, _>>()?;
         request.cache_inline |= self.cache_inline;
         if let Some(target) = &self.cache_to {
