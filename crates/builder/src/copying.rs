@@ -85,21 +85,38 @@ impl<'a> Order<'a> {
 impl Job<'_> {
     /// `COPY` and `ADD`.
     pub(crate) fn copy(&self, at: At<'_>, copy: &Copy, add: Option<&Add>, state: &mut State) -> Result<()> {
-        let order = Order::new(copy, add, state)?;
-        let desk = Desk::new(self.cache.store())?;
         let needs_tree = copy.sources.iter().any(|source| match source {
             Source::Path(path) => add.is_none() || !is_remote(path),
             Source::Inline(_) => false,
         });
         let tree = if needs_tree { Some(self.tree(copy.from.as_deref())?) } else { None };
-        let root: Option<OwnedFd> = match &tree {
+        let order = Order::new(copy, add, state)?;
+        self.copy_from(at, &order, tree.as_ref(), state)
+    }
+
+    /// Copies what a folder has to nothing: a context as a base image.
+    pub(crate) fn copy_all(
+        &self,
+        at: At<'_>,
+        copy: &Copy,
+        context: Context,
+        state: &mut State,
+    ) -> Result<()> {
+        let order = Order::new(copy, None, state)?;
+        self.copy_from(at, &order, Some(&Tree::Folder(context)), state)
+    }
+
+    fn copy_from(&self, at: At<'_>, order: &Order<'_>, tree: Option<&Tree>, state: &mut State) -> Result<()> {
+        let (copy, add) = (order.copy, order.add);
+        let desk = Desk::new(self.cache.store())?;
+        let root: Option<OwnedFd> = match tree {
             None => None,
             Some(Tree::Folder(context)) => {
                 Some(sys::path::open_directory(&context.folder).map_err(Error::system)?)
             }
             Some(Tree::Layers(diff_ids)) => Some(desk.view(&self.lower(diff_ids)?)?),
         };
-        let items = self.items(&order, state, &desk, root.as_ref())?;
+        let items = self.items(order, state, &desk, root.as_ref())?;
         let many: usize = items.iter().map(Item::count).sum();
         if many > 1 && !order.target.ends_with('/') && !copy.parents {
             let name = at.step.instruction.name();
@@ -108,20 +125,19 @@ impl Job<'_> {
             )));
         }
         let diff_ids = state.config.rootfs.diff_ids.clone();
-        let inputs = self.inputs(&order, &items, &diff_ids, tree.as_ref())?;
+        let inputs = self.inputs(order, &items, &diff_ids, tree)?;
         let found = self.cached(at, &inputs, state, |_claim| {
             let below = self.lower(&diff_ids)?;
-            let mut options = self.options(&order, &desk, &below)?;
+            let mut options = self.options(order, &desk, &below)?;
             // Files of a context that stays are replaced, never written to; layers are not either.
-            options.shared =
-                items.len() == 1 && matches!(&tree, Some(Tree::Folder(Context { known: Some(_), .. })));
+            options.shared = many == 1 && matches!(tree, Some(Tree::Folder(Context { known: Some(_), .. })));
             // What archives and several folders of sources have may lead through links of the layers below.
             let plain = add.is_none() && !copy.parents;
             let below = if copy.link { Vec::new() } else { below };
             let (root, target) = destination(&desk, &below, &order.target, options.owner, plain)?;
             for item in items {
                 self.cancel.check()?;
-                item.put(root.as_fd(), &target, &order, &options)?;
+                item.put(root.as_fd(), &target, order, &options)?;
             }
             drop(root);
             self.adopt(&desk)
@@ -215,8 +231,7 @@ impl Job<'_> {
     fn fetch(&self, url: &str, add: &Add, desk: &Desk, index: usize) -> Result<Item> {
         if let Some(source) = GitSource::parse(url)? {
             let folder = desk.make(&format!("git-{index}"))?;
-            let (repository, reference) = (&source.repository, &source.reference);
-            let commit = self.images.clone(repository, reference, add.keep_git_dir, &folder)?;
+            let commit = self.images.clone(&source, add.keep_git_dir || source.keep_git, &folder)?;
             source.check(&commit)?;
             if let Some(wanted) = &add.checksum
                 && !commit.starts_with(wanted.as_str())

@@ -1,4 +1,5 @@
-//! What a git URL means: `REPOSITORY#REFERENCE:FOLDER`, or `REPOSITORY?branch=…&tag=…&ref=…&commit=…&subdir=…`.
+//! What a git URL means: `REPOSITORY#REFERENCE:FOLDER`, or `REPOSITORY?branch=…&tag=…&ref=…&commit=…&subdir=…`,
+//! and `keep-git-dir=`, `submodules=`.
 
 use crate::error::{Error, Result};
 
@@ -13,6 +14,10 @@ pub struct GitSource {
     pub folder: String,
     /// How the commit has to begin; empty for any.
     pub commit: String,
+    /// Whether its `.git` is kept, where nothing else asks for that.
+    pub keep_git: bool,
+    /// Whether submodules are left out.
+    pub no_submodules: bool,
 }
 
 impl GitSource {
@@ -35,7 +40,7 @@ impl GitSource {
             repository: repository.to_owned(),
             reference: reference.to_owned(),
             folder: folder.to_owned(),
-            commit: String::new(),
+            ..Self::default()
         };
         for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
@@ -45,6 +50,8 @@ impl GitSource {
                 "tag" => source.reference = format!("refs/tags/{value}"),
                 "subdir" => value.clone_into(&mut source.folder),
                 "commit" | "checksum" => value.clone_into(&mut source.commit),
+                "keep-git-dir" => source.keep_git = truth(name, value)?,
+                "submodules" => source.no_submodules = !truth(name, value)?,
                 _ => {
                     return Err(Error::Invalid(format!(
                         "unknown parameter {name:?} of the repository {url}"
@@ -68,6 +75,15 @@ impl GitSource {
             return Ok(());
         }
         Err(Error::Invalid(format!("the commit of {} is {commit}, not {}", self.repository, self.commit)))
+    }
+}
+
+/// Reads a switch; its name alone turns it on.
+fn truth(name: &str, value: &str) -> Result<bool> {
+    match value.to_ascii_lowercase().as_str() {
+        "" | "1" | "t" | "true" => Ok(true),
+        "0" | "f" | "false" => Ok(false),
+        _ => Err(Error::Invalid(format!("invalid value {value:?} of the repository's parameter {name}"))),
     }
 }
 
@@ -95,6 +111,14 @@ mod tests {
             assert_eq!(parse(url).as_deref(), expect, "{url}");
         }
         assert!(GitSource::parse("https://h/x.git?what=x").is_err());
+        let switches = |query: &str| {
+            let source = GitSource::parse(&format!("https://h/x.git?{query}")).ok()??;
+            Some((source.keep_git, !source.no_submodules))
+        };
+        assert_eq!(switches("ref=x"), Some((false, true)));
+        assert_eq!(switches("keep-git-dir&submodules=0"), Some((true, false)));
+        assert_eq!(switches("keep-git-dir=false&submodules=True"), Some((false, true)));
+        assert_eq!(switches("submodules=some"), None);
         let source = GitSource::parse("https://h/x.git?commit=abc").unwrap().unwrap();
         assert!(source.check("abcdef").is_ok() && source.check("fff").is_err());
     }

@@ -4,10 +4,10 @@ use crate::error::{Error, Result};
 use crate::evaluate::State;
 use crate::graph::{Origin, base_stage, origin};
 use crate::job::Job;
-use crate::request::Named;
+use crate::request::{Context, Named};
 use crate::step::Tree;
 use crate::worker::Event;
-use dockerfile::{Instruction, Step};
+use dockerfile::{Copy, Instruction, Source, Step};
 use std::path::PathBuf;
 
 /// A step being carried out.
@@ -102,10 +102,8 @@ fn base(job: &Job<'_>, index: usize) -> Result<State> {
     }
     let image = match job.request.contexts.get(&name) {
         Some(Named::Image(image)) => image.clone(),
-        Some(Named::Folder(_)) => {
-            return Err(Error::Invalid(format!(
-                "the context {name:?} is a folder and cannot be a base image"
-            )));
+        Some(Named::Folder(context)) => {
+            return folder(job, index, &platform.unwrap_or_else(oci::Platform::host), context);
         }
         None if name == "scratch" => {
             let platform = platform.unwrap_or_else(oci::Platform::host);
@@ -120,6 +118,24 @@ fn base(job: &Job<'_>, index: usize) -> Result<State> {
     let mut config = oci::ImageConfig::clone(&image.config);
     config.rootfs.diff_ids.clone_from(&image.diff_ids);
     Ok(State::on(config, image.document.layers.clone(), escape))
+}
+
+/// Begins with the files of a folder, as `BuildKit` does where a context that is no image is a base.
+fn folder(job: &Job<'_>, index: usize, platform: &oci::Platform, context: &Context) -> Result<State> {
+    let stage = job.file.stages.get(index).ok_or(Error::Cancelled)?;
+    let mut state = State::scratch(platform, job.file.escape);
+    let copy =
+        Copy { sources: vec![Source::Path(".".to_owned())], target: "/".to_owned(), ..Copy::default() };
+    let step = Step {
+        instruction: Instruction::Copy(copy.clone()),
+        text: stage.text.clone(),
+        line: stage.line,
+        last_line: stage.line,
+    };
+    let at = At { stage: index, number: job.first_step(index), step: &step };
+    job.copy_all(at, &copy, context.clone(), &mut state)?;
+    state.base_layers = state.layers.len();
+    Ok(state)
 }
 
 /// Carries out one instruction.

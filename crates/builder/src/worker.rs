@@ -152,7 +152,7 @@ pub trait Images: Send + Sync {
     /// # Errors
     ///
     /// That it cannot be fetched.
-    fn clone(&self, url: &str, reference: &str, keep_git: bool, folder: &std::path::Path) -> Result<String>;
+    fn clone(&self, source: &crate::GitSource, keep_git: bool, folder: &std::path::Path) -> Result<String>;
 }
 
 /// Who listens.

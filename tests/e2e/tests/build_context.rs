@@ -163,8 +163,8 @@ fn contexts_and_files_by_url() {
     let file = context(&[("Dockerfile", "FROM busybox\nCOPY --from=more f /f\n")]);
     build(&engine, &file, &["--build-context", &more]).ok();
     assert_eq!(in_image(&engine, "cat /f"), "from an archive");
-    let unknown = build(&engine, &file, &["--build-context", "more=oci-layout:///x"]);
-    assert!(unknown.stderr.contains("unsupported kind \"oci-layout\" of a context"), "{}", unknown.stderr);
+    let unknown = build(&engine, &file, &["--build-context", "more=input://x"]);
+    assert!(unknown.stderr.contains("unsupported context source input for more"), "{}", unknown.stderr);
     let missing = from(&url("nothing"), &[]);
     assert!(missing.stderr.contains("404"), "{}", missing.stderr);
     let sum = "ed7002b439e9ac845f22357d822bac1444730fbdb6016d3ec9432297b9ec9f73";
@@ -201,6 +201,28 @@ fn git(folder: &Path, line: &str) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
+/// Gives a repository a branch with a part that is a repository of its own.
+fn with_part(served: &Scratch, repository: &Path) {
+    let part = served.join("part.git");
+    std::fs::create_dir_all(&part).unwrap();
+    git(&part, "init -q");
+    std::fs::write(part.join("p"), "part").unwrap();
+    git(&part, "add .");
+    git(&part, "commit -q -m part");
+    let parts = git(&part, "rev-parse HEAD");
+    git(repository, "checkout -q -b parts");
+    let write = |name: &str, text: &str| std::fs::write(repository.join(name), text).unwrap();
+    write(".gitmodules", "[submodule \"part\"]\n\tpath = part\n\turl = git://127.0.0.1/part.git\n");
+    write(
+        "Dockerfile",
+        "FROM busybox\nCOPY . /all\nRUN cd /all && ls -d .git part/p > /f 2>/dev/null || true\n",
+    );
+    git(repository, "add .");
+    git(repository, &format!("update-index --add --cacheinfo 160000,{parts},part"));
+    git(repository, "commit -q -m parts");
+    git(repository, "checkout -q -f main");
+}
+
 #[test]
 fn contexts_and_files_of_repositories() {
     if !Path::new("/usr/lib/git-core/git-daemon").exists() {
@@ -221,6 +243,7 @@ fn contexts_and_files_of_repositories() {
     git(&repository, "commit -q -m first");
     git(&repository, "tag v1");
     let first = git(&repository, "rev-parse HEAD");
+    with_part(&served, &repository);
     write("f", "two");
     git(&repository, "commit -q -a -m second");
     let second = git(&repository, "rev-parse HEAD");
@@ -243,6 +266,15 @@ fn contexts_and_files_of_repositories() {
         engine.wharf(&["build", "-q", "-t", "built", place]).ok();
         assert_eq!(in_image(&engine, "cat /f; test ! -e /.git"), expect, "{place}");
     }
+    for (query, expect) in [
+        ("", "part/p"),
+        ("&submodules=false", ""),
+        ("&submodules=true&keep-git-dir=1", ".git\npart/p"),
+        ("&keep-git-dir&submodules=0", ".git"),
+    ] {
+        engine.wharf(&["build", "-q", "-t", "built", &format!("{url}?branch=parts{query}")]).ok();
+        assert_eq!(in_image(&engine, "cat /f"), expect, "{query}");
+    }
     for (place, expect) in [
         (format!("{url}#nothing"), "git fetch"),
         (format!("{url}#main:../none"), "the repository has no folder"),
@@ -263,6 +295,64 @@ fn contexts_and_files_of_repositories() {
     assert!(wrong.stderr.contains(&format!("is {second}, not {first}")), "{}", wrong.stderr);
     server.kill().unwrap();
     server.wait().unwrap();
+}
+
+#[test]
+fn contexts_of_every_kind_are_bases() {
+    let engine = Engine::with_busybox();
+    let archive = packed(&[("bin/f", "from an archive")]);
+    let _web = Web::start(engine.namespaces(), move |request| match request.path.as_str() {
+        "/context.tar" => Reply::ok("application/x-tar", archive.clone()),
+        _ => Reply::status(404),
+    });
+    let layout = Scratch::new();
+    let digest = testkit::image::write_busybox_layout(layout.path());
+    let tree =
+        context(&[("f", "from a folder"), ("left-out", ""), (".dockerignore", "left-out\n.dockerignore\n")]);
+    let own =
+        context(&[("Dockerfile", "FROM base AS one\nRUN true\nFROM scratch\nCOPY --from=base / /all/\n")]);
+    let at = text(layout.path());
+    let shown = |flags: &[&str], target: &str| {
+        let out = Scratch::new();
+        let folder = text(&out.join("files"));
+        build(&engine, &own, &[flags, &["--target", target, "-o", &folder]].concat()).ok();
+        let top = if target == "0" { out.join("files") } else { out.join("files/all") };
+        let mut names: Vec<String> = std::fs::read_dir(top)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| !matches!(name.as_str(), "dev" | "proc" | "sys" | "etc"))
+            .collect();
+        names.sort();
+        names.join(" ")
+    };
+    std::fs::write(own.join("Dockerfile"), "FROM base\nENV A=1\nFROM scratch\nCOPY --from=base / /all/\n")
+        .unwrap();
+    let image = "bin home root tmp var";
+    for (value, expect) in [
+        (text(tree.path()), "f"),
+        (format!("http://{}/context.tar", Web::HOST), "bin"),
+        ("docker-image://busybox".to_owned(), image),
+        (format!("oci-layout://{at}"), image),
+        (format!("oci-layout://{at}:latest"), image),
+        (format!("oci-layout://{at}@{digest}"), image),
+    ] {
+        let flag = format!("base={value}");
+        for target in ["0", ""] {
+            assert_eq!(shown(&["--build-context", &flag], target), expect, "{value} {target:?}");
+        }
+    }
+    // What was loaded for it has gone.
+    assert!(
+        !engine.wharf(&["images", "-a", "--format", "{{.Repository}}"]).ok().contains("wharf-build-context")
+    );
+    for (value, expect) in [
+        (format!("oci-layout://{at}:v9"), "has no image v9"),
+        ("oci-layout:///nothing".to_owned(), "index.json"),
+        ("target:one".to_owned(), "unsupported context source target for base"),
+    ] {
+        let output = build(&engine, &own, &["--build-context", &format!("base={value}")]);
+        assert!(output.code != 0 && output.stderr.contains(expect), "{value}: {}", output.stderr);
+    }
 }
 
 #[test]

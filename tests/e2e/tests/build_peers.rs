@@ -267,8 +267,10 @@ fn trees_and_configurations_are_dockers() {
     let mut all = Vec::new();
     for (name, file, flags) in CASES {
         let context = context(&format!("FROM busybox\n{file}\n"));
-        let ours = made(&engine, &engine.host(), context.path(), flags);
-        let theirs = made(&engine, &peer.host, context.path(), flags);
+        let (ours, theirs) = std::thread::scope(|scope| {
+            let theirs = scope.spawn(|| made(&engine, &peer.host, context.path(), flags));
+            (made(&engine, &engine.host(), context.path(), flags), theirs.join().unwrap())
+        });
         let known = |key: &str| DIFFERENCES.contains(&(name, key));
         all.extend(different(name, &ours, &theirs, &known));
     }
@@ -307,8 +309,10 @@ fn trees_and_configurations_are_buildahs() {
     let mut all = Vec::new();
     for (name, file, flags) in CASES.iter().chain(NEWER) {
         let context = context(&format!("FROM busybox\n{file}\n"));
-        let ours = ours(&engine, context.path(), flags);
-        let theirs = buildah.made(context.path(), flags);
+        let (ours, theirs) = std::thread::scope(|scope| {
+            let theirs = scope.spawn(|| buildah.made(context.path(), flags));
+            (ours(&engine, context.path(), flags), theirs.join().unwrap())
+        });
         let known =
             |key: &str| FROM_BUILDAH.iter().any(|(of, entry)| name.starts_with(of) && key.starts_with(entry));
         all.extend(different(name, &ours, &theirs, &known));

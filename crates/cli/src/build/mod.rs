@@ -8,6 +8,7 @@ mod cache;
 mod call;
 mod check;
 mod context;
+mod layout;
 mod listing;
 mod platform;
 mod result;
@@ -23,6 +24,7 @@ use api::Filters;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use context::Main;
+use layout::Layout;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, Read};
@@ -138,25 +140,32 @@ struct Document {
 }
 
 impl Document {
-    /// Reads `--build-context`; returns the folders among them, in the order of their numbers.
-    fn further(&mut self, texts: &[String]) -> Result<Vec<PathBuf>> {
-        let mut folders = Vec::new();
+    /// Reads `--build-context`; returns the folders among them, in the order of their numbers, and the image layouts by name.
+    fn further(&mut self, texts: &[String]) -> Result<(Vec<PathBuf>, BTreeMap<String, Layout>)> {
+        let (mut folders, mut layouts) = (Vec::new(), BTreeMap::new());
         for text in texts {
             let (name, value) = text.split_once('=').ok_or_else(|| {
                 Error::message(format!("invalid context value: {text}, expected key=value"))
             })?;
             if let Some(image) = value.strip_prefix("docker-image://") {
                 self.images.insert(name.to_owned(), image.to_owned());
+            } else if let Some(layout) = value.strip_prefix("oci-layout://") {
+                layouts.insert(name.to_owned(), Layout::parse(layout));
             } else if context::is_remote(value) {
                 self.remotes.insert(name.to_owned(), value.to_owned());
             } else if let Some((kind, _)) = value.split_once("://") {
-                return Err(Error::message(format!("unsupported kind {kind:?} of a context: {value}")));
+                return Err(Error::message(format!("unsupported context source {kind} for {name}")));
+            } else if let Some(stage) = value.strip_prefix("target:") {
+                // What files for bake have; a stage needs none to be named.
+                let text =
+                    format!("unsupported context source target for {name}: name the stage {stage} itself");
+                return Err(Error::message(text));
             } else {
                 self.folders.push(name.to_owned());
                 folders.push(PathBuf::from(value));
             }
         }
-        Ok(folders)
+        Ok((folders, layouts))
     }
 }
 
@@ -198,7 +207,7 @@ pub(crate) fn run(cli: &Cli, matches: &Matches) -> Result<()> {
         cache_to: caches.target.clone(),
         ..Document::default()
     };
-    let folders = document.further(matches.list("build-context"))?;
+    let (folders, layouts) = document.further(matches.list("build-context"))?;
     if document.whole && !(folders.is_empty() && caches.folders.is_empty()) {
         let text = "--build-context and --cache-from with folders need a context that is a folder, too";
         return Err(Error::message(text));
@@ -209,6 +218,12 @@ pub(crate) fn run(cli: &Cli, matches: &Matches) -> Result<()> {
         let (id, missing) = listing::offer(cli, &trees, files)?;
         document.listed = Some(id);
         files = missing;
+    }
+    let mut loaded = Vec::new();
+    for (number, (name, layout)) in layouts.into_iter().enumerate() {
+        let image = layout.load(cli, number)?;
+        document.images.insert(name, image.name.clone());
+        loaded.push(image);
     }
     let text = serde_json::to_vec(&document).map_err(|error| Error::message(error.to_string()))?;
     let mut head = (text.len() as u64).to_be_bytes().to_vec();
@@ -224,7 +239,9 @@ pub(crate) fn run(cli: &Cli, matches: &Matches) -> Result<()> {
         let request = query(cli, matches, &outputs.names, &remote, &dockerfile)?;
         let response = request.stream(&mut body, context::CONTENT_TYPE).send()?;
         show.follow(response)
-    })?;
+    });
+    drop(loaded);
+    let made = made?;
     caches.finish(cli, &made.cache)?;
     outputs.finish(cli, matches, &made.image)?;
     if matches.switch("quiet") || matches.text("progress") == "quiet" {

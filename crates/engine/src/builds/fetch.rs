@@ -6,6 +6,7 @@
 use crate::error::{Error, Result};
 use crate::images::Images;
 use base::Kind;
+use builder::GitSource;
 use std::fs::File;
 use std::io::{Seek as _, Write as _};
 use std::os::fd::AsFd as _;
@@ -38,9 +39,10 @@ pub(super) async fn download(
 }
 
 /// Fetches a repository's reference into an empty folder; returns the commit.
-pub(super) fn repository(url: &str, reference: &str, keep_git: bool, folder: &Path) -> Result<String> {
+pub(super) fn repository(source: &GitSource, keep_git: bool, folder: &Path) -> Result<String> {
+    let (url, reference) = (source.repository.as_str(), source.reference.as_str());
     let wrong = |text: &str| Err(Error::invalid(format!("{text:?} is no repository or reference of git")));
-    let is_known = matches!(builder::GitSource::parse(url), Ok(Some(_))) || url.starts_with("http");
+    let is_known = matches!(GitSource::parse(url), Ok(Some(_))) || url.starts_with("http");
     if url.starts_with('-') || !is_known {
         return wrong(url);
     }
@@ -68,7 +70,9 @@ pub(super) fn repository(url: &str, reference: &str, keep_git: bool, folder: &Pa
             out.map_err(|_second| error)?;
         }
     }
-    git(folder, &["submodule", "--quiet", "update", "--init", "--recursive", "--depth=1"])?;
+    if !source.no_submodules {
+        git(folder, &["submodule", "--quiet", "update", "--init", "--recursive", "--depth=1"])?;
+    }
     let commit = git(folder, &["rev-parse", "HEAD"])?.trim().to_owned();
     if !keep_git {
         let own = folder.join(".git");
@@ -108,8 +112,8 @@ fn git(folder: &Path, words: &[&str]) -> Result<String> {
 
 /// Fetches a context; returns its folder.
 pub(super) fn context(images: &Images, url: &str, folder: &Path, keep_git: bool) -> Result<PathBuf> {
-    if let Some(source) = builder::GitSource::parse(url).map_err(super::from_builder)? {
-        let commit = repository(&source.repository, &source.reference, keep_git, folder)?;
+    if let Some(source) = GitSource::parse(url).map_err(super::from_builder)? {
+        let commit = repository(&source, keep_git || source.keep_git, folder)?;
         source.check(&commit).map_err(super::from_builder)?;
         let root = sys::path::open_directory(folder).map_err(|error| Error::invalid(base::chain(&error)))?;
         let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY;
@@ -192,7 +196,9 @@ mod tests {
             ("https://host/x.git", "a b"),
             ("https://host/x.git", "+refs/heads/*:refs/heads/*"),
         ] {
-            let error = repository(url, reference, false, &folder).unwrap_err();
+            let (repository_url, reference) = (url.to_owned(), reference.to_owned());
+            let source = GitSource { repository: repository_url, reference, ..GitSource::default() };
+            let error = repository(&source, false, &folder).unwrap_err();
             assert!(error.to_string().ends_with("is no repository or reference of git"), "{url}: {error}");
         }
     }

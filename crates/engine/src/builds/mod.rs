@@ -329,12 +329,11 @@ impl builder::Images for Finder {
 
     fn clone(
         &self,
-        url: &str,
-        reference: &str,
+        source: &builder::GitSource,
         keep_git: bool,
         folder: &std::path::Path,
     ) -> builder::Result<String> {
-        fetch::repository(url, reference, keep_git, folder).map_err(to_builder)
+        fetch::repository(source, keep_git, folder).map_err(to_builder)
     }
 }
 
