@@ -12,6 +12,7 @@ const PACKAGES: &[&str] = &[
     "busybox-static",
     "docker-registry",
     "docker.io",
+    "etcd-server",
     "iproute2",
     "musl-tools",
     "nftables",

@@ -1,10 +1,12 @@
-//! What is asked of plugins: one request with a document, one answer, on a connection of its own.
+//! What is asked of plugins and of a cluster's store: one request with a document, one answer, on a connection of its own.
+//! An answer that does not end is read line by line.
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::Request;
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HOST};
+use hyper::{Request, Response as HttpResponse};
 use hyper_util::rt::TokioIo;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -48,32 +50,90 @@ pub(crate) fn post(
     body: String,
     patience: Duration,
 ) -> Result<Response, String> {
+    let request = request(address, path, media_type, body)?;
+    let exchange = async {
+        let answer = send(address, request).await?;
+        let status = answer.status().as_u16();
+        let body = Limited::new(answer.into_body(), LARGEST).collect().await;
+        Ok(Response { status, body: body.map_err(|error| error.to_string())?.to_bytes() })
+    };
+    runtime()?.block_on(async { within(patience, exchange).await })
+}
+
+/// Posts a document and gives the lines of the answer to `line` as they come, until that says no or none comes for
+/// `patience`. Blocks like [`post`].
+///
+/// # Errors
+///
+/// Why there is no answer, or no more of it, in words.
+pub(crate) fn lines(
+    address: &Address,
+    path: &str,
+    body: String,
+    patience: Duration,
+    mut line: impl FnMut(&[u8]) -> bool,
+) -> Result<(), String> {
+    let request = request(address, path, "application/json", body)?;
+    runtime()?.block_on(async {
+        let answer = within(patience, send(address, request)).await?;
+        let mut body = answer.into_body();
+        let mut rest = Vec::new();
+        loop {
+            let Ok(frame) = tokio::time::timeout(patience, body.frame()).await else { return Ok(()) };
+            let frame = frame.ok_or("the connection was closed")?.map_err(|error| base::chain(&error))?;
+            rest.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
+            while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                let complete: Vec<u8> = rest.drain(..=end).collect();
+                if !line(&complete) {
+                    return Ok(());
+                }
+            }
+            if rest.len() > LARGEST {
+                return Err("a line of the answer does not end".to_owned());
+            }
+        }
+    })
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| base::io_message(&error))?;
+    runtime.map_err(|error| base::io_message(&error))
+}
+
+fn request(
+    address: &Address,
+    path: &str,
+    media_type: &str,
+    body: String,
+) -> Result<Request<Full<Bytes>>, String> {
     let host = match address {
         Address::Unix(_) => "plugin",
         Address::Tcp(host) | Address::Tls(host, _) => host,
     };
-    let request = Request::post(path)
+    Request::post(path)
         .header(HOST, host)
         .header(ACCEPT, media_type)
         .header(CONTENT_TYPE, media_type)
         .body(Full::new(Bytes::from(body)))
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| error.to_string())
+}
+
+async fn within<T>(patience: Duration, work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    let done = tokio::time::timeout(patience, work).await;
+    done.map_err(|_elapsed| format!("no answer within {} s", patience.as_secs()))?
+}
+
+async fn send(address: &Address, request: Request<Full<Bytes>>) -> Result<HttpResponse<Incoming>, String> {
     let refused = |error: std::io::Error| base::io_message(&error);
-    let exchange = async {
-        match address {
-            Address::Unix(path) => exchange(UnixStream::connect(path).await.map_err(refused)?, request).await,
-            Address::Tcp(host) => exchange(TcpStream::connect(host).await.map_err(refused)?, request).await,
-            Address::Tls(host, files) => {
-                let (connector, name) = secure(host, files)?;
-                let plain = TcpStream::connect(host).await.map_err(refused)?;
-                exchange(connector.connect(name, plain).await.map_err(refused)?, request).await
-            }
+    match address {
+        Address::Unix(path) => exchange(UnixStream::connect(path).await.map_err(refused)?, request).await,
+        Address::Tcp(host) => exchange(TcpStream::connect(host).await.map_err(refused)?, request).await,
+        Address::Tls(host, files) => {
+            let (connector, name) = secure(host, files)?;
+            let plain = TcpStream::connect(host).await.map_err(refused)?;
+            exchange(connector.connect(name, plain).await.map_err(refused)?, request).await
         }
-    };
-    let answer = runtime.block_on(async { tokio::time::timeout(patience, exchange).await });
-    answer.map_err(|_elapsed| format!("no answer within {} s", patience.as_secs()))?
+    }
 }
 
 /// Returns what makes a connection to `host` (with its port) a secure one, and the name that it must have a certificate for.
@@ -87,7 +147,7 @@ fn secure(host: &str, files: &Tls) -> Result<(TlsConnector, ServerName<'static>)
     Ok((TlsConnector::from(Arc::new(config)), name))
 }
 
-async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Response, String>
+async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Result<HttpResponse<Incoming>, String>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -95,12 +155,9 @@ where
     // Names of headers as plugins of small means look for them.
     let client = http1::Builder::new().title_case_headers(true).handshake(TokioIo::new(stream));
     let (mut sender, connection) = client.await.map_err(words)?;
-    // It ends with the sender; what goes wrong the request tells.
+    // It ends with the sender and the answer; what goes wrong these tell.
     tokio::spawn(connection);
-    let answer = sender.send_request(request).await.map_err(words)?;
-    let status = answer.status().as_u16();
-    let body = Limited::new(answer.into_body(), LARGEST).collect().await;
-    Ok(Response { status, body: body.map_err(|error| error.to_string())?.to_bytes() })
+    sender.send_request(request).await.map_err(words)
 }
 
 #[cfg(test)]

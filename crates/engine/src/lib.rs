@@ -26,7 +26,9 @@ pub use error::{Error, Result};
 pub use events::Events;
 pub use images::Images;
 pub use network::Networks;
-pub use settings::{BUILT_IN_RUNTIMES, BridgeSettings, Defaults, LogSettings, OciRuntime, Settings};
+pub use settings::{
+    BUILT_IN_RUNTIMES, BridgeSettings, ClusterSettings, Defaults, LogSettings, OciRuntime, Settings,
+};
 pub use volume::Volumes;
 
 pub use cgroups::systemd::is_slice;
@@ -81,7 +83,7 @@ pub fn assemble(settings: Settings) -> Result<Engine> {
     let events = Events::default();
     let database = store.database().clone();
     let id = identity(&database)?;
-    let networks = Arc::new(Networks::open(Arc::clone(&settings), database.clone(), events.clone())?);
+    let networks = Arc::new(Networks::open(Arc::clone(&settings), database.clone(), events.clone(), &id)?);
     let volumes = Arc::new(Volumes::open(settings.data.clone(), database, events.clone())?);
     let containers = Containers::open(container::Parts {
         settings: Arc::clone(&settings),

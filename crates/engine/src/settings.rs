@@ -22,6 +22,8 @@ pub struct Settings {
     pub systemd_cgroups: bool,
     /// The default bridge network.
     pub bridge: BridgeSettings,
+    /// The store that several hosts share, by which they have networks in common.
+    pub cluster: Option<ClusterSettings>,
     /// Pools that new networks get their subnets of, as (pool, prefix length); empty means Docker's.
     pub address_pools: Vec<(network::IpNet, u8)>,
     /// Name servers of containers that are given none.
@@ -90,6 +92,27 @@ pub struct Settings {
     pub experimental: bool,
     /// Whether defaults that differ from Docker's are Docker's.
     pub strict: bool,
+}
+
+/// A store that several hosts share (`--cluster-store` and its companions).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterSettings {
+    /// The store as the user named it.
+    pub store: String,
+    /// Host and port of each of its members.
+    pub members: Vec<String>,
+    /// What all keys begin with; may be empty.
+    pub prefix: String,
+    /// The address or interface, with or without a port, by which other hosts reach this one.
+    pub advertise: String,
+    /// The authority of the store's certificates; this or an identity means TLS.
+    pub authority: Option<PathBuf>,
+    /// The certificate and key that are shown to the store.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// How often this host says that it lives.
+    pub heartbeat: Duration,
+    /// After what time without that it is dead for the others.
+    pub ttl: Duration,
 }
 
 /// Names of the built-in runtime: our own, and Docker's, which scripts and clients give.

@@ -136,6 +136,9 @@ pub const FLAGS: &[Flag] = &[
         "In bridge networks, accept packets with this firewall mark/mask",
     ),
     flag("bridge", Text, "bridge", "Attach containers to a network bridge").short('b'),
+    flag("cluster-advertise", Text, "cluster-advertise", "Address or interface name to advertise"),
+    flag("cluster-store", Text, "cluster-store", "URL of the distributed storage backend"),
+    flag("cluster-store-opt", Map, "cluster-store-opts", "Set cluster store options"),
     flag("allow-nondistributable-artifacts", List, "allow-nondistributable-artifacts", "")
         .only(&[], "every layer is pushed like any other since OCI image-spec 1.1"),
     flag("api-cors-header", Text, "api-cors-header", "")

@@ -7,6 +7,7 @@
 //! All of it is pure; [`read`] and [`remap::Accounts::read`] are the only effects. A reload does the same again and applies [`reload::diff`].
 
 mod builder;
+mod cluster;
 pub mod flags;
 pub mod parse;
 pub mod reload;

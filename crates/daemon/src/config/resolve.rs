@@ -1,5 +1,6 @@
 //! From what was written to typed values: defaults, units, contradictions. Pure.
 
+use super::cluster;
 use super::parse::Given;
 use super::remap::Accounts;
 use super::values::{
@@ -152,6 +153,7 @@ fn engine(given: &Given, facts: &HostFacts, debug: bool) -> Result<Settings, Val
         cgroup_parent,
         systemd_cgroups,
         bridge: bridge(given)?,
+        cluster: cluster::cluster(given)?,
         address_pools: given
             .all("default-address-pool")
             .iter()

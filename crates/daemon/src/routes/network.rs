@@ -47,10 +47,11 @@ async fn list(engine: Arc<Engine>, call: Call) -> Answer {
 }
 
 async fn inspect(engine: Arc<Engine>, call: Call) -> Answer {
-    if !matches!(call.query.get("scope"), "" | "local") {
+    let network = engine.networks.get(call.name())?;
+    let scope = call.query.get("scope");
+    if !scope.is_empty() && scope != view::scope(&network) {
         return Err(Failure::new(Kind::NotFound, format!("network {} not found", call.name())));
     }
-    let network = engine.networks.get(call.name())?;
     Ok(body::ok(&view::network(&network, &engine.containers.list())))
 }
 

@@ -33,7 +33,7 @@ pub fn network(record: &Network, attached: &[Arc<Container>]) -> answer::Network
         name: record.name.clone(),
         id: record.id.clone(),
         created: Timestamp::from_nanos(record.created).to_string(),
-        scope: "local".to_owned(),
+        scope: scope(record).to_owned(),
         driver: record.driver.as_str().to_owned(),
         enable_ipv4: record.template.as_ref().map_or(has_ipv4, |template| template.ipv4),
         enable_ipv6: record.ipv6,
@@ -47,6 +47,11 @@ pub fn network(record: &Network, attached: &[Arc<Container>]) -> answer::Network
         labels: Some(record.labels.clone()),
         ..Default::default()
     }
+}
+
+/// Returns how far a network is known: Docker's word.
+pub fn scope(record: &Network) -> &'static str {
+    if record.shared { "global" } else { "local" }
 }
 
 fn resource(network: &Network, container: &Container) -> Option<(String, EndpointResource)> {
@@ -89,7 +94,7 @@ pub fn select(
         filters.exact("driver", record.driver.as_str())
             && filters.substring("name", &record.name)
             && filters.prefix("id", &record.id)
-            && filters.exact("scope", "local")
+            && filters.exact("scope", scope(record))
             && filters.exact("type", if record.is_predefined() { "builtin" } else { "custom" })
             && filters.labels("label", &record.labels)
             && dangling.is_none_or(|dangling| dangling == (!record.is_predefined() && !in_use(record)))
@@ -122,6 +127,7 @@ mod tests {
             labels: Default::default(),
             device: "docker0".to_owned(),
             template: None,
+            shared: false,
             config_from: String::new(),
         }
     }

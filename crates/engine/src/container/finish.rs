@@ -50,6 +50,7 @@ impl Containers {
         self.networks.sync_ports()?;
         self.sweep_namespaces();
         self.look_after_networks()?;
+        self.look_after_cluster();
         self.volumes.sweep();
         // Who came and went while no daemon was there.
         let named = self.list();

@@ -227,7 +227,7 @@ impl Containers {
             let renamed = container.clone();
             for endpoint in container.endpoints.values_mut().filter(|endpoint| !endpoint.dns_names.is_empty())
             {
-                endpoint.dns_names = resolver::dns_names(&renamed, endpoint);
+                endpoint.dns_names = resolver::dns_names(&renamed, &endpoint.settings);
             }
             Ok(())
         });

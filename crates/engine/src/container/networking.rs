@@ -2,7 +2,7 @@
 
 use super::Containers;
 use super::record::Endpoint;
-use super::resolver::has_names;
+use super::resolver::{dns_names, has_names};
 use super::start::next_device;
 use super::state::State;
 use crate::error::{Error, Result};
@@ -69,6 +69,7 @@ impl Containers {
             let wish = Attach {
                 container: &id,
                 name: &container.name,
+                names: dns_names(&container, &settings),
                 settings: &settings,
                 netns: netns.as_fd(),
                 device: &device,

@@ -39,6 +39,30 @@ impl Containers {
         }
     }
 
+    /// Follows the cluster's store, if there is one, and keeps this host alive in it, on threads of their own.
+    pub(super) fn look_after_cluster(self: &Arc<Self>) {
+        let Some(store) = self.networks.store() else { return };
+        let (containers, resting) = (Arc::downgrade(self), Arc::clone(&store));
+        std::thread::spawn(move || {
+            while let Some(containers) = containers.upgrade() {
+                containers.networks.beat();
+                drop(containers);
+                resting.rest();
+            }
+        });
+        let containers = Arc::downgrade(self);
+        std::thread::spawn(move || {
+            let mut next = None;
+            while containers.strong_count() > 0 {
+                store.follow(&mut next, &mut || {
+                    if let Some(containers) = containers.upgrade() {
+                        let _told_later = containers.announce(containers.networks.hear());
+                    }
+                });
+            }
+        });
+    }
+
     fn repair(&self, change: &Change) -> Result<()> {
         match change {
             Change::Firewall => {
@@ -79,6 +103,7 @@ impl Containers {
         let wish = Attach {
             container,
             name: &record.name,
+            names: member.names.clone(),
             settings: &endpoint.settings,
             netns: netns.as_fd(),
             device: &endpoint.device,

@@ -9,8 +9,10 @@ use super::Containers;
 use super::handle::Handle;
 use super::record::{Container, Endpoint};
 use crate::error::Result;
+use crate::network::Elsewhere;
 use crate::network::record::Network;
 use ::network::files::{RESOLVER, ResolvConf, resolv_conf};
+use api::network::EndpointSettings;
 use base::ContainerId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -211,7 +213,8 @@ impl Containers {
     fn register(&self, network: &Network) -> Vec<Host> {
         let members = self.networks.members(&network.id);
         let ids = members.keys().filter_map(|id| ContainerId::parse(id).ok());
-        ids.filter_map(|id| host(&self.handle(&id)?.get(), network)).collect()
+        let own = ids.filter_map(|id| host(&self.handle(&id)?.get(), network));
+        own.chain(self.networks.elsewhere(&network.id).iter().map(|place| remote(place, network))).collect()
     }
 
     /// Returns what a container calls others by itself (`Links` of its endpoint, as compose sets them).
@@ -233,9 +236,9 @@ pub(super) fn has_names(network: &Network) -> bool {
 }
 
 /// Returns what a container is called in a user-defined network, in Docker's order.
-pub(super) fn dns_names(container: &Container, endpoint: &Endpoint) -> Vec<String> {
+pub(super) fn dns_names(container: &Container, settings: &EndpointSettings) -> Vec<String> {
     let mut names = vec![container.name.clone()];
-    let further = endpoint.settings.aliases.iter().flatten().cloned();
+    let further = settings.aliases.iter().flatten().cloned();
     let hostname = Some(container.config.hostname.clone()).filter(|name| !name.is_empty());
     for name in further.chain([container.id.short()]).chain(hostname) {
         if !names.contains(&name) {
@@ -249,15 +252,20 @@ pub(super) fn dns_names(container: &Container, endpoint: &Endpoint) -> Vec<Strin
 fn host(container: &Container, network: &Network) -> Option<Host> {
     let endpoint =
         container.endpoints.get(&network.name).filter(|endpoint| !endpoint.endpoint_id.is_empty())?;
-    let names = dns_names(container, endpoint);
+    let names = dns_names(container, &endpoint.settings);
     let addresses: Vec<IpAddr> =
         [&endpoint.address, &endpoint.address6].into_iter().filter_map(|text| text.parse().ok()).collect();
+    Some(named(&container.name, names, addresses, network))
+}
+
+/// Returns a container of another host as those on `network` find it.
+fn remote(place: &Elsewhere, network: &Network) -> Host {
+    named(&place.name, place.names.clone(), place.addresses().collect(), network)
+}
+
+fn named(name: &str, names: Vec<String>, addresses: Vec<IpAddr>, network: &Network) -> Host {
     let qualified: Vec<String> = names.iter().map(|name| format!("{name}.{}", network.name)).collect();
-    Some(Host {
-        addresses,
-        names: [names, qualified].concat(),
-        pointer: format!("{}.{}", container.name, network.name),
-    })
+    Host { addresses, names: [names, qualified].concat(), pointer: format!("{name}.{}", network.name) }
 }
 
 /// Returns whom a resolver asks; `is_own`: the servers are the user's choice, and not the host's.

@@ -197,6 +197,7 @@ impl Containers {
             let wish = Attach {
                 container: &id,
                 name: &container.name,
+                names: dns_names(&container, &endpoint.settings),
                 settings: &endpoint.settings,
                 netns,
                 device: &device,
@@ -388,7 +389,7 @@ fn joined_endpoint(container: &Container, network: &Network, member: &Member, de
     let mut endpoint = container.endpoints.get(&network.name).cloned().unwrap_or_default();
     fill(&mut endpoint, network, member, device);
     if has_names(network) {
-        endpoint.dns_names = dns_names(container, &endpoint);
+        endpoint.dns_names = dns_names(container, &endpoint.settings);
     }
     endpoint
 }
@@ -460,6 +461,7 @@ pub(super) fn published(port: &PublishedPort) -> Option<Published> {
 pub(super) fn member(name: &str, endpoint: &Endpoint) -> Member {
     let net = |address: &str, prefix: u8| ::network::IpNet::new(address.parse().ok()?, prefix);
     Member {
+        names: endpoint.dns_names.clone(),
         name: name.to_owned(),
         endpoint_id: endpoint.endpoint_id.clone(),
         mac: endpoint.mac.clone(),

@@ -198,6 +198,7 @@ impl Containers {
         let wish = Attach {
             container: &id,
             name: &container.name,
+            names: vec![container.name.clone()],
             settings: &settings,
             netns,
             device: "eth0",

@@ -23,7 +23,10 @@ impl Networks {
     ///
     /// Fails if the address is taken or there is none, or the interface cannot be made; nothing is left then.
     pub fn attach(&self, network: &Network, wish: &Attach<'_>) -> Result<Member> {
-        let member = self.reserve(network, wish)?;
+        let member = match network.shared {
+            true => self.reserve_shared(network, wish)?,
+            false => self.reserve(network, wish)?,
+        };
         let attached = self.plan(network, wish, &member).and_then(|plan| Ok(endpoint::attach(&plan)?));
         if let Err(error) = attached {
             self.release(&network.id, wish.container);
@@ -84,7 +87,7 @@ impl Networks {
         }
     }
 
-    fn reserve(&self, network: &Network, wish: &Attach<'_>) -> Result<Member> {
+    pub(super) fn reserve(&self, network: &Network, wish: &Attach<'_>) -> Result<Member> {
         let (asked4, asked6) = asked_addresses(network, wish.settings)?;
         let mac = match wish.settings.mac_address.as_str() {
             "" => Mac::random(),
@@ -94,6 +97,7 @@ impl Networks {
         let mut taken: Vec<(usize, IpAddr)> = Vec::new();
         let mut member = Member {
             name: wish.name.to_owned(),
+            names: wish.names.clone(),
             endpoint_id: random_id().to_string(),
             mac: mac.to_string(),
             host_device: match network.driver.has_bridge() {
@@ -194,13 +198,24 @@ impl Networks {
     pub fn rename(&self, container: &str, name: &str) {
         for members in self.state().members.values_mut() {
             if let Some(member) = members.get_mut(container) {
-                name.clone_into(&mut member.name);
+                let old = std::mem::replace(&mut member.name, name.to_owned());
+                for other in member.names.iter_mut().filter(|other| **other == old) {
+                    name.clone_into(other);
+                }
             }
+        }
+        if let Some(cluster) = &self.cluster {
+            cluster.wake();
         }
     }
 
     /// Gives a container's addresses on a network back. The interface goes with its namespace.
     pub fn release(&self, network_id: &str, container: &str) {
+        self.give_up(network_id, container);
+        self.withdraw(network_id);
+    }
+
+    pub(super) fn give_up(&self, network_id: &str, container: &str) {
         let mut state = self.state();
         let Some(member) = state.members.get_mut(network_id).and_then(|members| members.remove(container))
         else {
@@ -230,6 +245,8 @@ pub struct Attach<'a> {
     pub container: &'a str,
     /// Its name.
     pub name: &'a str,
+    /// All that it is called in this network.
+    pub names: Vec<String>,
     /// What was asked for this network.
     pub settings: &'a EndpointSettings,
     /// The container's network namespace.

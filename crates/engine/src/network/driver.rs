@@ -3,8 +3,9 @@
 use super::record::{Driver, Network};
 use crate::error::{Error, Result};
 use ::network::endpoint::{IpvlanFlag, IpvlanMode, MacvlanMode};
-use ::network::tunnel::{self, Tunnel};
+use ::network::tunnel::{self, Others, Tunnel};
 use api::StringMap;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 /// The link that macvlan and ipvlan devices hang on.
@@ -13,7 +14,7 @@ const MACVLAN_MODE: &str = "macvlan_mode";
 const IPVLAN_MODE: &str = "ipvlan_mode";
 const IPVLAN_FLAG: &str = "ipvlan_flag";
 /// The other hosts of an overlay, when they are known beforehand.
-const PEERS: &str = "peers";
+pub(super) const PEERS: &str = "peers";
 /// Docker's name for a VXLAN's identifier, and a shorter one.
 const VXLAN_IDS: [&str; 2] = ["vxlanid", "com.docker.network.driver.overlay.vxlanid_list"];
 const PORT: &str = "port";
@@ -122,21 +123,58 @@ pub(super) fn overlay(options: &StringMap) -> Result<Overlay> {
     Ok(Overlay { peers: peers.map(address).collect::<Result<_>>()?, id, port, local })
 }
 
-/// Returns the tunnel of an overlay network, to `peers`.
+/// Returns the tunnel of an overlay network.
 ///
 /// The identifier has to be the same on all hosts: where none is given it follows from the network's name.
-pub(super) fn tunnel(network: &Network, peers: Vec<IpAddr>, mtu: u32) -> Result<Tunnel> {
-    let Overlay { id, port, local, .. } = overlay(&network.options)?;
-    let short: String = network.id.chars().take(12).collect();
+pub(super) fn tunnel(network: &Network, others: Others, mtu: u32) -> Result<Tunnel> {
+    let Overlay { port, local, .. } = overlay(&network.options)?;
+    let others = match others {
+        Others::Hosts(hosts) => {
+            Others::Hosts(hosts.into_iter().filter(|host| Some(*host) != local).collect())
+        }
+        told @ Others::Containers(_) => told,
+    };
     Ok(Tunnel {
-        name: format!("vx-{short}"),
+        name: tunnel_name(network),
         bridge: network.device.clone(),
-        id: id.unwrap_or_else(|| identifier(&network.name)),
+        id: number(network)?,
         port,
         local,
         mtu,
-        peers: peers.into_iter().filter(|peer| Some(*peer) != local).collect(),
+        others,
     })
+}
+
+/// Returns the name of an overlay's tunnel.
+pub(super) fn tunnel_name(network: &Network) -> String {
+    format!("vx-{}", network.id.chars().take(12).collect::<String>())
+}
+
+/// Returns the number by which hosts tell an overlay from others.
+pub(super) fn number(network: &Network) -> Result<u32> {
+    Ok(overlay(&network.options)?.id.unwrap_or_else(|| identifier(&network.name)))
+}
+
+/// Gives an overlay a number that none of `taken` is, and writes it down under Docker's name.
+///
+/// # Errors
+///
+/// An invalid argument if the user asked for one that is.
+pub(super) fn set_number(network: &mut Network, taken: &BTreeSet<u32>) -> Result<()> {
+    let mut number = number(network)?;
+    if overlay(&network.options)?.id.is_some() {
+        return match taken.contains(&number) {
+            true => {
+                Err(Error::conflict(format!("vxlanid {number} is used by another network of the cluster")))
+            }
+            false => Ok(()),
+        };
+    }
+    while taken.contains(&number) {
+        number = ((number + 1) & 0x00ff_ffff).max(4096);
+    }
+    network.options.insert(VXLAN_IDS[1].to_owned(), number.to_string());
+    Ok(())
 }
 
 /// A number of 24 bits that follows from a name (FNV-1a, folded). Docker's begin at 4096.

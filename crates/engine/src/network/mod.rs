@@ -1,17 +1,20 @@
 //! Networks: their records, their bridges, who has which address, and which ports are published.
 //!
 //! The database's `networks` bucket holds the records; addresses and ports in use are kept in memory and given back by the
-//! containers' records when a daemon starts. Lock order: the firewall, then `state`.
+//! containers' records when a daemon starts. Lock order: `learning`, the firewall, then `state`.
 
 mod attach;
+mod cluster;
 mod driver;
 mod plan;
 mod publish;
 mod realise;
 pub mod record;
+mod shared;
 mod template;
 
 pub use attach::{Attach, interface_name};
+pub(crate) use cluster::Endpoint as Elsewhere;
 pub use publish::{Open, PortWish};
 
 use crate::error::{Error, Result};
@@ -24,8 +27,9 @@ use ::network::{IpNet, PortAllocator, Protocol, bridge, host};
 use api::network::CreateRequest;
 use base::event::Type;
 use base::{Kind, Timestamp};
+use cluster::{Cluster, Places};
 use record::{Driver, Network, Subnet};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -40,6 +44,8 @@ const DEFAULT_DEVICES: [&str; 2] = ["docker0", "wharf0"];
 pub struct Member {
     /// The container's name.
     pub name: String,
+    /// All that it is called there.
+    pub names: Vec<String>,
     /// The endpoint's identifier.
     pub endpoint_id: String,
     /// The hardware address.
@@ -74,6 +80,9 @@ pub struct Networks {
     pools: Vec<AddressPool>,
     state: Mutex<State>,
     firewall: Option<Mutex<Firewall>>,
+    cluster: Option<Arc<Cluster>>,
+    /// Held while a network of the cluster comes or goes.
+    learning: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -87,6 +96,10 @@ struct State {
     hardware: BTreeMap<String, ::network::Mac>,
     /// The open ports, as the packet filter has them.
     redirections: Redirections,
+    /// The places of other hosts' containers, by network and container.
+    remote: Places,
+    /// The networks of the cluster of which this host has bridge and tunnel.
+    entered: BTreeSet<String>,
     /// The exceptions where containers do not reach each other, as the packet filter has them.
     links: Vec<Link>,
 }
@@ -97,7 +110,8 @@ impl Networks {
     /// # Errors
     ///
     /// Fails if the database cannot be read, or a bridge or the packet filter cannot be made.
-    pub fn open(settings: Arc<Settings>, database: Database, events: Events) -> Result<Self> {
+    /// `host` is what the cluster's other hosts know this one by.
+    pub fn open(settings: Arc<Settings>, database: Database, events: Events, host: &str) -> Result<Self> {
         let pools = if settings.address_pools.is_empty() {
             ipam::default_pools()
         } else {
@@ -113,7 +127,11 @@ impl Networks {
         };
         let state =
             State { ports: PortAllocator::new(::network::ports::host_ephemeral_range()), ..State::default() };
-        let networks = Self { settings, database, events, pools, state: Mutex::new(state), firewall };
+        let cluster =
+            settings.cluster.clone().map(|cluster| Cluster::open(cluster, host.to_owned())).transpose()?;
+        let cluster = cluster.map(Arc::new);
+        let (state, learning) = (Mutex::new(state), Mutex::default());
+        let networks = Self { settings, database, events, pools, state, firewall, cluster, learning };
         for (id, value) in networks.database.scan(BUCKET)? {
             let network: Network = serde_json::from_slice(&value).map_err(|source| {
                 Error::known(Kind::Internal, format!("read the record of network {id}: {source}"))
@@ -122,7 +140,10 @@ impl Networks {
         }
         networks.built_in()?;
         for network in networks.list() {
-            networks.realise(&network)?;
+            networks.recall(&network)?;
+            if networks.is_present(&network) {
+                networks.realise(&network)?;
+            }
         }
         networks.sync_firewall()?;
         Ok(networks)
@@ -273,6 +294,10 @@ impl Networks {
         if self.find(&request.name).is_some() {
             return Err(Error::conflict(format!("network with name {} already exists", request.name)));
         }
+        if self.is_shared(request) {
+            template::check(request)?;
+            return self.create_shared(request);
+        }
         let (taken, host_routes) = (self.taken(), host::routes()?);
         let around = plan::Surroundings {
             taken: &taken,
@@ -380,6 +405,9 @@ impl Networks {
                 Kind::Forbidden,
                 format!("error while removing network: configuration network {:?} is in use", network.name),
             ));
+        }
+        if network.shared {
+            return self.remove_shared(&network);
         }
         self.forget(&network)?;
         self.sync_firewall()?;

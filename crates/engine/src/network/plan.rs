@@ -68,6 +68,7 @@ pub(super) fn plan(
         labels: request.labels.clone().unwrap_or_default(),
         device,
         template: None,
+        shared: false,
         config_from: template::source(request).unwrap_or_default().to_owned(),
     })
 }
@@ -235,6 +236,7 @@ pub(super) fn builtin(name: &str, driver: Driver, id: String, created: i64) -> N
         labels: StringMap::new(),
         device: String::new(),
         template: None,
+        shared: false,
         config_from: String::new(),
     }
 }

@@ -18,8 +18,7 @@ impl Networks {
             Driver::Bridge => self.realise_bridge(network),
             Driver::Overlay => {
                 self.realise_bridge(network)?;
-                let peers = driver::overlay(&network.options)?.peers;
-                Ok(tunnel::ensure(&driver::tunnel(network, peers, self.mtu(network))?)?)
+                Ok(tunnel::ensure(&self.tunnel(network)?)?)
             }
         }
     }
@@ -72,7 +71,7 @@ impl Networks {
                 bridge::remove(&network.device)?;
             }
             Driver::Overlay => {
-                tunnel::remove(&driver::tunnel(network, Vec::new(), 0)?.name)?;
+                tunnel::remove(&driver::tunnel_name(network))?;
                 bridge::remove(&network.device)?;
             }
             // A link of the host's stays; of those that were made several networks may have the same.
@@ -104,7 +103,8 @@ impl Networks {
 
     fn rules(&self) -> Vec<NetworkRules> {
         let networks = self.list();
-        let bridged = networks.iter().filter(|network| network.driver.has_bridge());
+        let bridged =
+            networks.iter().filter(|network| network.driver.has_bridge() && self.is_present(network));
         let rules = bridged.map(|network| NetworkRules {
             bridge: network.device.clone(),
             subnets: network.subnets.iter().map(|subnet| subnet.subnet).collect(),
@@ -182,7 +182,7 @@ impl Networks {
     /// Fails if it cannot be made.
     pub fn repair_device(&self, device: &str) -> Result<bool> {
         let tunnel = |network: &Network| match network.driver {
-            Driver::Overlay => driver::tunnel(network, Vec::new(), 0).ok().map(|tunnel| tunnel.name),
+            Driver::Overlay => Some(driver::tunnel_name(network)),
             _ => None,
         };
         let networks = self.list();

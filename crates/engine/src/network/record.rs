@@ -95,6 +95,7 @@ pub struct Subnet {
 
 /// A network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "independent properties, as the API has them")]
 pub struct Network {
     /// 64 hexadecimal digits.
     pub id: String,
@@ -122,6 +123,9 @@ pub struct Network {
     /// What makes it a configuration that others are made of; then there is nothing of it in the kernel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<Template>,
+    /// Whether all hosts of a cluster have it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shared: bool,
     /// The name of the configuration it was made of.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub config_from: String,

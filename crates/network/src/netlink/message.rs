@@ -8,6 +8,8 @@ pub(crate) const REQUEST: u16 = 1;
 pub(crate) const ACK: u16 = 4;
 /// `nlmsg_flags` of a new object: it must not exist.
 pub(crate) const EXCLUSIVE: u16 = 0x200;
+/// An object that is there becomes this one.
+pub(crate) const REPLACE: u16 = 0x100;
 /// `nlmsg_flags` of a new object: make it if it does not exist.
 pub(crate) const CREATE: u16 = 0x400;
 /// `nlmsg_flags` of a new `nf_tables` rule: behind the others.

@@ -58,6 +58,7 @@ const IFLA_VLAN_ID: u16 = 1;
 const IFLA_VXLAN_ID: u16 = 1;
 const IFLA_VXLAN_LOCAL: u16 = 4;
 const IFLA_VXLAN_LEARNING: u16 = 7;
+const IFLA_VXLAN_PROXY: u16 = 11;
 const IFLA_VXLAN_PORT: u16 = 15;
 const IFLA_VXLAN_LOCAL6: u16 = 17;
 // linux/if_addr.h
@@ -214,9 +215,11 @@ pub(crate) struct Vxlan<'a> {
     pub(crate) local: Option<IpAddr>,
     pub(crate) master: u32,
     pub(crate) mtu: u32,
+    /// Whether it learns who is where from what comes in; else it is told, and answers in the place of those it knows.
+    pub(crate) learns: bool,
 }
 
-/// Creates a tunnel (RFC 7348) as a port of a bridge, up. It learns who is where from what comes in.
+/// Creates a tunnel (RFC 7348) as a port of a bridge, up.
 pub(crate) fn create_vxlan(batch: &mut Batch, vxlan: &Vxlan<'_>) {
     batch.message(RTM_NEWLINK, CREATE | EXCLUSIVE | ACK, &ifinfo(0, IFF_UP, IFF_UP), |link| {
         link.text(IFLA_IFNAME, vxlan.name);
@@ -227,7 +230,8 @@ pub(crate) fn create_vxlan(batch: &mut Batch, vxlan: &Vxlan<'_>) {
             info.nest(IFLA_INFO_DATA, |data| {
                 data.native(IFLA_VXLAN_ID, vxlan.id);
                 data.bytes(IFLA_VXLAN_PORT, &vxlan.port.to_be_bytes());
-                data.bytes(IFLA_VXLAN_LEARNING, &[1]);
+                data.bytes(IFLA_VXLAN_LEARNING, &[u8::from(vxlan.learns)]);
+                data.bytes(IFLA_VXLAN_PROXY, &[u8::from(!vxlan.learns)]);
                 if let Some(local) = vxlan.local {
                     let kind = if local.is_ipv6() { IFLA_VXLAN_LOCAL6 } else { IFLA_VXLAN_LOCAL };
                     data.bytes(kind, &octets(local));
@@ -239,37 +243,71 @@ pub(crate) fn create_vxlan(batch: &mut Batch, vxlan: &Vxlan<'_>) {
 
 /// Adds or removes a host that gets what is for everybody and for those nobody has heard of yet.
 pub(crate) fn change_peer(batch: &mut Batch, index: u32, peer: IpAddr, add: bool) {
-    let mut header = vec![AF_BRIDGE, 0, 0, 0];
+    let flags = if add { CREATE | message::APPEND } else { 0 };
+    change_entry(batch, &entry(AF_BRIDGE, index, NTF_SELF), (add, flags), (Mac([0; 6]), peer));
+}
+
+/// Adds or removes the host behind which an interface of another host is.
+pub(crate) fn change_station(batch: &mut Batch, index: u32, (mac, host): (Mac, IpAddr), add: bool) {
+    let flags = if add { CREATE | message::REPLACE } else { 0 };
+    change_entry(batch, &entry(AF_BRIDGE, index, NTF_SELF), (add, flags), (mac, host));
+}
+
+/// Adds or removes the hardware address that goes with an address, for good.
+pub(crate) fn change_neighbour(batch: &mut Batch, index: u32, (mac, address): (Mac, IpAddr), add: bool) {
+    let flags = if add { CREATE | message::REPLACE } else { 0 };
+    change_entry(batch, &entry(family(address.is_ipv6()), index, 0), (add, flags), (mac, address));
+}
+
+/// linux/neighbour.h, `ndmsg`.
+fn entry(family: u8, index: u32, flags: u8) -> Vec<u8> {
+    let mut header = vec![family, 0, 0, 0];
     header.extend_from_slice(&index.to_ne_bytes());
     header.extend_from_slice(&NUD_PERMANENT.to_ne_bytes());
-    header.extend_from_slice(&[NTF_SELF, 0]);
-    let (kind, flags) =
-        if add { (RTM_NEWNEIGH, CREATE | message::APPEND | ACK) } else { (RTM_DELNEIGH, ACK) };
-    batch.message(kind, flags, &header, |entry| {
-        entry.bytes(NDA_LLADDR, &[0; 6]);
-        entry.bytes(NDA_DST, &octets(peer));
+    header.extend_from_slice(&[flags, 0]);
+    header
+}
+
+fn change_entry(batch: &mut Batch, header: &[u8], (add, flags): (bool, u16), (mac, to): (Mac, IpAddr)) {
+    let kind = if add { RTM_NEWNEIGH } else { RTM_DELNEIGH };
+    batch.message(kind, flags | ACK, header, |entry| {
+        entry.bytes(NDA_LLADDR, &mac.0);
+        entry.bytes(NDA_DST, &octets(to));
     });
 }
 
-/// Returns the hosts that a tunnel sends to what is for everybody.
-pub(crate) fn peers(socket: &mut Socket, index: u32) -> Result<Vec<IpAddr>, Failure> {
+/// Returns what a tunnel knows of hosts: hardware addresses and the hosts behind which they are. That of zeros stands for
+/// everybody.
+pub(crate) fn stations(socket: &mut Socket, index: u32) -> Result<Vec<(Mac, IpAddr)>, Failure> {
+    entries(socket, AF_BRIDGE, index)
+}
+
+/// Returns the hardware addresses that were told to a link for good.
+pub(crate) fn neighbours(socket: &mut Socket, index: u32) -> Result<Vec<(Mac, IpAddr)>, Failure> {
+    entries(socket, 0, index)
+}
+
+fn entries(socket: &mut Socket, family: u8, index: u32) -> Result<Vec<(Mac, IpAddr)>, Failure> {
     let mut request = Batch::new();
     let mut header = [0; 12];
-    header[0] = AF_BRIDGE;
+    header[0] = family;
     request.message(RTM_GETNEIGH, DUMP, &header, |_| {});
     let mut found = Vec::new();
     socket.dump(&request, |kind, payload| {
         if kind == RTM_NEWNEIGH && u32_at(payload, 4) == Some(index) {
-            found.extend(parse_peer(payload));
+            found.extend(parse_entry(payload));
         }
     })?;
     Ok(found)
 }
 
-fn parse_peer(payload: &[u8]) -> Option<IpAddr> {
+/// Reads an entry that stays.
+fn parse_entry(payload: &[u8]) -> Option<(Mac, IpAddr)> {
+    let state = u16::from_ne_bytes([*payload.get(8)?, *payload.get(9)?]);
     let value =
         |wanted| Attributes::behind(payload, 12).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
-    if value(NDA_LLADDR) == Some(&[0; 6]) { value(NDA_DST).and_then(address) } else { None }
+    let mac = Mac(value(NDA_LLADDR)?.try_into().ok()?);
+    (state & NUD_PERMANENT != 0).then_some((mac, value(NDA_DST).and_then(address)?))
 }
 
 /// Makes a link a port of the bridge `master`.
@@ -491,7 +529,7 @@ pub(super) fn judge(answer: &Answer<'_>) {
     assert!(link.is_none_or(|link| link.name.len() <= 3 * answer.payload.len()), "{answer:?}");
     parse_address(answer.payload);
     parse_route(answer.payload);
-    parse_peer(answer.payload);
+    parse_entry(answer.payload);
     gone_link(answer);
 }
 
