@@ -24,7 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("distribution", &["base", "oci", "tls"]),
     ("registry", &["base", "oci", "distribution"]),
     ("network", &["base", "sys"]),
-    ("logs", &["base", "sys", "gotemplate"]),
+    ("logs", &["base", "sys", "gotemplate", "tls"]),
     ("runtime", &["base", "oci", "sys", "cgroups"]),
     ("supervisor", &["base", "oci", "sys", "cgroups", "runtime", "network", "logs"]),
     (

@@ -2,11 +2,12 @@
 #![expect(clippy::expect_used, reason = "test code: a failed set-up ends the test")]
 
 use e2e::both;
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::{TcpListener, UdpSocket};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixDatagram;
+use std::process::Stdio;
 use std::time::Duration;
-use testkit::{Engine, until};
+use testkit::{Engine, Scratch, until};
 
 const SCRIPT: &str = "echo one; sleep 0.2; echo two >&2";
 
@@ -89,6 +90,65 @@ fn syslog_over_datagrams_streams_and_unix_sockets() {
     let refused =
         both(&engine, &["run", "--rm", "--log-driver", "syslog", "--log-opt", "nosuch=1", "busybox", "true"]);
     assert!(refused.stderr.contains("unknown log opt 'nosuch' for syslog log driver"), "{}", refused.stderr);
+}
+
+#[test]
+fn syslog_over_tls() {
+    let engine = Engine::with_busybox();
+    let files = Scratch::new();
+    if e2e::certificates(files.path()).is_none() {
+        drop(std::io::stderr().write_all(b"skipped: TLS needs openssl\n"));
+        return;
+    }
+    let path = |name: &str| files.join(name).display().to_string();
+    // The namespace is the test's own: nobody takes the port meanwhile.
+    let (listener, address) = tcp(&engine);
+    drop(listener);
+    let option = |name: &str, file: &str| format!("syslog-tls-{name}={}", path(file));
+    let url = format!("syslog-address=tcp+tls://{address}");
+    let trusted =
+        [option("ca-cert", "ca.pem"), option("cert", "client.pem"), option("key", "client-key.pem")];
+    let [authority, certificate, key] = &trusted;
+    let attempt = |name: &str, options: &[&str]| {
+        let mut server = engine.command("openssl");
+        server.args(["s_server", "-quiet", "-accept", &address, "-Verify", "1", "-verify_return_error"]);
+        server.args([
+            "-cert",
+            &path("server.pem"),
+            "-key",
+            &path("server-key.pem"),
+            "-CAfile",
+            &path("ca.pem"),
+        ]);
+        let received = std::fs::File::create(files.join(name)).expect("make a file");
+        server.stdin(Stdio::piped()).stdout(received).stderr(Stdio::null());
+        let mut server = server.spawn().expect("start a receiver");
+        until("the receiver", Duration::from_secs(10), || {
+            engine.namespaces().within(|| TcpStream::connect(&address).ok()).map(drop)
+        });
+        let mut arguments = vec!["run", "--name", name, "--log-driver", "syslog", "--log-opt", &url];
+        options.iter().for_each(|option| arguments.extend(["--log-opt", *option]));
+        let ran = engine.wharf(&[&arguments[..], &["busybox", "echo", "over TLS"]].concat());
+        let arrived =
+            || std::fs::read_to_string(files.join(name)).is_ok_and(|text| text.contains("over TLS"));
+        if ran.code == 0 {
+            until("the line", Duration::from_secs(10), || arrived().then_some(()));
+        }
+        drop((server.kill(), server.wait()));
+        (ran, arrived())
+    };
+    for (name, options) in [
+        ("believed", &[authority.as_str(), certificate, key][..]),
+        ("unseen", &["syslog-tls-skip-verify=true", certificate, key]),
+    ] {
+        let (ran, arrived) = attempt(name, options);
+        assert!(ran.code == 0 && arrived, "{name}: {ran:?}");
+        assert_eq!(both(&engine, &["logs", name]).line(), "over TLS");
+    }
+    let (ran, arrived) = attempt("stranger", &[certificate, key]);
+    assert!(ran.code == 128 || ran.code == 125, "{ran:?}");
+    assert!(!arrived && ran.stderr.contains("failed to initialize logging driver"), "{ran:?}");
+    assert!(ran.stderr.contains("UnknownIssuer"), "{ran:?}");
 }
 
 #[test]

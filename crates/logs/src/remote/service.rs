@@ -74,6 +74,16 @@ const COMMON: [&str; 11] = [
     "cache-compress",
 ];
 
+const SYSLOG: [&str; 7] = [
+    "syslog-address",
+    "syslog-facility",
+    "syslog-format",
+    "syslog-tls-ca-cert",
+    "syslog-tls-cert",
+    "syslog-tls-key",
+    "syslog-tls-skip-verify",
+];
+
 fn refused<T>(message: impl Into<String>) -> Result<T, Error> {
     Err(Error::InvalidOption(message.into()))
 }
@@ -85,7 +95,7 @@ fn refused<T>(message: impl Into<String>) -> Result<T, Error> {
 /// Returns [`Error::UnknownOption`] or [`Error::InvalidOption`].
 pub(crate) fn parse(name: &str, options: &Options) -> Result<Option<Remote>, Error> {
     let (name, known, make): (_, &[&str], Make) = match name {
-        "syslog" => ("syslog", &["syslog-address", "syslog-facility", "syslog-format"], syslog_target),
+        "syslog" => ("syslog", &SYSLOG, syslog_target),
         "gelf" => ("gelf", &["gelf-address", "gelf-compression-level", "gelf-compression-type"], gelf_target),
         "fluentd" => (
             "fluentd",
@@ -174,11 +184,28 @@ fn syslog_target(options: &Options) -> Result<Target, Error> {
             Some(address) => Address::Udp(address),
             None => return unusable(),
         },
-        Some(("tcp+tls", _)) => return refused("syslog over TLS is not supported"),
+        Some(("tcp+tls", rest)) => match host_and_port(rest, 514) {
+            Some(address) => Address::Tls(address, trust(options)?),
+            None => return unusable(),
+        },
         _ => return unusable(),
     };
     let encoder = Encoder::Syslog(syslog::Settings { facility, format });
     Ok(Target { encoder, address, shown: shown.to_owned(), connect_later: false })
+}
+
+/// Whom a receiver with TLS is believed to be, and what it is shown. As in Docker, that `syslog-tls-skip-verify` is there says
+/// that certificates are not looked at.
+fn trust(options: &Options) -> Result<tls::Client, Error> {
+    let file = |name: &str| options.get(name).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let identity = match (file("syslog-tls-cert"), file("syslog-tls-key")) {
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        (None, None) => None,
+        (Some(_), None) => return refused("syslog-tls-cert needs a syslog-tls-key"),
+        (None, Some(_)) => return refused("syslog-tls-key needs a syslog-tls-cert"),
+    };
+    let skip_verify = options.contains_key("syslog-tls-skip-verify");
+    Ok(tls::Client { authority: file("syslog-tls-ca-cert"), identity, skip_verify })
 }
 
 fn gelf_target(options: &Options) -> Result<Target, Error> {
@@ -276,6 +303,12 @@ mod tests {
         };
         check("syslog", "syslog-address", "udp://h", Address::Udp("h:514".to_owned()));
         check("syslog", "syslog-address", "tcp://[::1]:99", Address::Tcp("[::1]:99".to_owned()));
+        check(
+            "syslog",
+            "syslog-address",
+            "tcp+tls://h:6514",
+            Address::Tls("h:6514".to_owned(), tls::Client::default()),
+        );
         check("gelf", "gelf-address", "udp://h:12201", Address::Udp("h:12201".to_owned()));
         check("fluentd", "fluentd-address", "h", Address::Tcp("h:24224".to_owned()));
         check("fluentd", "fluentd-address", "unix:///s", Address::Unix("/s".into()));
@@ -294,6 +327,11 @@ mod tests {
             "syslog",
             &[("syslog-address", "h:1")],
             "syslog-address should be in form proto://address, got h:1",
+        );
+        check(
+            "syslog",
+            &[("syslog-address", "tcp+tls://h"), ("syslog-tls-key", "/k")],
+            "syslog-tls-key needs a syslog-tls-cert",
         );
         check("gelf", &[], "gelf-address is a required parameter");
         check("gelf", &[("gelf-address", "http://h:1")], "gelf: endpoint needs to be TCP or UDP");
