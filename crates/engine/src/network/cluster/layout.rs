@@ -2,10 +2,12 @@
 //!
 //! Below a root of the user's choice:
 //!
-//!     generation                    changes with every creation and removal of a network
-//!     networks/NETWORK              the network's record
-//!     addresses/NETWORK/ADDRESS     the host that gave it out
-//!     endpoints/NETWORK/CONTAINER   a container's place (`Endpoint`), kept by its host's lease, as are its addresses
+//! ```text
+//! generation                    changes with every creation and removal of a network
+//! networks/NETWORK              the network's record
+//! addresses/NETWORK/ADDRESS     the host that gave it out
+//! endpoints/NETWORK/CONTAINER   a container's place (`Endpoint`), kept by its host's lease, as are its addresses
+//! ```
 //!
 //! Documents are those of etcd's v3 gateway: keys and values in base64, numbers as texts.
 
