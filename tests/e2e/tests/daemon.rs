@@ -121,7 +121,6 @@ fn an_oldest_version_an_init_and_a_resolv_conf_of_ones_own() {
     let shown = engine.wharf(&["run", "--rm", "busybox", "true"]);
     assert!(shown.stderr.contains("docker-init: applet not found"), "{shown:?}");
     for (refused, why) in [
-        ("--userns-remap=default", "identifiers are not mapped"),
         ("--storage-opt=dm.basesize=1G", "overlay2: unknown option dm.basesize"),
         ("--containerd=/run/x.sock", "there is no containerd"),
     ] {
